@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+int64_t clock_ns(void)
+{
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t clock_ms(void)
+{
+        return clock_ns() / 1000000;
+}
+
+const char *clock_stamp(char ret[CLOCK_STAMP_LEN + 1])
+{
+        struct timespec ts;
+        struct tm tm;
+
+        clock_gettime(CLOCK_REALTIME, &ts);
+        gmtime_r(&ts.tv_sec, &tm);
+        snprintf(ret, CLOCK_STAMP_LEN + 1, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", (unsigned)(tm.tm_year + 1900) % 10000U,
+                 (unsigned)(tm.tm_mon + 1) % 100U, (unsigned)tm.tm_mday % 100U, (unsigned)tm.tm_hour % 100U,
+                 (unsigned)tm.tm_min % 100U, (unsigned)tm.tm_sec % 100U, (unsigned)(ts.tv_nsec / 1000000) % 1000U);
+        return ret;
+}
