@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+#include "hostd/domain.h"
+
+/*
+ * One libvirtd: connection with keepalive, its event thread, reconnection. Calls block and belong on workers; any thread.
+ * Events arrive on the event thread with copied values: the callback only posts them somewhere.
+ */
+struct virt;
+
+enum virt_event_kind {
+        VIRT_CONNECTED,    /* connected (again): everything may have changed, list again */
+        VIRT_DISCONNECTED, /* guests are unknown from here on */
+        VIRT_STARTED,
+        VIRT_RESUMED,   /* vCPUs run; detail: libvirt's reason ("unpaused", "migrated", ...) */
+        VIRT_SUSPENDED, /* vCPUs stopped; detail: reason ("migrated", "ioerror", ...) */
+        VIRT_SHUTDOWN,  /* the guest powered itself off (or was asked to and did) */
+        VIRT_STOPPED,   /* any other end; detail: "crashed", "destroyed", "migrated", "failed", ... */
+        VIRT_IO_ERROR,  /* a disk stopped the guest; detail: libvirt's reason ("eacces"?, "enospc", "other": as it says) */
+        VIRT_JOB_ENDED, /* a migration job ended; detail: "completed", "failed", "cancelled" */
+        VIRT_EVENT_KIND_MAX
+};
+const char *virt_event_name(enum virt_event_kind k);
+typedef void (*virt_event_cb)(void *arg, enum virt_event_kind kind, const char *instance, const char *detail);
+
+struct virt_options {
+        const char *uri;         /* "qemu:///system" */
+        const char *driver_name; /* "wherry.so": libvirtd must have it mapped, else virt_new fails and says what to configure */
+        virt_event_cb event;
+        void *arg;
+};
+int virt_new(const struct virt_options *options, struct virt **ret, struct err *err);
+struct virt *virt_free(struct virt *v);
+
+struct virt_host {
+        unsigned cpus;
+        uint64_t memory; /* bytes */
+        char cpu_model[64];
+        char libvirt[16], qemu[16];
+        bool kvm; /* domain type kvm is offered */
+};
+int virt_host(struct virt *v, struct virt_host *ret, struct err *err);
+
+struct virt_domain {
+        struct domain_lease lease; /* parsed from its XML; only domains with our lease element are listed */
+        pid_t pid;                 /* of its QEMU, 0 unknown */
+        bool running;              /* else paused (or ending) */
+        bool job;                  /* a migration job is in progress */
+        char reason[32];           /* of the state, libvirt's word */
+};
+int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err); /* *ret freed by the caller */
+
+/* Transient, never autostarted. Returns when the vCPUs run (the gate has said yes). */
+int virt_start(struct virt *v, const char *xml, struct err *err);
+int virt_shutdown(struct virt *v, const char *instance, struct err *err); /* asks the guest (ACPI) */
+int virt_kill(struct virt *v, const char *instance, struct err *err);     /* 0 also when it is not there */
+int virt_resume(struct virt *v, const char *instance, struct err *err);
+/* The live XML (for destination XML and for saving). Caller frees. */
+int virt_xml(struct virt *v, const char *instance, char **ret, struct err *err);
+int virt_secret(struct virt *v, const char *usage, const char *key_base64, struct err *err); /* defines a ceph secret, ephemeral */
+
+/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Used with pidfds by virt_kill_pid. */
+int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err);
+/* SIGKILL by pidfd and wait until it is gone; no libvirt call, so it is safe from within the gate. */
+int virt_kill_pid(pid_t pid, const char *instance, struct err *err);
+
+struct virt_migration {
+        const char *instance;
+        const char *destination; /* libvirt URI as the source's libvirtd reaches it: "qemu+tcp://10.0.0.2/system" */
+        const char *migrate_uri; /* "tcp://10.0.0.2" */
+        const char *xml;         /* the destination's domain XML */
+        uint64_t downtime_ms;    /* 0: QEMU's default */
+};
+struct virt_progress {
+        char state[16]; /* "running", "none" */
+        uint64_t elapsed_ms, transferred, remaining, total, dirty_rate, downtime_ms; /* bytes, bytes/s */
+};
+/* Peer-to-peer, live, nothing of the storage copied. Blocks until libvirt is done with it. ret: the figures of the ended job. */
+int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_progress *ret, struct err *err);
+int virt_migrate_progress(struct virt *v, const char *instance, struct virt_progress *ret, struct err *err);
+int virt_migrate_abort(struct virt *v, const char *instance, struct err *err);
+
+/* The serial console as a byte stream between libvirt and fd, until either side ends. */
+int virt_console(struct virt *v, const char *instance, int fd, struct err *err);
