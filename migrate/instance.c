@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/instance.h"
+
+#include <stddef.h>
+
+const char *instance_action_name(enum instance_action a)
+{
+        static const char *const names[ACTION_MAX] = {
+            [ACTION_NONE] = "none",       [ACTION_FORGET] = "forget",   [ACTION_KILL] = "kill",
+            [ACTION_NOTE_OFF] = "note-off", [ACTION_START] = "start",   [ACTION_STOP] = "stop",
+            [ACTION_RESTART] = "restart", [ACTION_MIGRATE] = "migrate", [ACTION_RESUME] = "resume",
+            [ACTION_RECLAIM] = "reclaim", [ACTION_REMOVE] = "remove",   [ACTION_CLAIM] = "claim",
+            [ACTION_SETTLE] = "settle",
+        };
+
+        return (unsigned)a < ACTION_MAX ? names[a] : "?";
+}
+
+/* A placement counts only at the epoch it was made at. */
+static unsigned placed_on(const struct instance_view *v)
+{
+        return v->placement_epoch == v->epoch ? v->placement_host : 0;
+}
+
+static bool may_start(const struct instance_view *v)
+{
+        return v->trusted && v->now_ms >= v->retry_ms;
+}
+
+/* A QEMU runs here and owns the name. */
+static enum instance_action decide_running(const struct instance_view *v)
+{
+        if (v->qemu_fenced)
+                return ACTION_KILL;
+        if (v->wanted == WANTED_DELETED)
+                return ACTION_KILL;
+        if (v->wanted == WANTED_STOPPED)
+                return ACTION_STOP;
+        /* An entry with me as the source and no migration in flight: the destination might still commit. */
+        if (v->entry_epoch == v->epoch && v->entry_source == v->me)
+                return ACTION_RECLAIM;
+        if (v->qemu == QEMU_PAUSED)
+                return v->qemu_io_error && v->trusted ? ACTION_RESUME : ACTION_NONE;
+        if (v->restart)
+                return ACTION_RESTART;
+        if (v->move_to && v->move_epoch == v->epoch && v->move_to != v->me)
+                return ACTION_MIGRATE;
+        return v->settled ? ACTION_NONE : ACTION_SETTLE;
+}
+
+/* The name is mine, and no QEMU is here. */
+static enum instance_action decide_absent(const struct instance_view *v)
+{
+        unsigned placed = placed_on(v);
+
+        if (v->wanted == WANTED_DELETED)
+                return ACTION_REMOVE;
+        if (v->guest_powered_off && v->wanted == WANTED_RUNNING && !v->restart)
+                return ACTION_NOTE_OFF;
+        if (v->wanted == WANTED_STOPPED)
+                return v->settled ? ACTION_FORGET : ACTION_SETTLE;
+        if (placed && placed != v->me)
+                return ACTION_FORGET;
+        return may_start(v) ? ACTION_START : ACTION_NONE;
+}
+
+enum instance_action instance_decide(const struct instance_view *v)
+{
+        bool mine = v->host == v->me;
+
+        if (!v->record)
+                return v->qemu == QEMU_NONE ? ACTION_FORGET : ACTION_KILL;
+        if (v->qemu != QEMU_NONE) {
+                if (mine && v->qemu_epoch == v->epoch)
+                        return decide_running(v);
+                /* The destination of a migration that has not been committed yet. */
+                if (v->qemu_of_entry && v->entry_epoch == v->epoch && v->entry_destination == v->me)
+                        return ACTION_NONE;
+                return ACTION_KILL;
+        }
+        if (mine)
+                return decide_absent(v);
+        if (placed_on(v) != v->me)
+                return ACTION_FORGET;
+        if (v->wanted == WANTED_RUNNING)
+                return may_start(v) ? ACTION_START : ACTION_NONE;
+        if (v->wanted == WANTED_DELETED)
+                return v->trusted ? ACTION_CLAIM : ACTION_NONE;
+        return ACTION_FORGET;
+}
+
+static enum gate_action refuse(const char **why, const char *text)
+{
+        *why = text;
+        return GATE_REFUSE;
+}
+
+enum gate_action gate_decide(const struct gate_view *v, const char **why)
+{
+        bool entry = v->entry_source != 0 && v->entry_epoch == v->epoch;
+
+        *why = NULL;
+        if (v->destination) {
+                if (!entry || !v->attempt_equal)
+                        return refuse(why, "its migration attempt is no longer valid");
+                if (v->entry_destination != v->me)
+                        return refuse(why, "its migration goes to another host");
+                if (v->host != v->entry_source)
+                        return refuse(why, "the source of its migration no longer owns the disk");
+                return GATE_COMMIT;
+        }
+        if (v->host != v->me)
+                return refuse(why, "another host owns the disk");
+        if (v->qemu_epoch != v->epoch)
+                return refuse(why, "it belongs to an older epoch");
+        if (entry && v->entry_source == v->me)
+                return GATE_RECLAIM;
+        return v->known ? GATE_CHECK : refuse(why, "hostd did not start it");
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * What one host has to do about one instance: a pure function of what is so. hostd looks, asks, does that one thing, and
+ * looks again; so a hostd that was killed anywhere just starts over. The rules in brackets are OWNERSHIP.md's.
+ */
+
+enum wanted { WANTED_RUNNING, WANTED_STOPPED, WANTED_DELETED };
+
+enum qemu_state {
+        QEMU_NONE,
+        QEMU_RUNNING,
+        QEMU_PAUSED, /* vCPUs stand still: starting, arriving, or stopped by an I/O error */
+};
+
+struct instance_view {
+        unsigned me;    /* this host's number */
+        bool trusted;   /* this host's heartbeats reach the storage */
+        int64_t now_ms; /* monotonic */
+
+        /* the name on the storage: rule 1, it alone decides */
+        uint64_t epoch;
+        unsigned host; /* 0: nobody */
+
+        /* the record */
+        bool record; /* there is one */
+        enum wanted wanted;
+        unsigned placement_host; /* void unless placement_epoch == epoch */
+        uint64_t placement_epoch;
+        bool restart; /* asked for and not done */
+        bool settled; /* the record's status says what is so */
+        unsigned move_to; /* a request to migrate; 0: none. void unless move_epoch == epoch */
+        uint64_t move_epoch;
+        unsigned entry_source, entry_destination; /* the migration entry; void unless entry_epoch == epoch */
+        uint64_t entry_epoch;
+
+        /* the QEMU of this instance on this host */
+        enum qemu_state qemu;
+        uint64_t qemu_epoch;    /* that it was last told it may run at; 0: never */
+        bool qemu_of_entry;     /* it is the destination of the migration entry's attempt */
+        bool qemu_fenced;       /* a write of it was refused by the storage */
+        bool qemu_io_error;     /* it stopped on any other disk error */
+        bool guest_powered_off; /* the guest ended itself since we last wrote the record */
+
+        int64_t retry_ms; /* no start before this time: back-off after crashes and failed starts */
+};
+
+enum instance_action {
+        ACTION_NONE,
+        ACTION_FORGET,      /* nothing of this instance is here any more */
+        ACTION_KILL,        /* end the QEMU now: it is not, or no longer, the owner's */
+        ACTION_NOTE_OFF,    /* record that the guest powered itself off: wanted stopped */
+        ACTION_START,       /* claim, fence, start, gate [rule 2] */
+        ACTION_STOP,        /* ask the guest to power off, end it when it does not */
+        ACTION_RESTART,     /* STOP, and START follows */
+        ACTION_MIGRATE,     /* to move_to */
+        ACTION_RESUME,      /* an I/O error's cause is over */
+        ACTION_RECLAIM,     /* a running source after a failed migration: claim, fence, so that the destination cannot commit */
+        ACTION_REMOVE,      /* take the disks and the record away */
+        ACTION_CLAIM,       /* claim only, so that REMOVE may follow */
+        ACTION_SETTLE,      /* write what is so into the record's status */
+        ACTION_MAX
+};
+const char *instance_action_name(enum instance_action a);
+
+enum instance_action instance_decide(const struct instance_view *v);
+
+/*
+ * The gate's decision (rules 4 to 6 and migration 4, 5) about a QEMU whose vCPUs are about to run.
+ * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let run before.
+ */
+enum gate_action {
+        GATE_REFUSE,
+        GATE_CHECK,   /* yes, if the engine's gate agrees */
+        GATE_COMMIT,  /* a migration arrives: claim, fence, then the engine's gate */
+        GATE_RECLAIM, /* the source runs on: claim, fence, then the engine's gate */
+};
+struct gate_view {
+        unsigned me;
+        uint64_t epoch; /* the name */
+        unsigned host;
+        unsigned entry_source, entry_destination; /* the migration entry of the record; source 0: none */
+        uint64_t entry_epoch;
+        bool destination;    /* the QEMU's own lease names an attempt that it was never told it may run under */
+        bool attempt_equal;  /* and that is the entry's */
+        uint64_t qemu_epoch; /* the epoch in its lease, or the newer one that the record holds for this very start */
+        bool known;
+};
+/* why: a short clause for the refusal, static. */
+enum gate_action gate_decide(const struct gate_view *v, const char **why);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+/* Picks a host for an instance. Pure: same input, same answer. */
+
+#define PLANNER_CPU_OVERCOMMIT 4 /* virtual cores per real one; memory is never overcommitted */
+
+struct planner_host {
+        unsigned number;
+        const char *name;
+        bool alive, drained;
+        unsigned cpus, cpus_used;
+        uint64_t memory, memory_used; /* bytes */
+};
+
+struct planner_need {
+        unsigned cpus;
+        uint64_t memory; /* bytes */
+        unsigned only;   /* this host number and no other; 0: any */
+        unsigned not_on; /* any but this; 0: none excluded */
+};
+
+/* Whether it fits; the reason (a short clause) goes to why when it does not. */
+bool planner_fits(const struct planner_host *h, const struct planner_need *need, char *why, size_t n_why);
+
+/*
+ * The index of the living host with the most free memory that fits, ties to the lowest number. -ENOSPC: none fits, err lists
+ * the reason for each; -ENOENT: `only` names no host.
+ */
+int planner_pick(const struct planner_host *hosts, size_t n_hosts, const struct planner_need *need, struct err *err);
