@@ -24,8 +24,9 @@ const char *clock_stamp(char ret[CLOCK_STAMP_LEN + 1])
 
         clock_gettime(CLOCK_REALTIME, &ts);
         gmtime_r(&ts.tv_sec, &tm);
-        snprintf(ret, CLOCK_STAMP_LEN + 1, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", (unsigned)(tm.tm_year + 1900) % 10000U,
-                 (unsigned)(tm.tm_mon + 1) % 100U, (unsigned)tm.tm_mday % 100U, (unsigned)tm.tm_hour % 100U,
-                 (unsigned)tm.tm_min % 100U, (unsigned)tm.tm_sec % 100U, (unsigned)(ts.tv_nsec / 1000000) % 1000U);
+        snprintf(ret, CLOCK_STAMP_LEN + 1, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+                 (unsigned)(tm.tm_year + 1900) % 10000U, (unsigned)(tm.tm_mon + 1) % 100U,
+                 (unsigned)tm.tm_mday % 100U, (unsigned)tm.tm_hour % 100U, (unsigned)tm.tm_min % 100U,
+                 (unsigned)tm.tm_sec % 100U, (unsigned)(ts.tv_nsec / 1000000) % 1000U);
         return ret;
 }

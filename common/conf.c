@@ -32,8 +32,8 @@ static int conf_line(void *user, const char *section, const char *name, const ch
                 if (streq(k->section, section))
                         snprintf(known + strlen(known), sizeof(known) - strlen(known), " %s", k->name);
         }
-        st->failed = err_set(st->err, -EINVAL, "%s: [%s] %s is not a setting; [%s] knows:%s", st->path, section, name,
-                             section, known[0] ? known : " nothing");
+        st->failed = err_set(st->err, -EINVAL, "%s: [%s] %s is not a setting; [%s] knows:%s", st->path,
+                             section, name, section, known[0] ? known : " nothing");
         return 0;
 }
 
@@ -51,7 +51,8 @@ int conf_load(const char *path, const struct conf_key *keys, size_t n_keys, stru
         if (st.failed)
                 return st.failed;
         if (r > 0)
-                return err_set(err, -EINVAL, "%s: line %d is neither a [section] nor a key = value", path, r);
+                return err_set(err, -EINVAL, "%s: line %d is neither a [section] nor a key = value", path,
+                               r);
         return err_set(err, -ENOENT, "%s: cannot read the configuration: %s", path, strerror(errno));
 }
 

@@ -6,8 +6,8 @@
 #include "common/err.h"
 
 /*
- * A daemon's configuration: "[section]" and "key = value" lines (inih). The program gives the table of what it knows;
- * a key outside the table is an error that names the file, the line and the keys there are.
+ * A daemon's configuration: "[section]" and "key = value" lines (inih). The program gives the table of what
+ * it knows; a key outside the table is an error that names the file, the line and the keys there are.
  */
 struct conf_key {
         const char *section, *name;

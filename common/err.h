@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * What went wrong, for a person. The caller owns the buffer (usually on its stack, zero-initialised) and passes
- * it last to every function that has more than one cause of failure; it is set exactly when the function fails.
- * A NULL err is allowed everywhere and drops the text.
+ * What went wrong, for a person. The caller owns the buffer (usually on its stack, zero-initialised) and
+ * passes it last to every function that has more than one cause of failure; it is set exactly when the
+ * function fails. A NULL err is allowed everywhere and drops the text.
  */
 struct err {
         int code; /* -errno, 0 while unset */

@@ -14,21 +14,23 @@
  */
 struct http_client;
 
-int http_client_new(const char *base, const char *token, int timeout_ms, struct http_client **ret, struct err *err);
+int http_client_new(const char *base, const char *token, int timeout_ms, struct http_client **ret,
+                    struct err *err);
 struct http_client *http_client_free(struct http_client *c);
 
 /*
- * One exchange with JSON both ways; body and ret may be NULL. A reply of 400 or above is a failure with the server's
- * message: 404 -ENOENT, 401 -EPERM, 403 -EACCES, 409 -EEXIST, 400 -EINVAL, 413 -EFBIG, 507 -ENOSPC, 503 -ETIMEDOUT,
- * else -EIO; no connection -ECONNREFUSED, silence -ETIMEDOUT. ret_status (may be NULL) is the HTTP status, 0 where none came.
+ * One exchange with JSON both ways; body and ret may be NULL. A reply of 400 or above is a failure with the
+ * server's message: 404 -ENOENT, 401 -EPERM, 403 -EACCES, 409 -EEXIST, 400 -EINVAL, 413 -EFBIG, 507 -ENOSPC,
+ * 503 -ETIMEDOUT, else -EIO; no connection -ECONNREFUSED, silence -ETIMEDOUT. ret_status (may be NULL) is
+ * the HTTP status, 0 where none came.
  */
 int http_call(struct http_client *c, const char *method, const char *path, const json_t *body, json_t **ret,
               long *ret_status, struct err *err);
 
 /* An upload of `size` bytes (UINT64_MAX: chunked); read as in http_reply_stream, progress may be NULL. */
 int http_upload(struct http_client *c, const char *method, const char *path, const char *type, uint64_t size,
-                ssize_t (*read)(void *state, uint64_t offset, void *buf, size_t len), void *state, json_t **ret,
-                struct err *err);
+                ssize_t (*read)(void *state, uint64_t offset, void *buf, size_t len), void *state,
+                json_t **ret, struct err *err);
 
 /* A download: write is called with each piece in order and returns 0 or -errno. */
 int http_download(struct http_client *c, const char *url_or_path,

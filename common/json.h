@@ -9,7 +9,8 @@
 
 void json_decrefpp(json_t **j); /* for _cleanup_ */
 
-/* Members of an object with a default where they are missing or of another type. Strings are borrowed from obj. */
+/* Members of an object with a default where they are missing or of another type. Strings are borrowed from
+ * obj. */
 const char *json_get_str(const json_t *obj, const char *key, const char *missing);
 int64_t json_get_int(const json_t *obj, const char *key, int64_t missing);
 bool json_get_bool(const json_t *obj, const char *key, bool missing);

@@ -31,8 +31,8 @@ void log_at(int priority, const char *fmt, ...)
 
                 clock_gettime(CLOCK_REALTIME, &ts);
                 gmtime_r(&ts.tv_sec, &tm);
-                n = (size_t)snprintf(line, sizeof(line), "<%d>%02d:%02d:%02d.%03ld ", priority, tm.tm_hour, tm.tm_min,
-                                     tm.tm_sec, ts.tv_nsec / 1000000);
+                n = (size_t)snprintf(line, sizeof(line), "<%d>%02d:%02d:%02d.%03ld ", priority, tm.tm_hour,
+                                     tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000000);
         }
         va_start(ap, fmt);
         r = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);

@@ -13,11 +13,11 @@
 #define _unused_ __attribute__((unused))
 
 /* Hands an owning local over: returns its value and leaves NULL (take) or -1 (take_fd) behind. */
-#define take(p)                                                                                                        \
-        __extension__({                                                                                                \
-                __typeof__(p) take_value_ = (p);                                                                       \
-                (p) = NULL;                                                                                            \
-                take_value_;                                                                                           \
+#define take(p)                                                                                             \
+        __extension__({                                                                                     \
+                __typeof__(p) take_value_ = (p);                                                            \
+                (p) = NULL;                                                                                 \
+                take_value_;                                                                                \
         })
 int take_fd(int *fd);
 
@@ -45,13 +45,15 @@ char *str_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Reads a whole file of at most limit bytes; the result is NUL-terminated and the caller's. */
 int file_read(const char *path, size_t limit, char **ret, size_t *ret_len, struct err *err);
 
-/* Writes a file so that a reader sees the old or the new content, never a part: temporary name, fsync, rename. */
+/* Writes a file so that a reader sees the old or the new content, never a part: temporary name, fsync,
+ * rename. */
 int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 
 /* Creates a folder and its missing parents; one that exists already is fine. */
 int mkdir_p(const char *path, mode_t mode, struct err *err);
 
-/* Whole writes and reads on a file descriptor; EINTR is retried. read returns the bytes before end of file. */
+/* Whole writes and reads on a file descriptor; EINTR is retried. read returns the bytes before end of file.
+ */
 int write_full(int fd, const void *data, size_t len);
 ssize_t read_full(int fd, void *buf, size_t len);
 

@@ -46,8 +46,8 @@ static bool was_refused(const struct failover_item *item, unsigned host)
 }
 
 /* The hosts that are left for this item, with what is already under way counted in. */
-static size_t hosts_for(const struct failover *f, const struct failover_item *item, const struct planner_host *hosts,
-                        size_t n_hosts, struct planner_host *ret)
+static size_t hosts_for(const struct failover *f, const struct failover_item *item,
+                        const struct planner_host *hosts, size_t n_hosts, struct planner_host *ret)
 {
         size_t n = 0;
 
@@ -68,8 +68,8 @@ static size_t hosts_for(const struct failover *f, const struct failover_item *it
         return n;
 }
 
-static void place(struct failover *f, struct failover_item *item, const struct planner_host *hosts, size_t n_hosts,
-                  int64_t now_ms)
+static void place(struct failover *f, struct failover_item *item, const struct planner_host *hosts,
+                  size_t n_hosts, int64_t now_ms)
 {
         _cleanup_(freep) struct planner_host *left = calloc(n_hosts + 1, sizeof(*left));
         struct planner_need need = {.cpus = item->cpus, .memory = item->memory};

@@ -8,9 +8,10 @@
 #include "migrate/planner.h"
 
 /*
- * The work of the host that won a dead host's record: every instance that the dead one owned, or was meant to start, goes to a
- * living host with room, those of the highest priority first. A pure machine: hostd feeds it what it sees and carries out
- * what it returns. It names the target; the target's own claim decides.
+ * The work of the host that won a dead host's record: every instance that the dead one owned, or was meant
+ * to start, goes to a living host with room, those of the highest priority first. A pure machine: hostd
+ * feeds it what it sees and carries out what it returns. It names the target; the target's own claim
+ * decides.
  */
 #define FAILOVER_AT_ONCE 8        /* instances under way at the same time */
 #define FAILOVER_PATIENCE_MS 8000 /* a target that has not claimed by then is given up */
@@ -49,12 +50,14 @@ struct failover {
 void failover_init(struct failover *f, unsigned dead, struct failover_item *items, size_t n_items);
 
 /*
- * The next placement to make, or NULL when there is nothing to do now. The item is then PLACED with its target; hosts[] must
- * count what was placed already. err is set with the reason when an item FAILED (it is returned, once, in state FAILED).
+ * The next placement to make, or NULL when there is nothing to do now. The item is then PLACED with its
+ * target; hosts[] must count what was placed already. err is set with the reason when an item FAILED (it is
+ * returned, once, in state FAILED).
  */
 struct failover_item *failover_next(struct failover *f, const struct planner_host *hosts, size_t n_hosts,
                                     int64_t now_ms);
-/* What was seen: the name of that instance is at `epoch`; moved on is DONE; too late is WAITING again, elsewhere. */
+/* What was seen: the name of that instance is at `epoch`; moved on is DONE; too late is WAITING again,
+ * elsewhere. */
 void failover_seen(struct failover *f, struct failover_item *item, uint64_t epoch, int64_t now_ms);
 /* The target's answer was no, or placing failed. */
 void failover_refused(struct failover *f, struct failover_item *item, const char *reason);

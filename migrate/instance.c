@@ -6,10 +6,10 @@
 const char *instance_action_name(enum instance_action a)
 {
         static const char *const names[ACTION_MAX] = {
-            [ACTION_NONE] = "none",       [ACTION_FORGET] = "forget",   [ACTION_KILL] = "kill",
-            [ACTION_NOTE_OFF] = "note-off", [ACTION_START] = "start",   [ACTION_STOP] = "stop",
-            [ACTION_RESTART] = "restart", [ACTION_MIGRATE] = "migrate", [ACTION_RESUME] = "resume",
-            [ACTION_RECLAIM] = "reclaim", [ACTION_REMOVE] = "remove",   [ACTION_CLAIM] = "claim",
+            [ACTION_NONE] = "none",         [ACTION_FORGET] = "forget",   [ACTION_KILL] = "kill",
+            [ACTION_NOTE_OFF] = "note-off", [ACTION_START] = "start",     [ACTION_STOP] = "stop",
+            [ACTION_RESTART] = "restart",   [ACTION_MIGRATE] = "migrate", [ACTION_RESUME] = "resume",
+            [ACTION_RECLAIM] = "reclaim",   [ACTION_REMOVE] = "remove",   [ACTION_CLAIM] = "claim",
             [ACTION_SETTLE] = "settle",
         };
 

@@ -5,8 +5,9 @@
 #include <stdint.h>
 
 /*
- * What one host has to do about one instance: a pure function of what is so. hostd looks, asks, does that one thing, and
- * looks again; so a hostd that was killed anywhere just starts over. The rules in brackets are OWNERSHIP.md's.
+ * What one host has to do about one instance: a pure function of what is so. hostd looks, asks, does that
+ * one thing, and looks again; so a hostd that was killed anywhere just starts over. The rules in brackets
+ * are OWNERSHIP.md's.
  */
 
 enum wanted { WANTED_RUNNING, WANTED_STOPPED, WANTED_DELETED };
@@ -31,8 +32,8 @@ struct instance_view {
         enum wanted wanted;
         unsigned placement_host; /* void unless placement_epoch == epoch */
         uint64_t placement_epoch;
-        bool restart; /* asked for and not done */
-        bool settled; /* the record's status says what is so */
+        bool restart;     /* asked for and not done */
+        bool settled;     /* the record's status says what is so */
         unsigned move_to; /* a request to migrate; 0: none. void unless move_epoch == epoch */
         uint64_t move_epoch;
         unsigned entry_source, entry_destination; /* the migration entry; void unless entry_epoch == epoch */
@@ -51,18 +52,19 @@ struct instance_view {
 
 enum instance_action {
         ACTION_NONE,
-        ACTION_FORGET,      /* nothing of this instance is here any more */
-        ACTION_KILL,        /* end the QEMU now: it is not, or no longer, the owner's */
-        ACTION_NOTE_OFF,    /* record that the guest powered itself off: wanted stopped */
-        ACTION_START,       /* claim, fence, start, gate [rule 2] */
-        ACTION_STOP,        /* ask the guest to power off, end it when it does not */
-        ACTION_RESTART,     /* STOP, and START follows */
-        ACTION_MIGRATE,     /* to move_to */
-        ACTION_RESUME,      /* an I/O error's cause is over */
-        ACTION_RECLAIM,     /* a running source after a failed migration: claim, fence, so that the destination cannot commit */
-        ACTION_REMOVE,      /* take the disks and the record away */
-        ACTION_CLAIM,       /* claim only, so that REMOVE may follow */
-        ACTION_SETTLE,      /* write what is so into the record's status */
+        ACTION_FORGET,   /* nothing of this instance is here any more */
+        ACTION_KILL,     /* end the QEMU now: it is not, or no longer, the owner's */
+        ACTION_NOTE_OFF, /* record that the guest powered itself off: wanted stopped */
+        ACTION_START,    /* claim, fence, start, gate [rule 2] */
+        ACTION_STOP,     /* ask the guest to power off, end it when it does not */
+        ACTION_RESTART,  /* STOP, and START follows */
+        ACTION_MIGRATE,  /* to move_to */
+        ACTION_RESUME,   /* an I/O error's cause is over */
+        ACTION_RECLAIM,  /* a running source after a failed migration: claim, fence, so that the destination
+                            cannot commit */
+        ACTION_REMOVE,   /* take the disks and the record away */
+        ACTION_CLAIM,    /* claim only, so that REMOVE may follow */
+        ACTION_SETTLE,   /* write what is so into the record's status */
         ACTION_MAX
 };
 const char *instance_action_name(enum instance_action a);
@@ -71,7 +73,8 @@ enum instance_action instance_decide(const struct instance_view *v);
 
 /*
  * The gate's decision (rules 4 to 6 and migration 4, 5) about a QEMU whose vCPUs are about to run.
- * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let run before.
+ * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let
+ * run before.
  */
 enum gate_action {
         GATE_REFUSE,
@@ -85,9 +88,10 @@ struct gate_view {
         unsigned host;
         unsigned entry_source, entry_destination; /* the migration entry of the record; source 0: none */
         uint64_t entry_epoch;
-        bool destination;    /* the QEMU's own lease names an attempt that it was never told it may run under */
+        bool destination; /* the QEMU's own lease names an attempt that it was never told it may run under */
         bool attempt_equal;  /* and that is the entry's */
-        uint64_t qemu_epoch; /* the epoch in its lease, or the newer one that the record holds for this very start */
+        uint64_t qemu_epoch; /* the epoch in its lease, or the newer one that the record holds for this very
+                                start */
         bool known;
 };
 /* why: a short clause for the refusal, static. */

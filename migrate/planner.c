@@ -28,14 +28,15 @@ bool planner_fits(const struct planner_host *h, const struct planner_need *need,
                          size_format(memory_free(h), there, sizeof(there)),
                          size_format(need->memory, wanted, sizeof(wanted)));
         else if (h->cpus_used + (uint64_t)need->cpus > cpus)
-                snprintf(why, n_why, "has %u of %u virtual cores in use, needed are %u", h->cpus_used, (unsigned)cpus,
-                         need->cpus);
+                snprintf(why, n_why, "has %u of %u virtual cores in use, needed are %u", h->cpus_used,
+                         (unsigned)cpus, need->cpus);
         else
                 return true;
         return false;
 }
 
-int planner_pick(const struct planner_host *hosts, size_t n_hosts, const struct planner_need *need, struct err *err)
+int planner_pick(const struct planner_host *hosts, size_t n_hosts, const struct planner_need *need,
+                 struct err *err)
 {
         char reasons[384] = "";
         bool named = false;
@@ -50,7 +51,8 @@ int planner_pick(const struct planner_host *hosts, size_t n_hosts, const struct 
                         continue;
                 named = true;
                 if (!planner_fits(h, need, why, sizeof(why))) {
-                        snprintf(reasons + n, sizeof(reasons) - n, "%shost %s %s", n ? "; " : "", h->name, why);
+                        snprintf(reasons + n, sizeof(reasons) - n, "%shost %s %s", n ? "; " : "", h->name,
+                                 why);
                         continue;
                 }
                 if (best < 0 || memory_free(h) > memory_free(&hosts[best]) ||

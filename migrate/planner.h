@@ -30,7 +30,8 @@ struct planner_need {
 bool planner_fits(const struct planner_host *h, const struct planner_need *need, char *why, size_t n_why);
 
 /*
- * The index of the living host with the most free memory that fits, ties to the lowest number. -ENOSPC: none fits, err lists
- * the reason for each; -ENOENT: `only` names no host.
+ * The index of the living host with the most free memory that fits, ties to the lowest number. -ENOSPC: none
+ * fits, err lists the reason for each; -ENOENT: `only` names no host.
  */
-int planner_pick(const struct planner_host *hosts, size_t n_hosts, const struct planner_need *need, struct err *err);
+int planner_pick(const struct planner_host *hosts, size_t n_hosts, const struct planner_need *need,
+                 struct err *err);

@@ -22,31 +22,27 @@ int host_state_parse(const char *name)
         return -1;
 }
 
-size_t ring_neighbours(const struct ring_host *hosts, size_t n_hosts, unsigned me, unsigned *ret, size_t n_ret)
+size_t ring_neighbours(const struct ring_host *hosts, size_t n_hosts, unsigned me, unsigned *ret,
+                       size_t n_ret)
 {
+        unsigned passed =
+            0; /* distance on the ring up to which all are taken; unsigned wraps as the ring does */
         size_t n = 0;
-        unsigned at = me;
 
-        /* The ring is ordered by number and wraps: look for the next larger living number, again and again. */
         while (n < n_ret && n < WATCH_NEIGHBOURS) {
-                unsigned next = 0, lowest = 0;
+                unsigned nearest = 0;
 
                 for (size_t i = 0; i < n_hosts; i++) {
-                        unsigned number = hosts[i].number;
+                        unsigned distance = hosts[i].number - me;
 
-                        if (hosts[i].state == HOST_DEAD || number == me)
-                                continue;
-                        if (number > at && (next == 0 || number < next))
-                                next = number;
-                        if (lowest == 0 || number < lowest)
-                                lowest = number;
+                        if (hosts[i].state != HOST_DEAD && distance > passed &&
+                            (!nearest || distance < nearest))
+                                nearest = distance;
                 }
-                if (next == 0)
-                        next = at >= me ? lowest : 0; /* wrap once; then stop before me */
-                if (next == 0 || (at < me && next > me) || (n > 0 && next == ret[0]))
+                if (!nearest)
                         break;
-                ret[n++] = next;
-                at = next;
+                ret[n++] = me + nearest;
+                passed = nearest;
         }
         return n;
 }

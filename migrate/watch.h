@@ -40,24 +40,28 @@ struct ring_host {
         bool maintenance;  /* failover is disarmed for it */
 };
 
-/* The hosts that `me` watches: the next WATCH_NEIGHBOURS on the ring of those that are not dead, by number, wrapping.
- * Numbers into ret, at most n_ret; returns how many. */
-size_t ring_neighbours(const struct ring_host *hosts, size_t n_hosts, unsigned me, unsigned *ret, size_t n_ret);
-/* Who finishes the failovers that `winner` had begun, `winner` being dead: the host that took `winner`. 0: nobody yet. */
+/* The hosts that `me` watches: the next WATCH_NEIGHBOURS on the ring of those that are not dead, by number,
+ * wrapping. Numbers into ret, at most n_ret; returns how many. */
+size_t ring_neighbours(const struct ring_host *hosts, size_t n_hosts, unsigned me, unsigned *ret,
+                       size_t n_ret);
+/* Who finishes the failovers that `winner` had begun, `winner` being dead: the host that took `winner`. 0:
+ * nobody yet. */
 unsigned ring_heir(const struct ring_host *hosts, size_t n_hosts, unsigned winner);
 
-/* What one watcher knows of one neighbour. Zero-initialised at first sight; reset (zeroed) when its epoch changes. */
+/* What one watcher knows of one neighbour. Zero-initialised at first sight; reset (zeroed) when its epoch
+ * changes. */
 struct watch {
         uint64_t epoch;
-        bool seen;          /* counter holds a value */
+        bool seen; /* counter holds a value */
         uint64_t counter;
         int64_t changed_ms; /* when we saw it change */
         int64_t looked_ms;  /* our last look */
 };
-/* A look: counter, or readable false where the storage did not answer (no verdict then: the look did not happen). */
+/* A look: counter, or readable false where the storage did not answer (no verdict then: the look did not
+ * happen). */
 void watch_look(struct watch *w, uint64_t epoch, bool readable, uint64_t counter, int64_t now_ms);
 /*
- * Is it dead? own_write_ms: when our own heartbeat last reached the storage. disarmed_ms: extra patience for a host
- * whose record says HOST_STOPPED (0 for others).
+ * Is it dead? own_write_ms: when our own heartbeat last reached the storage. disarmed_ms: extra patience for
+ * a host whose record says HOST_STOPPED (0 for others).
  */
 bool watch_dead(const struct watch *w, int64_t own_write_ms, int64_t disarmed_ms, int64_t now_ms);

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/util.h"
+#include "hostd/manager.h"
+#include "hostd/record.h"
+#include "hostd/survey.h"
+
+/* hostd's HTTP API, for imaged and other hostds: see docs/architecture.md. */
+
+static int reply_packed(struct http_request *req, int status, json_t *body, struct err *err)
+{
+        int r;
+
+        if (!body)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = http_reply_json(req, status, body);
+        json_decref(body);
+        return r;
+}
+
+static int get_health(struct http_request *req, void *userdata, struct err *err)
+{
+        struct manager *m = userdata;
+
+        return reply_packed(req, 200,
+                            json_pack("{s:b,s:i,s:s,s:b}", "ok", manager_trusted(m), "host", (int)m->number,
+                                      "name", m->config->name, "libvirt", (int)m->virt_connected),
+                            err);
+}
+
+static int post_look(struct http_request *req, void *userdata, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body = NULL;
+        const char *id;
+        int r;
+
+        r = http_body_json(req, &body, err);
+        if (r < 0)
+                return r;
+        id = json_get_str(body, "instance", "");
+        if (!uuid_valid(id))
+                return err_set(err, -EINVAL, "instance \"%.40s\" is not a UUID", id);
+        manager_wake(userdata, id);
+        return http_reply_json(req, 202, NULL);
+}
+
+static void problem(json_t *list, const char *code, const char *message)
+{
+        json_array_append_new(list, json_pack("{s:s,s:s}", "code", code, "message", message));
+}
+
+/* Every reason at once why that instance cannot arrive here. */
+static void preflight(struct manager *m, const json_t *ask, json_t *list)
+{
+        _cleanup_(freep) struct planner_host *hosts = NULL;
+        struct planner_need need = {.cpus = (unsigned)json_get_int(ask, "cpus", 1),
+                                    .memory = (uint64_t)json_get_int(ask, "memory", 0)};
+        const char *accel = json_get_str(ask, "accel", "");
+        char why[160];
+        struct survey s = {0};
+        struct err e = {0};
+        size_t n = 0;
+
+        if (!manager_trusted(m))
+                problem(list, "storage", "its heartbeats do not reach the storage");
+        if (!m->virt_connected)
+                problem(list, "libvirt", "its libvirt does not answer");
+        if (if_nametoindex(m->config->bridge) == 0) {
+                snprintf(why, sizeof(why), "its bridge %s does not exist", m->config->bridge);
+                problem(list, "network", why);
+        }
+        if (!streq(accel, m->kvm ? "kvm" : "tcg")) {
+                snprintf(why, sizeof(why), "the guest runs under %s, this host offers %s", accel,
+                         m->kvm ? "kvm" : "tcg");
+                problem(list, "accel", why);
+        }
+        if (survey_all(m->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0)
+                problem(list, "storage", err_text(&e));
+        for (size_t i = 0; i < n; i++)
+                if (hosts[i].number == m->number && !planner_fits(&hosts[i], &need, why, sizeof(why)))
+                        problem(list, "room", why);
+        survey_done(&s);
+}
+
+static int post_preflight(struct http_request *req, void *userdata, struct err *err)
+{
+        struct manager *m = userdata;
+        _cleanup_(json_decrefpp) json_t *body = NULL, *list = json_array();
+        _cleanup_(freep) char *uri = str_printf("tcp://%s", m->config->address);
+        const char *id;
+        struct instance i;
+        int r;
+
+        r = http_body_json(req, &body, err);
+        if (r < 0)
+                return r;
+        id = json_get_str(body, "instance", "");
+        if (!uuid_valid(id))
+                return err_set(err, -EINVAL, "instance \"%.40s\" is not a UUID", id);
+        r = instance_load(m->store, id, &i, err);
+        if (r < 0)
+                return r;
+        dhcp_add(m, i.id, i.name, i.mac, i.address); /* the guest may ask as soon as it runs here */
+        instance_done(&i);
+        preflight(m, body, list);
+        return reply_packed(req, 200,
+                            json_pack("{s:O,s:s,s:s,s:s}", "problems", list, "bridge", m->config->bridge,
+                                      "migrate_uri", uri ? uri : "", "peer_uri", m->config->peer_uri),
+                            err);
+}
+
+static int get_migration(struct http_request *req, void *userdata, struct err *err)
+{
+        struct manager *m = userdata;
+        const char *id = http_param(req, "id");
+        struct virt_progress p = {0};
+        int r;
+
+        r = virt_migrate_progress(m->virt, id, &p, err);
+        if (r < 0)
+                return r;
+        if (streq(p.state, "none"))
+                return err_set(err, -ENOENT, "instance %s is not being migrated", id);
+        return reply_packed(req, 200,
+                            json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "state", p.state, "transferred",
+                                      (json_int_t)p.transferred, "remaining", (json_int_t)p.remaining,
+                                      "total", (json_int_t)p.total, "elapsed_ms", (json_int_t)p.elapsed_ms,
+                                      "dirty_rate", (json_int_t)p.dirty_rate, "downtime_ms",
+                                      (json_int_t)p.downtime_ms),
+                            err);
+}
+
+struct console {
+        struct manager *m;
+        char id[UUID_LEN + 1];
+};
+
+static void console_run(void *state, int fd, const void *early, size_t n_early)
+{
+        struct console *c = state;
+        struct err e = {0};
+
+        (void)early; /* a client has nothing to say before the upgrade */
+        (void)n_early;
+        if (virt_console(c->m->virt, c->id, fd, &e) < 0)
+                (void)!write_full(fd, err_text(&e), strlen(err_text(&e)));
+        free(c);
+}
+
+static int get_console(struct http_request *req, void *userdata, struct err *err)
+{
+        struct console *c = calloc(1, sizeof(*c));
+        struct virt_domain d;
+        int r;
+
+        if (!c)
+                return err_set(err, -ENOMEM, "out of memory");
+        c->m = userdata;
+        snprintf(c->id, sizeof(c->id), "%.36s", http_param(req, "id"));
+        r = virt_find(c->m->virt, c->id, &d, err);
+        if (r == 0)
+                r = http_reply_upgrade(req, "wherry-console", console_run, c);
+        if (r < 0)
+                free(c);
+        return r;
+}
+
+int api_start(struct manager *m, struct err *err)
+{
+        static const struct http_route routes[] = {
+            {"GET", "/healthz", get_health, NULL, true},
+            {"POST", "/v1/look", post_look, NULL, false},
+            {"POST", "/v1/preflight", post_preflight, NULL, false},
+            {"GET", "/v1/instances/{id}/migration", get_migration, NULL, false},
+            {"GET", "/v1/instances/{id}/console", get_console, NULL, false},
+        };
+        const struct http_server_options options = {.listen = m->config->listen,
+                                                    .token = m->config->token,
+                                                    .routes = routes,
+                                                    .n_routes = ARRAY_SIZE(routes),
+                                                    .userdata = m};
+
+        return http_server_new(&options, &m->http, err);
+}

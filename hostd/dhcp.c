@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/manager.h"
+
+/* dnsmasq reads a new file in its --dhcp-hostsdir by itself: "MAC,ADDRESS,NAME". */
+void dhcp_add(struct manager *m, const char *instance, const char *name, const char *mac,
+              const char *address)
+{
+        _cleanup_(freep) char *path = str_printf("%s/%s", m->config->dhcp_hosts_dir, instance);
+        _cleanup_(freep) char *line = mac && address ? str_printf("%s,%s,%s\n", mac, address, name) : NULL;
+        struct err e = {0};
+
+        if (!path || !line)
+                return;
+        if (mkdir_p(m->config->dhcp_hosts_dir, 0755, &e) < 0 ||
+            file_write(path, line, strlen(line), 0644, &e) < 0)
+                log_warn("instance %s: no DHCP entry: %s", instance, err_text(&e));
+}
+
+void dhcp_remove(struct manager *m, const char *instance)
+{
+        _cleanup_(freep) char *path = str_printf("%s/%s", m->config->dhcp_hosts_dir, instance);
+
+        if (path && unlink(path) < 0 && errno != ENOENT)
+                log_warn("instance %s: DHCP entry not removed: %s", instance, strerror(errno));
+}

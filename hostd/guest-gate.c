@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/guest.h"
+
+/*
+ * The gate's answers. It runs on a thread of the gate while libvirtd waits, so it asks the storage only.
+ * What it decides on: the name, the record, and what the QEMU's own lease element says; the decision itself
+ * is migrate's gate_decide().
+ */
+
+static struct guest *find_guest(struct manager *m, const char *id)
+{
+        for (size_t i = 0; i < m->n_guests; i++)
+                if (streq(m->guests[i]->id, id))
+                        return m->guests[i];
+        return NULL;
+}
+
+/* Is that QEMU the one being started, or the one that was let run before? */
+static bool gate_known(struct manager *m, const struct gate_request *req, const struct instance *i,
+                       uint64_t *ret_epoch)
+{
+        bool known = false;
+        struct guest *g;
+
+        pthread_mutex_lock(&m->lock);
+        g = find_guest(m, req->lease.instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                if (streq(g->starting.id, req->lease.start.id)) {
+                        *ret_epoch = g->starting_epoch;
+                        known = true;
+                } else if (streq(i->start.id, req->lease.start.id)) {
+                        *ret_epoch = i->start_epoch;
+                        known = req->pid != 0 && g->known_pid == req->pid;
+                }
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&m->lock);
+        return known;
+}
+
+static void gate_admit(struct manager *m, const struct gate_request *req)
+{
+        struct guest *g;
+
+        manager_wake(m, req->lease.instance); /* makes the guest of a migration that arrives */
+        pthread_mutex_lock(&m->lock);
+        g = find_guest(m, req->lease.instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                g->known_pid = req->pid;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&m->lock);
+}
+
+/* claim, fence where asked; the engine's gate; the epoch into the record: then yes. */
+static int gate_carry_out(struct manager *m, const struct gate_request *req, const struct instance *i,
+                          struct lease lease, enum gate_action action, struct err *err)
+{
+        const struct start *start = &req->lease.start;
+        struct disk_spec disks[INSTANCE_DISKS];
+        size_t n = instance_disks(i, disks);
+        int64_t t = clock_ns();
+        bool fresh = action == GATE_CHECK && !streq(i->start.id, start->id);
+        int r = 0;
+
+        if (action != GATE_CHECK) {
+                r = lease_claim(m->store, i->id, &lease, m->number, &lease, err);
+                if (r == 0)
+                        r = lease_fence(m->store, i->id, &lease, start, disks, n, err);
+        }
+        if (r == 0)
+                r = lease_gate(m->store, i->id, &lease, start, disks, n, err);
+        if (r == 0 && (action != GATE_CHECK || fresh))
+                r = guest_record_start(m, i->id, start, &lease, fresh,
+                                       action == GATE_COMMIT ? clock_ns() - t : 0, err);
+        return r;
+}
+
+static int gate_acquire(struct manager *m, const struct gate_request *req, struct err *err)
+{
+        const char *id = req->lease.instance, *why = NULL;
+        struct instance i = {0};
+        struct gate_view v = {.me = m->number};
+        struct lease lease;
+        enum gate_action action;
+        int r;
+
+        r = instance_load(m->store, id, &i, err);
+        if (r == 0)
+                r = lease_find(m->store, id, &lease, err);
+        if (r < 0) {
+                instance_done(&i);
+                return r;
+        }
+        v.epoch = lease.epoch;
+        v.host = lease.host;
+        v.entry_source = i.entry_attempt[0] ? i.entry_source : 0;
+        v.entry_destination = i.entry_destination;
+        v.entry_epoch = i.entry_epoch;
+        v.known = gate_known(m, req, &i, &v.qemu_epoch);
+        v.destination = req->lease.attempt[0] && !streq(i.start.id, req->lease.start.id);
+        v.attempt_equal =
+            streq(req->lease.attempt, i.entry_attempt) && streq(req->lease.start.id, i.entry_start.id);
+        action = gate_decide(&v, &why);
+        if (action == GATE_REFUSE)
+                r = err_set(err, -EACCES,
+                            "instance %s must not run on host %s: %s (disk at epoch %llu of host %u, this "
+                            "start at %llu); use `wherry start %s`",
+                            i.name, m->config->name, why, (unsigned long long)lease.epoch, lease.host,
+                            (unsigned long long)(v.qemu_epoch ? v.qemu_epoch : req->lease.epoch), i.name);
+        else
+                r = gate_carry_out(m, req, &i, lease, action, err);
+        log_info("instance %s: gate: pid %d, start %s: %s%s", id, (int)req->pid, req->lease.start.id,
+                 r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
+        if (r == 0)
+                gate_admit(m, req);
+        else
+                event_add(m, "gate-refused", id, i.name, "%s", err_text(err));
+        instance_done(&i);
+        return r;
+}
+
+int guest_gate(void *arg, const struct gate_request *req, struct err *err)
+{
+        struct manager *m = arg;
+        int r;
+
+        if (req->question != GATE_ACQUIRE)
+                return 0; /* nothing runs yet, or vCPUs stand: hints only */
+        r = gate_acquire(m, req, err);
+        /* A no kills the QEMU: libvirt might leave it behind, paused. Only one that has not been let run. */
+        if (r < 0 && req->pid > 0) {
+                struct err ignored = {0};
+
+                virt_kill_pid(req->pid, req->lease.instance, &ignored);
+        }
+        return r;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "hostd/guest.h"
+
+#define RECEIPTS_MAX 16
+
+static json_t *status_of(json_t *doc)
+{
+        json_t *status = json_object_get(doc, "status");
+
+        if (!json_is_object(status)) {
+                status = json_object();
+                json_object_set_new(doc, "status", status);
+        }
+        return status;
+}
+
+static void status_set(json_t *doc, const char *state, const struct lease *mine, const char *error)
+{
+        json_t *status = status_of(doc);
+        char stamp[CLOCK_STAMP_LEN + 1];
+
+        if (strcmp(json_get_str(status, "state", ""), state) != 0)
+                json_object_set_new(status, "since", json_string(clock_stamp(stamp)));
+        json_object_set_new(status, "state", json_string(state));
+        json_object_set_new(status, "host", json_integer(mine->host));
+        json_object_set_new(status, "epoch", json_integer((json_int_t)mine->epoch));
+        json_object_set_new(status, "error", error ? json_string(error) : json_null());
+}
+
+struct status_edit {
+        const char *state, *error;
+        const struct lease *mine;
+        bool restarted;
+};
+
+static int edit_status(json_t *doc, void *arg, struct err *err)
+{
+        const struct status_edit *e = arg;
+
+        status_set(doc, e->state, e->mine, e->error);
+        if (e->restarted)
+                json_object_set_new(status_of(doc), "restart",
+                                    json_integer(json_get_int(doc, "restart", 0)));
+        return 1;
+}
+
+int guest_record_status(struct manager *m, const char *id, const char *state, const struct lease *mine,
+                        const char *error, bool restarted, struct err *err)
+{
+        struct status_edit e = {.state = state, .error = error, .mine = mine, .restarted = restarted};
+
+        return record_change(m->store, RECORD_INSTANCE, id, edit_status, &e, err);
+}
+
+static int edit_off(json_t *doc, void *arg, struct err *err)
+{
+        (void)arg;
+        if (strcmp(json_get_str(doc, "wanted", ""), "running") != 0)
+                return 0;
+        json_object_set_new(doc, "wanted", json_string("stopped"));
+        return 1;
+}
+
+int guest_record_off(struct manager *m, const char *id, struct err *err)
+{
+        return record_change(m->store, RECORD_INSTANCE, id, edit_off, NULL, err);
+}
+
+struct start_edit {
+        const struct start *start;
+        const struct lease *mine;
+        bool fresh;
+        int64_t commit_ns;
+};
+
+static int edit_start(json_t *doc, void *arg, struct err *err)
+{
+        const struct start_edit *e = arg;
+        json_t *start = start_to_json(e->start, e->mine->epoch), *status;
+
+        if (!start)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(doc, "start", start);
+        status_set(doc, "running", e->mine, NULL);
+        status = status_of(doc);
+        if (e->fresh)
+                json_object_set_new(status, "restart", json_integer(json_get_int(doc, "restart", 0)));
+        if (e->commit_ns)
+                json_object_set_new(status, "commit_ms", json_real((double)e->commit_ns / 1e6));
+        return 1;
+}
+
+int guest_record_start(struct manager *m, const char *id, const struct start *start,
+                       const struct lease *mine, bool fresh, int64_t commit_ns, struct err *err)
+{
+        struct start_edit e = {.start = start, .mine = mine, .fresh = fresh, .commit_ns = commit_ns};
+
+        return record_change(m->store, RECORD_INSTANCE, id, edit_start, &e, err);
+}
+
+struct entry_edit {
+        const struct lease *mine;
+        const char *attempt;
+        unsigned destination;
+        const struct start *start;
+};
+
+static int edit_entry(json_t *doc, void *arg, struct err *err)
+{
+        const struct entry_edit *e = arg;
+        json_t *start = start_to_json(e->start, e->mine->epoch);
+        json_t *entry = json_pack("{s:s,s:i,s:i,s:I,s:o}", "attempt", e->attempt, "source",
+                                  (int)e->mine->host, "destination", (int)e->destination, "epoch",
+                                  (json_int_t)e->mine->epoch, "start", start);
+
+        if (!entry)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(doc, "migration", entry);
+        status_set(doc, "migrating", e->mine, NULL);
+        return 1;
+}
+
+int guest_record_entry(struct manager *m, const char *id, const struct lease *mine, const char *attempt,
+                       unsigned destination, const struct start *start, struct err *err)
+{
+        struct entry_edit e = {.mine = mine, .attempt = attempt, .destination = destination, .start = start};
+
+        return record_change(m->store, RECORD_INSTANCE, id, edit_entry, &e, err);
+}
+
+static int edit_move(json_t *doc, void *arg, struct err *err)
+{
+        const struct move_outcome *o = arg;
+        json_t *status = status_of(doc);
+        json_t *move = json_pack("{s:I,s:s,s:s?,s:I,s:I}", "serial", (json_int_t)o->serial, "state",
+                                 o->state, "error", o->error, "total_ms", (json_int_t)o->total_ms,
+                                 "downtime_ms", (json_int_t)o->downtime_ms);
+        json_t *commit = json_object_get(status, "commit_ms");
+
+        if (!move)
+                return err_set(err, -ENOMEM, "out of memory");
+        if (commit && strcmp(o->state, "done") == 0)
+                json_object_set(move, "commit_ms", commit);
+        json_object_set_new(status, "move", move);
+        return 1;
+}
+
+int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err)
+{
+        return record_change(m->store, RECORD_INSTANCE, id, edit_move, (void *)o, err);
+}
+
+struct receipt_edit {
+        const struct lease *mine;
+        const char *fence;
+        int64_t claim_ms, fence_ms, start_ms;
+};
+
+/* The placement of a failover carries what its winner knew; the start adds its own part. */
+static int edit_receipt(json_t *doc, void *arg, struct err *err)
+{
+        const struct receipt_edit *e = arg;
+        const json_t *cause = json_path(doc, "placement.failover");
+        json_t *receipts = json_object_get(doc, "receipts"), *receipt;
+        char stamp[CLOCK_STAMP_LEN + 1];
+
+        if (!cause)
+                return 0;
+        if (!json_is_array(receipts)) {
+                receipts = json_array();
+                json_object_set_new(doc, "receipts", receipts);
+        }
+        receipt =
+            json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:s,s:{s:I,s:I,s:I,s:I}}", "at", clock_stamp(stamp), "from",
+                      (json_int_t)json_get_int(cause, "from", 0), "to", (json_int_t)e->mine->host, "by",
+                      (json_int_t)json_get_int(cause, "by", 0), "last_beat_ms",
+                      (json_int_t)json_get_int(cause, "last_beat_ms", 0), "epoch",
+                      (json_int_t)e->mine->epoch, "fence", e->fence, "phases", "detect_ms",
+                      (json_int_t)json_get_int(cause, "detect_ms", 0), "claim_ms", (json_int_t)e->claim_ms,
+                      "fence_ms", (json_int_t)e->fence_ms, "start_ms", (json_int_t)e->start_ms);
+        if (!receipt)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_array_append_new(receipts, receipt);
+        while (json_array_size(receipts) > RECEIPTS_MAX)
+                json_array_remove(receipts, 0);
+        return 1;
+}
+
+int guest_record_receipt(struct manager *m, const char *id, const struct lease *mine, int64_t claim_ms,
+                         int64_t fence_ms, int64_t start_ms, struct err *err)
+{
+        const char *engine = store_engine(m->store);
+        struct receipt_edit e = {.mine = mine,
+                                 .fence = strcmp(engine, "nfs") == 0   ? "change of owner"
+                                          : strcmp(engine, "rbd") == 0 ? "blocklist"
+                                                                       : "QEMU's image lock",
+                                 .claim_ms = claim_ms,
+                                 .fence_ms = fence_ms,
+                                 .start_ms = start_ms};
+
+        return record_change(m->store, RECORD_INSTANCE, id, edit_receipt, &e, err);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/guest.h"
+
+#define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
+
+int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
+              const struct domain_lease *key, const char *bridge, char **ret, struct err *err)
+{
+        struct disk_spec specs[INSTANCE_DISKS];
+        struct attach attaches[INSTANCE_DISKS];
+        struct domain_disk disks[INSTANCE_DISKS + 1] = {0};
+        _cleanup_(freep) char *lock_path = NULL;
+        size_t n = instance_disks(i, specs);
+        int r;
+
+        r = lease_attach(m->store, i->id, lease, &key->start, specs, n, attaches, err);
+        if (r == 0)
+                r = lease_lock_path(m->store, i->id, &lock_path, err);
+        for (size_t k = 0; r == 0 && k < n; k++) {
+                disks[k].attach = attaches[k];
+                snprintf(disks[k].name, sizeof(disks[k].name), "%s", specs[k].name);
+        }
+        if (r == 0 && i->iso) {
+                r = volume_attach(m->store, i->iso, &disks[n].attach, err);
+                snprintf(disks[n++].name, sizeof(disks[0].name), "install");
+        }
+        if (r < 0)
+                return r;
+        const struct domain_spec spec = {.instance = i->id,
+                                         .name = i->name,
+                                         .cpus = i->cpus,
+                                         .memory = i->memory,
+                                         .kvm = m->kvm,
+                                         .bridge = bridge,
+                                         .mac = i->mac,
+                                         .disks = disks,
+                                         .n_disks = n,
+                                         .boot_cdrom_second = i->iso != NULL,
+                                         .emulator = m->config->emulator,
+                                         .rbd_user = m->config->ceph_user,
+                                         .rbd_secret = m->rbd_secret,
+                                         .lock_path = lock_path,
+                                         .lease = *key};
+        return domain_xml(&spec, ret, err);
+}
+
+int guest_kill(struct guest *g, struct err *err)
+{
+        struct virt_domain *list = NULL;
+        size_t n = 0;
+        int r, result = 0;
+
+        pthread_mutex_lock(&g->lock);
+        g->ending = true;
+        pthread_mutex_unlock(&g->lock);
+        /* By process first: that needs nobody's leave, and finds what libvirtd has forgotten. */
+        r = virt_processes(&list, &n, err);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (streq(list[i].lease.instance, g->id) && virt_kill_pid(list[i].pid, g->id, err) < 0)
+                        result = -EBUSY;
+        free(list);
+        if (r == 0)
+                r = virt_kill(g->m->virt, g->id, err);
+        pthread_mutex_lock(&g->lock);
+        g->ending = false;
+        g->fenced = g->io_error = g->powered_off = g->ended_event = false;
+        g->known_pid = 0;
+        pthread_mutex_unlock(&g->lock);
+        return r < 0 ? r : result;
+}
+
+int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err)
+{
+        return lease_claim(g->m->store, g->id, &l->lease, g->m->number, ret, err);
+}
+
+/* claim, fence, QEMU; the gate says yes in between, on its own thread. Times of the phases into ms[]. */
+static int start_claimed(struct guest *g, const struct guest_look *l, const struct lease *mine,
+                         int64_t ms[2], struct err *err)
+{
+        struct manager *m = g->m;
+        const struct instance *i = &l->instance;
+        struct domain_lease key = {.epoch = mine->epoch};
+        struct disk_spec disks[INSTANCE_DISKS];
+        size_t n = instance_disks(i, disks);
+        _cleanup_(freep) char *xml = NULL;
+        int64_t t = clock_ms();
+        int r;
+
+        snprintf(key.instance, sizeof(key.instance), "%s", g->id);
+        start_init(&key.start, g->id, mine->epoch, NULL);
+        r = lease_fence(m->store, g->id, mine, &key.start, disks, n, err);
+        ms[0] = clock_ms() - t;
+        if (r == 0)
+                r = guest_xml(m, i, mine, &key, m->config->bridge, &xml, err);
+        if (r < 0)
+                return r;
+        dhcp_add(m, g->id, i->name, i->mac, i->address);
+        pthread_mutex_lock(&g->lock);
+        g->starting = key.start;
+        g->starting_epoch = mine->epoch;
+        pthread_mutex_unlock(&g->lock);
+        t = clock_ms();
+        r = virt_start(m->virt, xml, err);
+        ms[1] = clock_ms() - t;
+        pthread_mutex_lock(&g->lock);
+        g->starting = (struct start){0};
+        pthread_mutex_unlock(&g->lock);
+        if (r < 0) {
+                struct err ignored = {0};
+
+                guest_kill(g, &ignored);
+                start_forget(m->store, g->id, &key.start);
+        }
+        return r;
+}
+
+int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
+{
+        struct manager *m = g->m;
+        const struct instance *i = &l->instance;
+        int64_t t = clock_ms(), claim_ms, ms[2] = {0};
+        struct lease mine;
+        int r;
+
+        r = guest_kill(g, err);
+        if (r < 0)
+                return r;
+        r = guest_claim(g, l, &mine, err);
+        if (r == -ESTALE) /* another host won: nothing to do here, and the next look says so */
+                return 0;
+        if (r < 0)
+                return r;
+        claim_ms = clock_ms() - t;
+        start_forget(m->store, g->id, &i->start);
+        r = start_claimed(g, l, &mine, ms, err);
+        if (r < 0) {
+                struct err ignored = {0};
+
+                guest_record_status(m, g->id, "failed", &mine, err_text(err), false, &ignored);
+                event_add(m, "start-failed", g->id, i->name, "%s", err_text(err));
+                return r;
+        }
+        g->started_ms = clock_ms();
+        if (i->placement_epoch == l->lease.epoch &&
+            json_object_get(json_object_get(i->doc, "placement"), "failover")) {
+                r = guest_record_receipt(m, g->id, &mine, claim_ms, ms[0], ms[1], err);
+                event_add(m, "failover", g->id, i->name,
+                          "runs here now: claim %lld ms, fence %lld ms, start %lld ms", (long long)claim_ms,
+                          (long long)ms[0], (long long)ms[1]);
+                return r;
+        }
+        event_add(m, "instance-started", g->id, i->name, "runs at epoch %llu",
+                  (unsigned long long)mine.epoch);
+        return 0;
+}
+
+/* Waits for the end of the QEMU, or a forced stop, or the deadline. Returns whether it ended. */
+static bool stop_wait(struct guest *g, int64_t until)
+{
+        while (clock_ms() < until && !g->m->quit) {
+                struct virt_domain d;
+                struct instance i;
+                struct timespec ts;
+                bool force;
+
+                if (virt_find(g->m->virt, g->id, &d, NULL) == -ENOENT)
+                        return true;
+                if (instance_load(g->m->store, g->id, &i, NULL) == 0) {
+                        force = i.stop_force || i.wanted == WANTED_DELETED;
+                        instance_done(&i);
+                        if (force)
+                                return false;
+                }
+                clock_gettime(CLOCK_MONOTONIC, &ts);
+                ts.tv_sec++;
+                pthread_mutex_lock(&g->lock);
+                while (!g->wake && !g->ended_event && !g->m->quit)
+                        if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
+                                break;
+                g->wake = false;
+                pthread_mutex_unlock(&g->lock);
+        }
+        return false;
+}
+
+int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
+{
+        struct manager *m = g->m;
+        const struct instance *i = &l->instance;
+        int r = 0;
+
+        pthread_mutex_lock(&g->lock);
+        g->ending = true;
+        g->ended_event = false;
+        pthread_mutex_unlock(&g->lock);
+        if (!i->stop_force && l->view.qemu == QEMU_RUNNING) {
+                r = virt_shutdown(m->virt, g->id, err);
+                if (r == 0 && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS))
+                        log_info("instance %s: did not power off by itself: ending it", g->id);
+        }
+        r = guest_kill(g, err); /* clears `ending` and what the end reported */
+        if (r == 0)
+                event_add(m, "instance-stopped", g->id, i->name, "stopped as asked");
+        return r;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hostd/gate.h"
+#include "hostd/manager.h"
+#include "hostd/record.h"
+#include "migrate/instance.h"
+
+/*
+ * One instance that concerns this host, and the thread that keeps it as its record wants it: look, decide,
+ * do, look again. Only that thread acts; the gate, events and requests just leave a note and wake it.
+ */
+struct guest {
+        struct manager *m; /* constant */
+        char id[UUID_LEN + 1];
+
+        /* lock; never held during a blocking call */
+        pthread_mutex_t lock;
+        pthread_cond_t woken; /* CLOCK_MONOTONIC */
+        bool wake;
+        bool powered_off; /* the guest ended itself */
+        bool ended_event; /* any end was reported since the flag was cleared */
+        bool fenced;      /* a write was refused */
+        bool io_error;
+        bool ending;           /* we are ending it: an end is not the guest's own */
+        struct start starting; /* the start being carried out; id empty: none */
+        uint64_t starting_epoch;
+        pid_t known_pid; /* the QEMU that was let run */
+
+        /* its own thread */
+        unsigned failures; /* starts that failed, or runs that crashed early, in a row */
+        int64_t retry_ms, started_ms;
+        char complaint[256]; /* the last failure that was logged: said once */
+};
+
+/* What one look found; freed with guest_look_done(). */
+struct guest_look {
+        struct instance instance;
+        bool record;
+        struct lease lease;
+        struct virt_domain domain;
+        struct instance_view view;
+};
+int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
+void guest_look_done(struct guest_look *l);
+
+int guest_new(struct manager *m, const char *id, struct guest **ret);
+struct guest *guest_free(struct guest *g);
+void guest_run(void *arg); /* the thread; frees the guest at its end */
+
+/* guest-start.c */
+int guest_start(struct guest *g, const struct guest_look *l, struct err *err);
+int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err);
+/* Ends the QEMU at once, in libvirt's eyes too, and waits until the process is gone. */
+int guest_kill(struct guest *g, struct err *err);
+int guest_stop(struct guest *g, const struct guest_look *l, struct err *err);
+/* The domain of one start; `lease` is the name at which it opens its disks, `key` what its own lease element
+ * says. */
+int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
+              const struct domain_lease *key, const char *bridge, char **ret, struct err *err);
+
+/* guest-move.c */
+int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
+int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
+
+/* guest-gate.c: the gate's callback; arg is the manager */
+int guest_gate(void *arg, const struct gate_request *req, struct err *err);
+
+/* guest-record.c: the changes of the record */
+int guest_record_status(struct manager *m, const char *id, const char *state, const struct lease *mine,
+                        const char *error, bool restarted, struct err *err);
+int guest_record_off(struct manager *m, const char *id, struct err *err);
+/* The QEMU that may run from now on: rule 5. fresh: a start from the disk, which is what a restart asked
+ * for. commit_ns: what the commit of a migration took, 0 otherwise. */
+int guest_record_start(struct manager *m, const char *id, const struct start *start,
+                       const struct lease *mine, bool fresh, int64_t commit_ns, struct err *err);
+int guest_record_entry(struct manager *m, const char *id, const struct lease *mine, const char *attempt,
+                       unsigned destination, const struct start *start, struct err *err);
+struct move_outcome {
+        int64_t serial;
+        const char *state; /* "done", "failed" */
+        const char *error; /* or NULL */
+        int64_t total_ms, downtime_ms;
+};
+int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err);
+int guest_record_receipt(struct manager *m, const char *id, const struct lease *mine, int64_t claim_ms,
+                         int64_t fence_ms, int64_t start_ms, struct err *err);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "hostd/config.h"
+#include "hostd/manager.h"
+
+static void help(void)
+{
+        printf("usage: hostd [--config FILE] [--debug]\n"
+               "\n"
+               "Runs on every KVM host: boots, stops, moves and restarts instances straight from the shared "
+               "storage.\n"
+               "\n"
+               "  -c, --config FILE  default /etc/wherry/hostd.conf\n"
+               "  -d, --debug        log every step\n"
+               "  -h, --help         this text\n"
+               "  -V, --version      the version\n"
+               "\n"
+               "Settings:\n");
+        config_help(stdout);
+        printf("\nlibvirt has to ask hostd before it runs a guest: set lock_manager = \"wherry\" in "
+               "/etc/libvirt/qemu.conf\n"
+               "and restart libvirtd. `systemctl restart hostd` is harmless: guests run on.\n");
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                                {"debug", no_argument, NULL, 'd'},
+                                                {"help", no_argument, NULL, 'h'},
+                                                {"version", no_argument, NULL, 'V'},
+                                                {0}};
+        const char *path = "/etc/wherry/hostd.conf";
+        struct config config = {0};
+        struct manager *m = NULL;
+        struct err e = {0};
+        sigset_t set;
+        int o, r;
+
+        while ((o = getopt_long(argc, argv, "c:dhV", options, NULL)) >= 0) {
+                switch (o) {
+                case 'c':
+                        path = optarg;
+                        break;
+                case 'd':
+                        log_level(LOG_DEBUG);
+                        break;
+                case 'h':
+                        help();
+                        return 0;
+                case 'V':
+                        printf("hostd %s\n", WHERRY_VERSION);
+                        return 0;
+                default:
+                        fprintf(stderr, "Try hostd --help.\n");
+                        return 2;
+                }
+        }
+        /* Before the first thread, so that all inherit it. */
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        r = config_load(path, &config, &e);
+        if (r == 0)
+                r = manager_new(&config, &m, &e);
+        if (r == 0)
+                r = manager_run(m, &e);
+        if (r < 0)
+                log_error("hostd: %s", err_text(&e));
+        manager_free(m);
+        config_done(&config);
+        return r < 0 ? 1 : 0;
+}

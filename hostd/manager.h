@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/http-server.h"
+#include "hostd/config.h"
+#include "hostd/gate.h"
+#include "hostd/virt.h"
+#include "imaged/store/store.h"
+#include "migrate/planner.h"
+#include "migrate/watch.h"
+
+struct guest;
+struct events;
+
+/*
+ * Everything that one hostd is. Each thread blocks as it likes; nobody holds a lock while calling the
+ * storage, libvirt or another host.
+ *
+ *   beat      writes the counter every 0.5 s                                  (host.c)
+ *   watch     reads the neighbours' counters, the own host record             (watcher.c)
+ *   takeover  one for each dead host whose record this one won                (takeover.c)
+ *   guest     one for each instance that concerns this host                   (guest.c)
+ *   gate      one for each question of the lock driver                        (gate.c, guest-gate.c)
+ *   http      one for each connection                                         (api.c)
+ *   events    writes what happened to the storage                             (events.c)
+ *   main      waits for signals, scans now and then                           (manager.c)
+ */
+struct manager {
+        /* set before any thread starts, constant afterwards */
+        const struct config *config;
+        struct store *store;
+        struct store *pulse; /* a second handle, for heartbeats only: never waits behind other work */
+        struct virt *virt;
+        struct virt_host capacity;
+        struct gate *gate;
+        struct http_server *http;
+        struct events *events;
+        char nonce[UUID_LEN + 1]; /* of this run of hostd */
+        unsigned number;
+        bool kvm;
+        char *rbd_secret; /* usage name of the libvirt secret; NULL unless rbd */
+
+        /* any thread */
+        atomic_bool quit;
+        atomic_bool virt_connected;
+        atomic_int_least64_t own_write_ms; /* when the last heartbeat reached the storage */
+        atomic_uint_least64_t epoch;       /* of the own host record */
+
+        /* lock */
+        pthread_mutex_t lock;
+        pthread_cond_t idle; /* signalled when a guest or takeover ends, and at quit; CLOCK_MONOTONIC */
+        struct guest **guests;
+        size_t n_guests;
+        unsigned *takeovers; /* numbers of the dead hosts being worked on */
+        size_t n_takeovers;
+        bool rescan;        /* look at everything now */
+        unsigned n_threads; /* detached ones still running */
+
+        pthread_t beat_thread, watch_thread;
+        bool beat_running, watch_running;
+};
+
+int manager_new(const struct config *config, struct manager **ret, struct err *err);
+/* Until SIGTERM or SIGINT. */
+int manager_run(struct manager *m, struct err *err);
+struct manager *manager_free(struct manager *m);
+
+/* Whether this hostd may start anything: its heartbeats arrive. */
+bool manager_trusted(struct manager *m);
+
+/* Looks at that instance soon; makes its guest when there is none. Any thread, never blocks. */
+void manager_wake(struct manager *m, const char *instance);
+
+/* Starts a detached thread that manager_free() waits for. */
+int manager_spawn(struct manager *m, void (*run)(void *arg), void *arg);
+
+/* host.c: joining the ring, the heartbeat, the orderly end */
+int host_join(struct manager *m, bool first, struct err *err);
+void host_leave(struct manager *m);
+int host_beat_start(struct manager *m, struct err *err);
+/* A host's record by number, for its addresses. The caller drops *ret. */
+int host_record(struct manager *m, unsigned number, json_t **ret, struct err *err);
+/* POST /v1/look on that host. */
+int host_look(struct manager *m, unsigned number, const char *instance, struct err *err);
+
+/* watcher.c, takeover.c */
+int watcher_start(struct manager *m, struct err *err);
+void takeover_start(struct manager *m, unsigned dead, int64_t last_beat_ms, int64_t detect_ms);
+
+/* events.c: what happened, for people; never blocks, drops the oldest when the storage is away for long */
+int events_new(struct manager *m, struct events **ret, struct err *err);
+struct events *events_free(struct events *e);
+void event_add(struct manager *m, const char *kind, const char *instance, const char *name, const char *fmt,
+               ...) __attribute__((format(printf, 5, 6)));
+
+/* secret.c: rbd: gives libvirt the key that QEMU needs; nothing to do elsewhere */
+int manager_secret(struct manager *m, struct err *err);
+
+/* api.c */
+int api_start(struct manager *m, struct err *err);
+
+/* dhcp.c: one file a guest in dnsmasq's hosts folder; failing to write it is logged, not fatal (the seed has
+ * the address too) */
+void dhcp_add(struct manager *m, const char *instance, const char *name, const char *mac,
+              const char *address);
+void dhcp_remove(struct manager *m, const char *instance);

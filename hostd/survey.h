@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "imaged/store/store.h"
+#include "migrate/instance.h"
+#include "migrate/planner.h"
+#include "migrate/watch.h"
+
+/* All hosts and instances as the storage tells them at one time: what the ring, the planner and a failover
+ * work on. */
+struct survey_instance {
+        char id[UUID_LEN + 1];
+        struct lease lease;
+        enum wanted wanted;
+        int priority;
+        unsigned cpus;
+        uint64_t memory;    /* bytes */
+        unsigned placement; /* the host that may claim it at this epoch; 0: none */
+};
+struct survey_host {
+        struct ring_host ring;
+        char name[65];
+        bool drained;
+        int64_t disarmed_ms; /* of a host that stopped in order: how long nobody acts */
+        unsigned cpus;
+        uint64_t memory; /* bytes */
+};
+struct survey {
+        struct survey_host *hosts;
+        size_t n_hosts;
+        struct survey_instance *instances; /* sorted by id; with disks and a sound record only */
+        size_t n_instances;
+};
+
+/* Hosts only (cheap), or everything. The caller calls survey_done() also on what a failed call left
+ * untouched. */
+int survey_hosts(struct store *s, struct survey *ret, struct err *err);
+int survey_all(struct store *s, struct survey *ret, struct err *err);
+void survey_done(struct survey *s);
+
+/* The hosts that are up, for the planner, with every instance that should run counted where it is. Freed by
+ * the caller. */
+int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n);
+/* The ring's view; freed by the caller. */
+int survey_ring(const struct survey *s, struct ring_host **ret);

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/manager.h"
+#include "hostd/record.h"
+#include "hostd/survey.h"
+#include "migrate/failover.h"
+
+/*
+ * Carries out migrate's failover machine for one dead host, on a thread of its own: writes each placement
+ * into the instance's record, tells the target to look, and watches the names. It may be ended and begun
+ * again anywhere.
+ */
+#define STEP_MS 20
+
+struct takeover {
+        struct manager *m;
+        unsigned dead;
+        int64_t last_beat_ms, detect_ms, begun_ms;
+        struct failover failover;
+        struct failover_item *items;
+};
+
+struct placing {
+        struct takeover *t;
+        const struct failover_item *item;
+};
+
+static int edit_place(json_t *doc, void *arg, struct err *err)
+{
+        const struct placing *p = arg;
+        const struct takeover *t = p->t;
+        json_t *placement;
+
+        placement =
+            json_pack("{s:i,s:I,s:{s:i,s:i,s:I,s:I}}", "host", (int)p->item->target, "epoch",
+                      (json_int_t)p->item->epoch, "failover", "from", (int)t->dead, "by", (int)t->m->number,
+                      "last_beat_ms", (json_int_t)t->last_beat_ms, "detect_ms", (json_int_t)t->detect_ms);
+        if (!placement)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(doc, "placement", placement);
+        return 1;
+}
+
+static void place(struct takeover *t, struct failover_item *item)
+{
+        struct placing p = {.t = t, .item = item};
+        struct err e = {0};
+        int r;
+
+        r = record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_place, &p, &e);
+        if (r == 0)
+                r = host_look(t->m, item->target, item->instance, &e);
+        if (r < 0) {
+                log_warn("instance %s: placing on host %u: %s", item->instance, item->target, err_text(&e));
+                failover_refused(&t->failover, item, err_text(&e));
+        }
+}
+
+/* What the dead host owned, or was meant to start, and that should run. */
+static int collect(struct takeover *t, const struct survey *s)
+{
+        struct failover_item *items = calloc(s->n_instances + 1, sizeof(*items));
+        size_t n = 0;
+
+        if (!items)
+                return -ENOMEM;
+        for (size_t i = 0; i < s->n_instances; i++) {
+                const struct survey_instance *in = &s->instances[i];
+                unsigned on = in->placement ? in->placement : in->lease.host;
+
+                if (in->wanted != WANTED_RUNNING || on != t->dead)
+                        continue;
+                items[n] = (struct failover_item){.priority = in->priority,
+                                                  .cpus = in->cpus,
+                                                  .memory = in->memory,
+                                                  .epoch = in->lease.epoch};
+                memcpy(items[n++].instance, in->id, sizeof(items[0].instance));
+        }
+        t->items = items;
+        failover_init(&t->failover, t->dead, items, n);
+        return 0;
+}
+
+static void step(struct takeover *t, const struct planner_host *hosts, size_t n_hosts)
+{
+        struct failover *f = &t->failover;
+        struct failover_item *item;
+
+        while ((item = failover_next(f, hosts, n_hosts, clock_ms())) != NULL) {
+                if (item->state == FAILOVER_FAILED) {
+                        log_error("instance %s: not restarted: %s", item->instance, item->reason);
+                        event_add(t->m, "failover-failed", item->instance, NULL,
+                                  "not restarted after the loss of host %u: %s", t->dead, item->reason);
+                        continue;
+                }
+                place(t, item);
+        }
+        for (size_t i = 0; i < f->n_items; i++) {
+                struct lease now;
+
+                item = &f->items[i];
+                if (item->state != FAILOVER_PLACED)
+                        continue;
+                if (lease_find(t->m->store, item->instance, &now, NULL) == 0)
+                        failover_seen(f, item, now.epoch, clock_ms());
+        }
+}
+
+static int edit_done(json_t *doc, void *arg, struct err *err)
+{
+        const struct takeover *t = arg;
+        json_t *taken = json_object_get(doc, "taken");
+
+        (void)t;
+        (void)err;
+        if (!streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
+            json_get_bool(taken, "done", true))
+                return 0;
+        json_object_set_new(taken, "done", json_true());
+        return 1;
+}
+
+static int takeover_work(struct takeover *t, struct err *err)
+{
+        _cleanup_(freep) struct planner_host *hosts = NULL;
+        struct survey s;
+        size_t n_hosts = 0;
+        int r;
+
+        r = survey_all(t->m->store, &s, err);
+        if (r < 0)
+                return r;
+        r = collect(t, &s);
+        if (r == 0)
+                r = survey_plan(&s, &hosts, &n_hosts);
+        survey_done(&s);
+        if (r < 0)
+                return err_set(err, r, "out of memory");
+        while (!failover_ended(&t->failover) && !t->m->quit) {
+                step(t, hosts, n_hosts);
+                poll(NULL, 0, STEP_MS);
+        }
+        return 0;
+}
+
+static void takeover_main(void *arg)
+{
+        struct takeover *t = arg;
+        struct manager *m = t->m;
+        struct err e = {0};
+        char id[12];
+        int r;
+
+        snprintf(id, sizeof(id), "%u", t->dead);
+        while ((r = takeover_work(t, &e)) < 0 && !m->quit) {
+                log_warn("host %u: takeover: %s; trying again", t->dead, err_text(&e));
+                free(t->items);
+                t->items = NULL;
+                poll(NULL, 0, 1000);
+        }
+        if (r == 0 && !m->quit) {
+                if (record_change(m->store, RECORD_HOST, id, edit_done, t, &e) < 0)
+                        log_warn("host %u: end of its takeover not recorded: %s", t->dead, err_text(&e));
+                log_info("host %u: takeover of %zu instances ended after %lld ms", t->dead,
+                         t->failover.n_items, (long long)(clock_ms() - t->begun_ms));
+        }
+        pthread_mutex_lock(&m->lock);
+        for (size_t i = 0; i < m->n_takeovers; i++)
+                if (m->takeovers[i] == t->dead)
+                        m->takeovers[i] = m->takeovers[--m->n_takeovers];
+        pthread_mutex_unlock(&m->lock);
+        free(t->items);
+        free(t);
+}
+
+void takeover_start(struct manager *m, unsigned dead, int64_t last_beat_ms, int64_t detect_ms)
+{
+        struct takeover *t = calloc(1, sizeof(*t));
+        bool running = !t;
+        unsigned *more;
+
+        pthread_mutex_lock(&m->lock);
+        for (size_t i = 0; i < m->n_takeovers; i++)
+                running |= m->takeovers[i] == dead;
+        more = running ? NULL : realloc(m->takeovers, (m->n_takeovers + 1) * sizeof(*more));
+        if (more) {
+                m->takeovers = more;
+                m->takeovers[m->n_takeovers++] = dead;
+        }
+        pthread_mutex_unlock(&m->lock);
+        if (!more) { /* at work already, or no memory: the watch thread asks again */
+                free(t);
+                return;
+        }
+        *t = (struct takeover){.m = m,
+                               .dead = dead,
+                               .last_beat_ms = last_beat_ms,
+                               .detect_ms = detect_ms,
+                               .begun_ms = clock_ms()};
+        if (manager_spawn(m, takeover_main, t) < 0)
+                takeover_main(t); /* no thread to be had: do it here */
+}

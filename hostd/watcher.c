@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/manager.h"
+#include "hostd/record.h"
+#include "hostd/survey.h"
+
+#define LOOK_MS 250         /* between two looks at the neighbours' counters */
+#define HOSTS_EVERY_MS 2000 /* the list of hosts; a look at one's own record comes with it */
+
+/* The watch thread's own state. */
+struct watcher {
+        struct manager *m;
+        struct survey hosts;
+        struct watch watches[WATCH_NEIGHBOURS];
+        unsigned watched[WATCH_NEIGHBOURS];
+        size_t n_watched;
+        int64_t listed_ms;
+};
+
+struct taking {
+        struct manager *m;
+        uint64_t epoch; /* at which we saw it stand still */
+        int64_t last_beat_ms, detect_ms;
+        bool won;
+};
+
+/* One neighbour wins the record; whoever comes later finds another epoch. */
+static int edit_take(json_t *doc, void *arg, struct err *err)
+{
+        struct taking *t = arg;
+        json_t *taken;
+
+        t->won = false;
+        if ((uint64_t)json_get_int(doc, "epoch", 0) != t->epoch ||
+            streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)))
+                return 0;
+        taken = json_pack("{s:i,s:I,s:b,s:I}", "by", (int)t->m->number, "epoch", (json_int_t)t->m->epoch,
+                          "done", 0, "last_beat_ms", (json_int_t)t->last_beat_ms);
+        if (!taken)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(doc, "taken", taken);
+        json_object_set_new(doc, "state", json_string(host_state_name(HOST_DEAD)));
+        json_object_set_new(doc, "epoch", json_integer((json_int_t)t->epoch + 1));
+        t->won = true;
+        return 1;
+}
+
+static const struct survey_host *host_of(const struct watcher *w, unsigned number)
+{
+        for (size_t i = 0; i < w->hosts.n_hosts; i++)
+                if (w->hosts.hosts[i].ring.number == number)
+                        return &w->hosts.hosts[i];
+        return NULL;
+}
+
+static void take_over(struct watcher *w, const struct survey_host *h, const struct watch *watch)
+{
+        struct manager *m = w->m;
+        int64_t now = clock_ms();
+        struct taking t = {.m = m,
+                           .epoch = h->ring.epoch,
+                           .last_beat_ms = now - watch->changed_ms,
+                           .detect_ms = now - watch->changed_ms};
+        struct err e = {0};
+        char id[12];
+
+        snprintf(id, sizeof(id), "%u", h->ring.number);
+        if (record_change(m->store, RECORD_HOST, id, edit_take, &t, &e) < 0) {
+                log_warn("host %s: seen dead, but its record could not be won: %s", h->name, err_text(&e));
+                return;
+        }
+        w->listed_ms = 0;
+        if (!t.won)
+                return;
+        log_warn("host %s: dead: no heartbeat for %lld ms; this host takes it over", h->name,
+                 (long long)t.detect_ms);
+        event_add(m, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", h->name,
+                  (long long)t.detect_ms);
+        takeover_start(m, h->ring.number, t.last_beat_ms, t.detect_ms);
+}
+
+/* Unfinished work: of dead hosts that this one won (also before it was restarted), or whose winner it has
+ * won. */
+static void finish_takeovers(struct watcher *w, const struct ring_host *ring)
+{
+        for (size_t i = 0; i < w->hosts.n_hosts; i++) {
+                const struct ring_host *h = &w->hosts.hosts[i].ring;
+
+                if (h->state == HOST_DEAD && !h->taken_done &&
+                    ring_heir(ring, w->hosts.n_hosts, h->taken_by) == w->m->number)
+                        takeover_start(w->m, h->number, 0, 0);
+        }
+}
+
+/* Somebody took this host over while it was away or slow: every guest is looked at again, then it joins as
+ * new. */
+static void look_at_self(struct watcher *w)
+{
+        struct manager *m = w->m;
+        const struct survey_host *self = host_of(w, m->number);
+        struct err e = {0};
+
+        if (!self || self->ring.epoch == m->epoch)
+                return;
+        log_error("host %s: fenced: its epoch %llu has passed, the record says %llu, taken by host %u",
+                  m->config->name, (unsigned long long)m->epoch, (unsigned long long)self->ring.epoch,
+                  self->ring.taken_by);
+        pthread_mutex_lock(&m->lock);
+        m->rescan = true;
+        pthread_cond_broadcast(&m->idle);
+        pthread_mutex_unlock(&m->lock);
+        if (host_join(m, false, &e) < 0)
+                log_error("host %s: cannot join again: %s", m->config->name, err_text(&e));
+}
+
+static void list_hosts(struct watcher *w)
+{
+        _cleanup_(freep) struct ring_host *ring = NULL;
+        struct survey fresh;
+        unsigned next[WATCH_NEIGHBOURS];
+        struct watch kept[WATCH_NEIGHBOURS] = {0};
+        struct err e = {0};
+        size_t n;
+
+        if (survey_hosts(w->m->pulse, &fresh, &e) < 0) {
+                log_debug("hosts not listed: %s", err_text(&e));
+                return;
+        }
+        survey_done(&w->hosts);
+        w->hosts = fresh;
+        w->listed_ms = clock_ms();
+        if (survey_ring(&fresh, &ring) < 0)
+                return;
+        n = ring_neighbours(ring, fresh.n_hosts, w->m->number, next, WATCH_NEIGHBOURS);
+        for (size_t i = 0; i < n; i++)
+                for (size_t k = 0; k < w->n_watched; k++)
+                        if (w->watched[k] == next[i])
+                                kept[i] = w->watches[k];
+        memcpy(w->watched, next, sizeof(next));
+        memcpy(w->watches, kept, sizeof(kept));
+        w->n_watched = n;
+        look_at_self(w);
+        finish_takeovers(w, ring);
+}
+
+static void look_at(struct watcher *w, size_t k)
+{
+        const struct survey_host *h = host_of(w, w->watched[k]);
+        struct watch *watch = &w->watches[k];
+        uint64_t counter = 0;
+        int r;
+
+        if (!h)
+                return;
+        r = beat_read(w->m->pulse, h->ring.number, &counter, NULL);
+        watch_look(watch, h->ring.epoch, r == 0 || r == -ENOENT, counter, clock_ms());
+        if (watch_dead(watch, w->m->own_write_ms, h->disarmed_ms, clock_ms()))
+                take_over(w, h, watch);
+}
+
+static void *watch_main(void *arg)
+{
+        struct watcher w = {.m = arg};
+
+        while (!w.m->quit) {
+                if (w.listed_ms == 0 || clock_ms() - w.listed_ms >= HOSTS_EVERY_MS)
+                        list_hosts(&w);
+                for (size_t k = 0; k < w.n_watched; k++)
+                        look_at(&w, k);
+                poll(NULL, 0, LOOK_MS);
+        }
+        survey_done(&w.hosts);
+        return NULL;
+}
+
+int watcher_start(struct manager *m, struct err *err)
+{
+        int r = -pthread_create(&m->watch_thread, NULL, watch_main, m);
+
+        if (r < 0)
+                return err_set(err, r, "cannot start a thread: %s", strerror(-r));
+        m->watch_running = true;
+        return 0;
+}
