@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/util.h"
+#include "migrate/failover.h"
+#include "migrate/planner.h"
+
+#define GiB (1ULL << 30)
+
+static const struct planner_host hosts[] = {
+    {.number = 1, .name = "h1", .alive = true, .cpus = 2, .memory = 8 * GiB, .memory_used = 4 * GiB},
+    {.number = 2, .name = "h2", .alive = true, .cpus = 2, .memory = 8 * GiB, .memory_used = 1 * GiB},
+    {.number = 3, .name = "h3", .alive = false, .cpus = 64, .memory = 512 * GiB},
+    {.number = 4, .name = "h4", .alive = true, .drained = true, .cpus = 64, .memory = 512 * GiB},
+};
+
+static void picks_the_living_host_with_most_free_memory(void **state)
+{
+        struct planner_need need = {.cpus = 1, .memory = 2 * GiB};
+
+        assert_int_equal(planner_pick(hosts, 4, &need, NULL), 1);
+        need.not_on = 2;
+        assert_int_equal(planner_pick(hosts, 4, &need, NULL), 0);
+        need.not_on = 0;
+        need.only = 1;
+        assert_int_equal(planner_pick(hosts, 4, &need, NULL), 0);
+}
+
+static void says_why_for_each_host(void **state)
+{
+        struct planner_need need = {.cpus = 1, .memory = 100 * GiB};
+        struct err e = {0};
+
+        assert_int_equal(planner_pick(hosts, 4, &need, &e), -ENOSPC);
+        assert_non_null(strstr(e.text, "h1 has 4 GiB of memory free, needed are 100 GiB"));
+        assert_non_null(strstr(e.text, "h3 is not alive"));
+        assert_non_null(strstr(e.text, "h4 is drained"));
+        need.only = 9;
+        assert_int_equal(planner_pick(hosts, 4, &need, &e), -ENOENT);
+        assert_int_equal(planner_pick(hosts, 0, &(struct planner_need){.cpus = 1}, &e), -ENOSPC);
+}
+
+static void cores_are_overcommitted_memory_is_not(void **state)
+{
+        struct planner_host h = {
+            .number = 1, .name = "h1", .alive = true, .cpus = 2, .cpus_used = 7, .memory = GiB};
+        struct planner_need need = {.cpus = 1, .memory = GiB};
+
+        assert_int_equal(planner_pick(&h, 1, &need, NULL), 0);
+        need.cpus = 2;
+        assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
+        need.cpus = 1;
+        need.memory = GiB + 1;
+        assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
+}
+
+static void ids(struct failover_item *items, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                items[i] = (struct failover_item){.cpus = 1, .memory = GiB, .epoch = 5};
+                uuid_random(items[i].instance);
+        }
+}
+
+static void failover_goes_by_priority_and_spreads(void **state)
+{
+        struct failover_item items[3];
+        struct failover f;
+        struct failover_item *a, *b, *c;
+
+        ids(items, 3);
+        items[2].priority = 10;
+        items[0].priority = -1;
+        failover_init(&f, 3, items, 3);
+        a = failover_next(&f, hosts, 4, 0);
+        b = failover_next(&f, hosts, 4, 0);
+        c = failover_next(&f, hosts, 4, 0);
+        assert_non_null(a);
+        assert_non_null(b);
+        assert_non_null(c);
+        assert_int_equal(a->priority, 10);
+        assert_int_equal(c->priority, -1);
+        /* host 2 has 7 GiB free, host 1 has 4: all three fit on 2 before 1 becomes the roomier one */
+        assert_int_equal(a->target, 2);
+        assert_int_equal(b->target, 2);
+        assert_null(failover_next(&f, hosts, 4, 0));
+        failover_seen(&f, a, 6, 10);
+        assert_int_equal(a->state, FAILOVER_DONE);
+        assert_false(failover_ended(&f));
+        failover_seen(&f, b, 6, 10);
+        failover_seen(&f, c, 7, 10);
+        assert_true(failover_ended(&f));
+}
+
+static void silent_targets_are_given_up_and_tries_are_capped(void **state)
+{
+        struct failover_item items[1];
+        struct failover f;
+        struct failover_item *it;
+
+        ids(items, 1);
+        failover_init(&f, 3, items, 1);
+        it = failover_next(&f, hosts, 4, 0);
+        assert_int_equal(it->target, 2);
+        failover_seen(&f, it, 5, FAILOVER_PATIENCE_MS - 1);
+        assert_int_equal(it->state, FAILOVER_PLACED);
+        failover_seen(&f, it, 5, FAILOVER_PATIENCE_MS);
+        assert_int_equal(it->state, FAILOVER_WAITING);
+        it = failover_next(&f, hosts, 4, 0);
+        assert_int_equal(it->target, 1);
+        failover_refused(&f, it, "no");
+        it = failover_next(&f, hosts, 4, 0);
+        assert_int_equal(it->state, FAILOVER_FAILED);
+        assert_true(strlen(it->reason) > 0);
+        assert_true(failover_ended(&f));
+}
+
+static void only_so_many_at_once(void **state)
+{
+        struct failover_item items[FAILOVER_AT_ONCE + 1];
+        struct failover f;
+        struct failover_item *first;
+
+        ids(items, FAILOVER_AT_ONCE + 1);
+        for (size_t i = 0; i < FAILOVER_AT_ONCE + 1; i++)
+                items[i].memory = 1;
+        failover_init(&f, 3, items, FAILOVER_AT_ONCE + 1);
+        first = failover_next(&f, hosts, 4, 0);
+        for (int i = 1; i < FAILOVER_AT_ONCE; i++)
+                assert_non_null(failover_next(&f, hosts, 4, 0));
+        assert_null(failover_next(&f, hosts, 4, 0));
+        failover_seen(&f, first, 6, 1);
+        assert_non_null(failover_next(&f, hosts, 4, 0));
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(picks_the_living_host_with_most_free_memory),
+            cmocka_unit_test(says_why_for_each_host),
+            cmocka_unit_test(cores_are_overcommitted_memory_is_not),
+            cmocka_unit_test(failover_goes_by_priority_and_spreads),
+            cmocka_unit_test(silent_targets_are_given_up_and_tries_are_capped),
+            cmocka_unit_test(only_so_many_at_once),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
