@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "formats/formats.h"
+
+#define QCOW2_EXPANSION_MAX 1024u
+
+/* A checked header: every number here lies within the bounds of docs/formats/qcow2.md. */
+struct qcow2 {
+        unsigned version, cluster_bits;
+        uint64_t cluster_size, size;
+        uint64_t l1_offset;
+        uint32_t l1_used; /* entries that `size` needs; the rest of the table is not read */
+        uint32_t l1_size;
+        unsigned l2_bits; /* entries of an L2 table: 1 << l2_bits */
+        uint64_t refcount_offset, refcount_clusters;
+        bool zstd;
+};
+
+/* Fills ret and info; where there is a refusal, ret must not be used. file_size UINT64_MAX: unknown. */
+void qcow2_header_check(const uint8_t *head, size_t len, uint64_t file_size, struct qcow2 *ret,
+                        struct image_info *info);
+
+/* What an L2 entry says. */
+enum qcow2_kind { QCOW2_HOLE, QCOW2_DATA, QCOW2_COMPRESSED };
+struct qcow2_mapping {
+        enum qcow2_kind kind;
+        uint64_t host; /* data, compressed: where; hole: 0, or a cluster that is kept for it */
+        uint64_t
+            len; /* data: a cluster; compressed: at most so many bytes, up to the end of the last sector */
+};
+
+/* NULL, or what is wrong with the entry. */
+const char *qcow2_l1_entry(const struct qcow2 *q, uint64_t entry, uint64_t *ret_l2);
+const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, struct qcow2_mapping *ret);
+
+/* Guest bytes that one L2 table maps. */
+static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)
+{
+        return q->cluster_size << q->l2_bits;
+}
+
+/* Whether so many guest bytes of compressed clusters are in proportion to the file; a small disk always is.
+ */
+static inline bool qcow2_expansion_fits(uint64_t expanded, uint64_t file_size)
+{
+        return expanded <= UINT64_C(1) << 30 || expanded / QCOW2_EXPANSION_MAX <= file_size;
+}
+
+/* Walks all tables; what is wrong becomes a refusal, a source that cannot be read an error. */
+int qcow2_walk(const struct source *src, const struct qcow2 *q, struct image_info *info, struct err *err);
+
+/* One cluster's worth of decompression. */
+struct inflater;
+int inflater_new(bool zstd, struct inflater **ret);
+struct inflater *inflater_free(struct inflater *in); /* returns NULL */
+/* Fills all of out or fails with -EBADMSG; ret_used: bytes of the input that were needed. */
+int inflater_run(struct inflater *in, const uint8_t *data, size_t len, uint8_t *out, size_t out_len,
+                 size_t *ret_used, struct err *err);

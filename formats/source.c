@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "formats/formats.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int source_read(const struct source *src, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        if (offset > src->size || len > src->size - offset)
+                return err_set(err, -EBADMSG,
+                               "%zu bytes at offset %" PRIu64 " lie beyond the end at %" PRIu64, len, offset,
+                               src->size);
+        if (len == 0)
+                return 0;
+        return src->read(src->state, buf, len, offset, err);
+}
+
+static int fd_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        int fd = (int)(intptr_t)state;
+        uint8_t *p = buf;
+
+        while (len > 0) {
+                ssize_t n = pread(fd, p, len, (off_t)offset);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return err_set(err, -errno, "cannot read at offset %" PRIu64 ": %s", offset,
+                                       strerror(errno));
+                if (n == 0) /* the file shrank since it was measured */
+                        return err_set(err, -EIO, "the file ends at offset %" PRIu64, offset);
+                p += n;
+                len -= (size_t)n;
+                offset += (uint64_t)n;
+        }
+        return 0;
+}
+
+int source_from_fd(int fd, struct source *ret, struct err *err)
+{
+        struct stat st;
+        uint64_t size;
+
+        if (fstat(fd, &st) < 0)
+                return err_set(err, -errno, "cannot look at the file: %s", strerror(errno));
+        if (S_ISREG(st.st_mode))
+                size = (uint64_t)st.st_size;
+        else if (!S_ISBLK(st.st_mode))
+                return err_set(err, -EINVAL, "neither a file nor a block device");
+        else if (ioctl(fd, BLKGETSIZE64, &size) < 0)
+                return err_set(err, -errno, "cannot measure the block device: %s", strerror(errno));
+        *ret = (struct source){.size = size, .read = fd_read, .state = (void *)(intptr_t)fd};
+        return 0;
+}

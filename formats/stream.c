@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "formats/stream.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "formats/bytes.h"
+#include "formats/internal.h"
+
+#define OUT_LEN ((size_t)1024 * 1024)
+#define ZERO_BLOCK 4096u
+
+/*
+ * The first FORMAT_HEAD_LEN bytes (or all, if there are fewer) are gathered and checked as image_inspect()
+ * does it; then the sink begins, and the bytes go on to the format's part.
+ */
+struct image_stream {
+        enum image_format format;
+        uint64_t file_size; /* UINT64_MAX: unknown */
+        uint64_t pushed;
+        int failed; /* the error of the call that failed: nothing goes on after it */
+        uint8_t *head;
+        size_t head_len;
+        bool began;
+        struct image_info info;
+        struct stream_out out;
+        struct stream_qcow2 *qcow2;
+};
+
+/* Hands [from, to) of the gathered bytes to the sink. */
+static int out_run(struct stream_out *out, size_t from, size_t to, struct err *err)
+{
+        if (from == to)
+                return 0;
+        return out->sink.data(out->sink.state, out->buf + from, to - from, out->start + from, err);
+}
+
+int stream_out_flush(struct stream_out *out, struct err *err)
+{
+        size_t len = out->len, run = 0;
+        int r = 0;
+
+        out->len = 0;
+        for (size_t at = 0; at < len && r >= 0;) {
+                size_t n = MIN_OF(len - at, (size_t)(ZERO_BLOCK - (out->start + at) % ZERO_BLOCK));
+
+                if (bytes_are_zero(out->buf + at, n)) {
+                        r = out_run(out, run, at, err);
+                        run = at + n;
+                }
+                at += n;
+        }
+        return r < 0 ? r : out_run(out, run, len, err);
+}
+
+int stream_out_add(struct stream_out *out, const uint8_t *buf, size_t len, uint64_t guest, struct err *err)
+{
+        while (len > 0) {
+                size_t n;
+
+                if (out->len > 0 &&
+                    (guest != out->start + out->len || guest / OUT_LEN != out->start / OUT_LEN)) {
+                        int r = stream_out_flush(out, err);
+
+                        if (r < 0)
+                                return r;
+                }
+                if (out->len == 0)
+                        out->start = guest;
+                n = MIN_OF(len, OUT_LEN - (size_t)(guest % OUT_LEN));
+                memcpy(out->buf + out->len, buf, n);
+                out->len += n;
+                buf += n;
+                len -= n;
+                guest += n;
+        }
+        return 0;
+}
+
+struct image_stream *image_stream_free(struct image_stream *st)
+{
+        if (!st)
+                return NULL;
+        stream_qcow2_free(st->qcow2);
+        free(st->head);
+        free(st->out.buf);
+        free(st);
+        return NULL;
+}
+
+int image_stream_new(enum image_format format, uint64_t file_size, const struct image_sink *sink,
+                     struct image_stream **ret, struct err *err)
+{
+        struct image_stream *st;
+
+        if ((unsigned)format >= IMAGE_FORMAT_MAX)
+                return err_set(err, -EINVAL, "unknown image format %d", (int)format);
+        if (file_size == UINT64_MAX && format != IMAGE_QCOW2)
+                return err_set(err, -EINVAL, "the size of a %s image has to be known before its first byte",
+                               image_format_name(format));
+        st = calloc(1, sizeof(*st));
+        if (st) {
+                st->head = malloc(FORMAT_HEAD_LEN);
+                st->out.buf = malloc(OUT_LEN);
+        }
+        if (!st || !st->head || !st->out.buf) {
+                image_stream_free(st);
+                return err_set(err, -ENOMEM, "out of memory");
+        }
+        st->format = format;
+        st->file_size = file_size;
+        st->out.sink = *sink;
+        *ret = st;
+        return 0;
+}
+
+static int body_push(struct image_stream *st, const uint8_t *buf, size_t len, uint64_t offset,
+                     struct err *err)
+{
+        if (st->qcow2)
+                return stream_qcow2_push(st->qcow2, buf, len, err);
+        return stream_out_add(&st->out, buf, len, offset, err);
+}
+
+/* The head is complete: check it, begin, and pass it on. */
+static int begin(struct image_stream *st, struct err *err)
+{
+        struct qcow2 q;
+        int r;
+
+        st->began = true;
+        head_check(st->head, st->head_len, st->file_size, (int)st->format, &st->info, &q);
+        if (st->info.n_refusals > 0)
+                return refusal_error(&st->info, err);
+        r = st->out.sink.begin(st->out.sink.state, st->info.virtual_size, err);
+        if (r < 0)
+                return r;
+        if (st->format == IMAGE_QCOW2) {
+                r = stream_qcow2_new(&q, st->file_size, &st->out, &st->qcow2, err);
+                if (r < 0)
+                        return r;
+        }
+        return body_push(st, st->head, st->head_len, 0, err);
+}
+
+static int push(struct image_stream *st, const uint8_t *buf, size_t len, struct err *err)
+{
+        if (len > st->file_size - st->pushed)
+                return err_set(err, -EBADMSG, "more bytes than the announced %" PRIu64, st->file_size);
+        if (!st->began) {
+                size_t n = MIN_OF(len, FORMAT_HEAD_LEN - st->head_len);
+
+                memcpy(st->head + st->head_len, buf, n);
+                st->head_len += n;
+                st->pushed += n;
+                buf += n;
+                len -= n;
+                if (st->head_len == FORMAT_HEAD_LEN) {
+                        int r = begin(st, err);
+
+                        if (r < 0)
+                                return r;
+                }
+        }
+        if (len > 0) {
+                int r = body_push(st, buf, len, st->pushed, err);
+
+                if (r < 0)
+                        return r;
+                st->pushed += len;
+        }
+        return 0;
+}
+
+int image_stream_push(struct image_stream *st, const void *buf, size_t len, struct err *err)
+{
+        if (st->failed)
+                return err_set(err, st->failed, "the image was refused before");
+        if (len > 0)
+                st->failed = push(st, buf, len, err);
+        return st->failed;
+}
+
+static int finish(struct image_stream *st, struct err *err)
+{
+        int r;
+
+        if (st->file_size != UINT64_MAX && st->pushed != st->file_size)
+                return err_set(err, -EBADMSG,
+                               "truncated: %" PRIu64 " bytes came, %" PRIu64 " were announced", st->pushed,
+                               st->file_size);
+        st->file_size = st->pushed;
+        if (!st->began) {
+                r = begin(st, err);
+                if (r < 0)
+                        return r;
+        }
+        st->info.file_size = st->pushed;
+        if (st->qcow2) {
+                r = stream_qcow2_finish(st->qcow2, err);
+                if (r < 0)
+                        return r;
+        }
+        return stream_out_flush(&st->out, err);
+}
+
+int image_stream_finish(struct image_stream *st, struct image_info *ret, struct err *err)
+{
+        if (st->failed)
+                return err_set(err, st->failed, "the image was refused before");
+        st->failed = finish(st, err);
+        if (st->failed)
+                return st->failed;
+        if (ret)
+                *ret = st->info;
+        st->failed = -EINVAL; /* nothing may follow the end */
+        return 0;
+}
