@@ -19,7 +19,7 @@ struct http_server;
 /*
  * Answers by calling exactly one http_reply_* below. A negative return (with err set) becomes an error
  * reply: -ENOENT 404, -EEXIST and -ESTALE 409, -EINVAL, -EBADMSG and -ERANGE 400, -EACCES 403, -EPERM 401,
- * -ENOSPC 507, -EFBIG 413, -EBUSY 409, -EOPNOTSUPP 501, -ETIMEDOUT and -EHOSTUNREACH 503, else 500; its body
+ * -ENOSPC 507, -EFBIG 413, -EBUSY 409, -EOPNOTSUPP 501, -ETIMEDOUT, -EHOSTUNREACH and -ECONNREFUSED 503, else 500; its body
  * is {"error": {"code": N, "message": TEXT}}.
  */
 typedef int (*http_handler)(struct http_request *req, void *userdata, struct err *err);
@@ -27,7 +27,7 @@ typedef int (*http_handler)(struct http_request *req, void *userdata, struct err
 /*
  * For uploads: called with each piece of the body in order, before the handler; the first call has *state
  * NULL and may set it. A negative return stops reading and becomes the error reply. done is called once,
- * always, to free the state.
+ * always, to free the state (NULL where no byte came); after the handler, or before the error reply.
  */
 struct http_body {
         int (*data)(struct http_request *req, void **state, const void *data, size_t len, void *userdata,
@@ -45,8 +45,8 @@ struct http_route {
 
 struct http_server_options {
         const char *listen; /* "127.0.0.1:8080", "[::1]:8080" */
-        const char *token;  /* asked for as "Authorization: Bearer T" or "X-Auth-Token: T"; compared in
-                               constant time */
+        const char *token;  /* NULL: everybody may; else asked for as "Authorization: Bearer T" or
+                               "X-Auth-Token: T"; compared in constant time */
         const struct http_route *routes;
         size_t n_routes;
         void *userdata;
@@ -55,6 +55,8 @@ struct http_server_options {
 
 int http_server_new(const struct http_server_options *options, struct http_server **ret, struct err *err);
 struct http_server *http_server_free(struct http_server *s); /* waits for handlers to end; returns NULL */
+/* What it listens on, also where port 0 was asked for. */
+unsigned http_server_port(const struct http_server *s);
 
 /* Borrowed for the time of the request; NULL where there is none. */
 const char *http_method(struct http_request *req);
@@ -67,8 +69,8 @@ void *http_body_state(struct http_request *req);
 /* The body as one JSON document; an empty body is an empty object. The caller owns *ret. */
 int http_body_json(struct http_request *req, json_t **ret, struct err *err);
 
-int http_reply_json(struct http_request *req, int status,
-                    const json_t *body); /* borrows body; NULL: no body */
+/* Borrows body; NULL: no body. */
+int http_reply_json(struct http_request *req, int status, const json_t *body);
 int http_reply_text(struct http_request *req, int status, const char *type, const char *text);
 /* Adds a header to the reply; before the reply call. */
 int http_reply_header(struct http_request *req, const char *name, const char *value);
@@ -79,6 +81,8 @@ int http_reply_stream(struct http_request *req, int status, const char *type, ui
                       ssize_t (*read)(void *state, uint64_t offset, void *buf, size_t len),
                       void (*done)(void *state), void *state);
 /* 101 and a raw byte stream: run is called on the connection's thread with the socket and owns the exchange
- * until it returns; `early` are bytes that the client sent already. */
+ * until it returns; `early` are bytes that the client sent already. fd is -1 where the client went before
+ * the 101 reached it. -EINVAL: the client did not ask for that protocol (Upgrade header); run is not called,
+ * nothing is replied. */
 int http_reply_upgrade(struct http_request *req, const char *protocol,
                        void (*run)(void *state, int fd, const void *early, size_t n_early), void *state);
