@@ -10,10 +10,9 @@
 #
 # LAB_STATE/               small files; exists exactly while a lab is up (or was left half-way)
 #   lab.conf               what `up` was asked for, as shell assignments
-#   shared/                what every host may read: tokens, ceph.conf and its keyring
 #   NODE/init              "PID STARTTIME" of the node's init, as the root namespace sees it
 #   NODE/cut.LINK          the link is pulled
-#   NODE/*.conf            configuration of the node's daemons
+#   NODE/*.conf, *.token, ceph/   what the node's daemons read; no node sees another's
 # LAB_BIG/                 what may grow
 #   NODE/log/              everything that its daemons say
 #   NODE/etc-libvirt ...   what outlives a power-off

@@ -3,27 +3,53 @@
 #
 # The configuration files of a lab, all written by `up`.
 
+# conf_tokens: customers' token is for imaged only; the cluster's also for the hosts. Each node gets what it may know.
 conf_tokens() {
-        local t
-        for t in api cluster; do
-                head -c 32 /dev/urandom | base64 -w0 | tr -d '/+=' >"$LAB_STATE/shared/$t.token"
+        local node cluster
+        cluster=$(conf_token)
+        for node in $(lab_nodes); do
+                (umask 077 && echo "$cluster" >"$LAB_STATE/$node/cluster.token")
         done
-        chmod 600 "$LAB_STATE"/shared/*.token
+        (umask 077 && conf_token >"$LAB_STATE/ctl/api.token")
+}
+
+conf_token() {
+        head -c 32 /dev/urandom | sha256sum | head -c 48
+        echo
+}
+
+# ceph_user NODE: hosts reach instances, hosts and networks, but no accounts.
+ceph_user() {
+        case $1 in
+        ctl) echo wherry ;;
+        *) echo wherry-host ;;
+        esac
+}
+
+# conf_ceph: hands out the cluster's address and to each node its own key, once the cluster has made them.
+conf_ceph() {
+        local node dir user
+        for node in $(lab_nodes | grep -v '^store$'); do
+                dir=$LAB_STATE/$node/ceph user=$(ceph_user "$node")
+                mkdir -p "$dir"
+                sed "s|$LAB_BIG/store/|$dir/|g" "$LAB_BIG/store/ceph.conf" >"$dir/ceph.conf"
+                cp -p "$LAB_BIG/store/client.$user.keyring" "$dir/"
+        done
 }
 
 conf_store_section() {
         echo "[store]"
         echo "url = $LAB_URL"
         if [ "$LAB_STORE" = rbd ]; then
-                echo "ceph_conf = $LAB_STATE/shared/ceph/ceph.conf"
-                echo "ceph_user = wherry"
+                echo "ceph_conf = $LAB_STATE/$1/ceph/ceph.conf"
+                echo "ceph_user = $(ceph_user "$1")"
         fi
 }
 
 conf_hostd() {
         local node=$1 storage=network
         ! lab_has_storage_network || storage=storage
-        conf_store_section
+        conf_store_section "$node"
         cat <<END
 
 [host]
@@ -40,20 +66,20 @@ lock_driver_dir = $LAB_BUILD/hostd/lock-driver
 
 [api]
 listen = $(node_address "$node" network):$LAB_HOSTD_PORT
-token_file = $LAB_STATE/shared/cluster.token
+token_file = $LAB_STATE/$node/cluster.token
 END
 }
 
 conf_imaged() {
-        conf_store_section
+        conf_store_section ctl
         cat <<END
 
 [api]
 listen = $LAB_LAN_CTL:$LAB_IMAGED_PORT
-token_file = $LAB_STATE/shared/api.token
+token_file = $LAB_STATE/ctl/api.token
 
 [hostd]
-token_file = $LAB_STATE/shared/cluster.token
+token_file = $LAB_STATE/ctl/cluster.token
 
 [network]
 bridge = wherry0
