@@ -136,7 +136,7 @@ int virt_console(struct virt *v, const char *instance, int fd, struct err *err)
 
         if (r < 0)
                 return r;
-        r = virt_find(v, instance, &dom, err);
+        r = virt_lookup(v, instance, &dom, err);
         if (r < 0)
                 return r;
         stream = virStreamNew(conn, VIR_STREAM_NONBLOCK);

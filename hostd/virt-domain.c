@@ -105,6 +105,23 @@ int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct er
         return 0;
 }
 
+int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err)
+{
+        _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
+        _cleanup_(freep) struct virt_domain *processes = NULL;
+        size_t n_processes = 0;
+        int r;
+
+        r = virt_lookup(v, instance, &dom, err);
+        if (r < 0)
+                return r;
+        r = virt_processes(&processes, &n_processes, err);
+        if (r < 0)
+                return r;
+        r = domain_describe(dom, processes, n_processes, ret, err);
+        return r == 0 ? err_set(err, -ENOENT, "instance %s: gone", instance) : MIN_OF(r, 0);
+}
+
 int virt_start(struct virt *v, const char *xml, struct err *err)
 {
         _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
@@ -120,7 +137,7 @@ int virt_start(struct virt *v, const char *xml, struct err *err)
 int virt_shutdown(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_find(v, instance, &dom, err);
+        int r = virt_lookup(v, instance, &dom, err);
 
         if (r < 0)
                 return r;
@@ -133,7 +150,7 @@ int virt_kill(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
         const virError *e;
-        int r = virt_find(v, instance, &dom, err);
+        int r = virt_lookup(v, instance, &dom, err);
 
         if (r == -ENOENT)
                 return 0;
@@ -153,7 +170,7 @@ int virt_kill(struct virt *v, const char *instance, struct err *err)
 int virt_resume(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_find(v, instance, &dom, err);
+        int r = virt_lookup(v, instance, &dom, err);
 
         if (r < 0)
                 return r;
@@ -163,7 +180,7 @@ int virt_resume(struct virt *v, const char *instance, struct err *err)
 int virt_xml(struct virt *v, const char *instance, char **ret, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_find(v, instance, &dom, err);
+        int r = virt_lookup(v, instance, &dom, err);
 
         if (r < 0)
                 return r;

@@ -48,7 +48,7 @@ void virt_domain_freep(virDomainPtr *d);
 /* The connection with a reference of its own; -ENOTCONN while there is none. Any thread. */
 int virt_conn(struct virt *v, virConnectPtr *ret, struct err *err);
 /* The domain whose UUID is the instance's; -ENOENT. */
-int virt_find(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
+int virt_lookup(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
 /* This thread's last libvirt error as a -errno, with "what: text" in err. Call at once after the failure. */
 int virt_error(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -177,7 +177,7 @@ int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_pro
         _cleanup_(params_done) struct params params = {0};
         struct virt_waiter waiter = {.instance = m->instance};
         int64_t begin = clock_ms();
-        int r = virt_find(v, m->instance, &dom, err);
+        int r = virt_lookup(v, m->instance, &dom, err);
 
         if (r < 0)
                 return r;
@@ -211,7 +211,7 @@ int virt_migrate_progress(struct virt *v, const char *instance, struct virt_prog
         struct virt_progress p;
         int type = VIR_DOMAIN_JOB_NONE, r;
 
-        r = virt_find(v, instance, &dom, err);
+        r = virt_lookup(v, instance, &dom, err);
         if (r < 0)
                 return r;
         if (virDomainGetJobStats(dom, &type, &params.list, &params.n, 0) < 0)
@@ -226,7 +226,7 @@ int virt_migrate_progress(struct virt *v, const char *instance, struct virt_prog
 int virt_migrate_abort(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_find(v, instance, &dom, err);
+        int r = virt_lookup(v, instance, &dom, err);
 
         if (r < 0)
                 return r;

@@ -325,7 +325,7 @@ int virt_conn(struct virt *v, virConnectPtr *ret, struct err *err)
         return r;
 }
 
-int virt_find(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err)
+int virt_lookup(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err)
 {
         _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
         int r = virt_conn(v, &conn, err);
