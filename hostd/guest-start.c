@@ -72,8 +72,10 @@ int guest_kill(struct guest *g, struct err *err)
         pthread_mutex_lock(&g->lock);
         g->ending = false;
         g->fenced = g->io_error = g->powered_off = g->ended_event = false;
+        g->io_errors = 0;
         g->known_pid = 0;
         pthread_mutex_unlock(&g->lock);
+        g->killed_ms = clock_ms();
         return r < 0 ? r : result;
 }
 

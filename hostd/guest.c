@@ -13,6 +13,7 @@
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
 #define BACKOFF_MAX_MS 60000
+#define KILL_ECHO_MS 2000        /* an end that is reported so soon after our own kill is that kill */
 #define RUN_LONG_ENOUGH_MS 60000 /* a run of that length forgives the crashes before it */
 
 int guest_new(struct manager *m, const char *id, struct guest **ret)
@@ -71,8 +72,13 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }
-        if (streq(l->domain.reason, "ioerror"))
-                v->qemu_io_error = true;
+        /* An error that was reported while no hostd listened. */
+        if (streq(l->domain.reason, "ioerror")) {
+                pthread_mutex_lock(&g->lock);
+                g->io_error = true;
+                v->qemu_io_error = clock_ms() >= g->resume_ms;
+                pthread_mutex_unlock(&g->lock);
+        }
         return 0;
 }
 
@@ -115,7 +121,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         pthread_mutex_lock(&g->lock);
         l.view.guest_powered_off = g->powered_off;
         l.view.qemu_fenced = g->fenced;
-        l.view.qemu_io_error = g->io_error;
+        l.view.qemu_io_error = g->io_error && clock_ms() >= g->resume_ms;
         pthread_mutex_unlock(&g->lock);
         /* The QEMU first, then the name: a name that moves on in between makes the QEMU look too old, which
          * is safe. */
@@ -273,7 +279,7 @@ static bool guest_wait(struct guest *g, int64_t ms)
         ended = g->ended_event;
         g->ended_event = false;
         pthread_mutex_unlock(&g->lock);
-        if (ended)
+        if (ended && clock_ms() - g->killed_ms > KILL_ECHO_MS)
                 guest_backoff(g);
         return !g->m->quit;
 }

@@ -120,6 +120,49 @@ void manager_wake(struct manager *m, const char *instance)
         }
 }
 
+/* A disk error stopped the guest. libvirt does not tell a refused write (EACCES, ESHUTDOWN) from others, but a full store from both:
+ * an error that comes back right after each resume, on a store that is not full, is a refusal. With guest->lock held. */
+#define RESUME_EVERY_MS 2000
+#define REFUSED_AFTER 3
+
+static void note_io_error(struct guest *g, const char *reason)
+{
+        int64_t now = clock_ms();
+
+        g->io_error = true;
+        g->io_errors = now - g->resume_ms < 2 * RESUME_EVERY_MS ? g->io_errors + 1 : 1;
+        g->resume_ms = now + RESUME_EVERY_MS;
+        if (g->io_errors >= REFUSED_AFTER && !streq(reason, "enospc"))
+                g->fenced = true;
+}
+
+/* With guest->lock held. */
+static void note_event(struct guest *g, enum virt_event_kind kind, const char *detail)
+{
+        switch (kind) {
+        case VIRT_STARTED:
+                g->powered_off = g->fenced = g->io_error = false;
+                break;
+        case VIRT_RESUMED:
+                g->io_error = false;
+                break;
+        case VIRT_SHUTDOWN:
+                g->ended_event = true;
+                g->powered_off = !g->ending;
+                break;
+        case VIRT_STOPPED:
+                g->ended_event = !streq(detail, "migrated");
+                break;
+        case VIRT_IO_ERROR:
+                note_io_error(g, detail);
+                break;
+        default:
+                break;
+        }
+        g->wake = true;
+        pthread_cond_signal(&g->woken);
+}
+
 /* On libvirt's event thread: note it and wake, nothing else. */
 static void on_virt_event(void *arg, enum virt_event_kind kind, const char *instance, const char *detail)
 {
@@ -127,37 +170,16 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
         struct guest *g;
         bool fresh;
 
-        log_debug("libvirt: %s %s %s", virt_event_name(kind), instance ? instance : "",
-                  detail ? detail : "");
+        log_debug("libvirt: %s %s %s", virt_event_name(kind), instance ? instance : "", detail ? detail : "");
+        pthread_mutex_lock(&m->lock);
         if (kind == VIRT_CONNECTED || kind == VIRT_DISCONNECTED) {
                 m->virt_connected = kind == VIRT_CONNECTED;
-                pthread_mutex_lock(&m->lock);
                 m->rescan = true;
-                pthread_cond_broadcast(&m->idle);
-                pthread_mutex_unlock(&m->lock);
-                return;
         }
-        if (!instance)
-                return;
-        pthread_mutex_lock(&m->lock);
-        g = guest_of(m, instance, false, &fresh);
+        g = instance ? guest_of(m, instance, false, &fresh) : NULL;
         if (g) {
                 pthread_mutex_lock(&g->lock);
-                if (kind == VIRT_SHUTDOWN && !g->ending)
-                        g->powered_off = true;
-                if (kind == VIRT_SHUTDOWN || (kind == VIRT_STOPPED && !streq(detail, "migrated")))
-                        g->ended_event = true;
-                if (kind == VIRT_STARTED || (kind == VIRT_RESUMED && !g->ending))
-                        g->powered_off = g->fenced = g->io_error = false;
-                if (kind == VIRT_IO_ERROR) {
-                        /* the storage's refusal of a fenced writer: EACCES on nfs, ESHUTDOWN on rbd */
-                        if (detail && (strstr(detail, "acces") || strstr(detail, "shutdown")))
-                                g->fenced = true;
-                        else
-                                g->io_error = true;
-                }
-                g->wake = true;
-                pthread_cond_signal(&g->woken);
+                note_event(g, kind, detail);
                 pthread_mutex_unlock(&g->lock);
         }
         pthread_mutex_unlock(&m->lock);
