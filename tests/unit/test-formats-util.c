@@ -205,13 +205,13 @@ static int sink_data(void *state, const void *buf, size_t len, uint64_t offset, 
         return 0;
 }
 
-uint8_t *disk_stream(const struct source *src, enum image_format format, bool size_known, uint32_t seed,
-                     uint64_t *ret_size, struct err *err)
+static uint8_t *stream_sized(const struct source *src, enum image_format format, uint64_t announced,
+                             uint32_t seed, uint64_t *ret_size, struct err *err)
 {
         struct sunk s = {0};
         struct image_sink sink = {sink_begin, sink_data, &s};
         struct image_stream *st = NULL;
-        int r = image_stream_new(format, size_known ? src->size : UINT64_MAX, &sink, &st, err);
+        int r = image_stream_new(format, announced, &sink, &st, err);
 
         for (uint64_t at = 0; r == 0 && at < src->size;) {
                 uint64_t wish = 1 + random_next(&seed) % 100000, n = MIN_OF(src->size - at, wish);
@@ -233,6 +233,20 @@ uint8_t *disk_stream(const struct source *src, enum image_format format, bool si
         }
         *ret_size = s.size;
         return s.out;
+}
+
+uint8_t *disk_stream(const struct source *src, enum image_format format, bool size_known, uint32_t seed,
+                     uint64_t *ret_size, struct err *err)
+{
+        return stream_sized(src, format, size_known ? src->size : UINT64_MAX, seed, ret_size, err);
+}
+
+uint8_t *disk_stream_sized(const struct source *src, enum image_format format, uint64_t announced,
+                           struct err *err)
+{
+        uint64_t size;
+
+        return stream_sized(src, format, announced, 11, &size, err);
 }
 
 bool refused_with(const struct image_info *info, const char *code)

@@ -41,4 +41,8 @@ uint8_t *disk_read(const struct source *src, const struct image_info *info, uint
 uint8_t *disk_stream(const struct source *src, enum image_format format, bool size_known, uint32_t seed,
                      uint64_t *ret_size, struct err *err);
 
+/* The same with an announced size that need not be true. */
+uint8_t *disk_stream_sized(const struct source *src, enum image_format format, uint64_t announced,
+                           struct err *err);
+
 bool refused_with(const struct image_info *info, const char *code);
