@@ -53,40 +53,6 @@ struct stream_qcow2 *stream_qcow2_free(struct stream_qcow2 *s)
         return NULL;
 }
 
-static size_t carry_room(const struct qcow2 *q)
-{
-        return (size_t)(2 * q->cluster_size); /* the most that a compressed cluster's entry can name */
-}
-
-int stream_qcow2_new(const struct qcow2 *q, uint64_t file_size, struct stream_out *out,
-                     struct stream_qcow2 **ret, struct err *err)
-{
-        struct expect l1 = {q->l1_offset, UINT64_C(8) * q->l1_used, 0, EXPECT_L1};
-        struct stream_qcow2 *s = calloc(1, sizeof(*s));
-        int r = -ENOMEM;
-
-        if (s) {
-                s->q = *q;
-                s->file_size = file_size;
-                s->out = out;
-                s->carry = malloc(carry_room(q));
-                s->cluster = malloc((size_t)q->cluster_size);
-                if (s->carry && s->cluster)
-                        r = inflater_new(q->zstd, &s->inflater);
-        }
-        if (r < 0) {
-                stream_qcow2_free(s);
-                return err_set(err, r, "out of memory");
-        }
-        r = expect_add(&s->expected, &l1, err);
-        if (r < 0) {
-                stream_qcow2_free(s);
-                return r;
-        }
-        *ret = s;
-        return 0;
-}
-
 /* Decompresses one cluster; ret_used: how much of buf it took. */
 static int take_compressed(struct stream_qcow2 *s, const struct expect *e, const uint8_t *buf, size_t len,
                            size_t *ret_used, struct err *err)
@@ -290,6 +256,40 @@ static int step(struct stream_qcow2 *s, const uint8_t *buf, size_t n, size_t *re
         }
         s->at += *ret_used;
         return r;
+}
+
+static size_t carry_room(const struct qcow2 *q)
+{
+        return (size_t)(2 * q->cluster_size); /* the most that a compressed cluster's entry can name */
+}
+
+int stream_qcow2_new(const struct qcow2 *q, uint64_t file_size, struct stream_out *out,
+                     struct stream_qcow2 **ret, struct err *err)
+{
+        struct expect l1 = {q->l1_offset, UINT64_C(8) * q->l1_used, 0, EXPECT_L1};
+        struct stream_qcow2 *s = calloc(1, sizeof(*s));
+        int r = -ENOMEM;
+
+        if (s) {
+                s->q = *q;
+                s->file_size = file_size;
+                s->out = out;
+                s->carry = malloc(carry_room(q));
+                s->cluster = malloc((size_t)q->cluster_size);
+                if (s->carry && s->cluster)
+                        r = inflater_new(q->zstd, &s->inflater);
+        }
+        if (r < 0) {
+                stream_qcow2_free(s);
+                return err_set(err, r, "out of memory");
+        }
+        r = expect(s, &l1, 0, err);
+        if (r < 0) {
+                stream_qcow2_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
 }
 
 int stream_qcow2_push(struct stream_qcow2 *s, const uint8_t *buf, size_t len, struct err *err)
