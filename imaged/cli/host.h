@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+struct cli;
+
+/* The server's list of hosts, as an array. The caller owns *ret. */
+int host_list(struct cli *cli, json_t **ret, struct err *err);
+
+/* One of the list, by name or number; the error lists the names. Borrowed from hosts. */
+int host_find(const json_t *hosts, const char *name_or_number, const json_t **ret, struct err *err);
+
+/* The name of a host by its number; the number as text where the list has none; "-" for 0, which is no host.
+ * Returns buf or a string borrowed from hosts (which may be NULL). */
+const char *host_label(const json_t *hosts, int64_t number, char *buf, size_t len);

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/clock.h"
+#include "common/http-client.h"
+#include "common/json.h"
+#include "common/util.h"
+#include "formats/formats.h"
+#include "imaged/cli/cli.h"
+#include "imaged/cli/human.h"
+#include "imaged/cli/image.h"
+#include "imaged/cli/interrupt.h"
+#include "imaged/cli/progress.h"
+#include "imaged/cli/sparse.h"
+
+#define SPARSE_TYPE "application/vnd.wherry.sparse"
+#define DISCARD_TIMEOUT_MS 15000
+
+/* The last step of a path or of a URL without its query: [*ret, *ret + result). */
+static size_t last_step(const char *text, const char **ret)
+{
+        size_t end = strstr(text, "://") ? strcspn(text, "?#") : strlen(text), begin;
+
+        while (end > 0 && text[end - 1] == '/')
+                end--;
+        for (begin = end; begin > 0 && text[begin - 1] != '/'; begin--)
+                ;
+        *ret = text + begin;
+        return end - begin;
+}
+
+char *image_name_from(const char *path_or_url)
+{
+        const char *step, *dot;
+        size_t n = last_step(path_or_url, &step);
+
+        dot = memrchr(step, '.', n);
+        if (dot && dot > step)
+                n = (size_t)(dot - step);
+        return strndup(step, n);
+}
+
+const char *image_format_from(const char *path_or_url)
+{
+        static const char *const known[] = {"raw", "qcow2", "iso"};
+        const char *step, *dot;
+        size_t n = last_step(path_or_url, &step);
+
+        dot = memrchr(step, '.', n);
+        for (size_t i = 0; dot && i < ARRAY_SIZE(known); i++) {
+                size_t len = strlen(known[i]);
+
+                if (len == n - (size_t)(dot + 1 - step) && strncasecmp(dot + 1, known[i], len) == 0)
+                        return known[i];
+        }
+        return NULL;
+}
+
+int image_create(struct cli *cli, const char *name, const char *disk_format, json_t **ret, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body = json_pack(
+            "{s:s,s:s,s:s,s:s*,s:s*}", "name", name, "disk_format", disk_format, "container_format", "bare",
+            "os_distro", cli_value(cli, "--os"), "os_version", cli_value(cli, "--version"));
+
+        if (!body)
+                return err_set(err, -EINVAL, "the name \"%s\" is not UTF-8; give another one with --name",
+                               name);
+        return cli_call(cli, "POST", body, ret, err, "/v2/images");
+}
+
+int image_discard(struct cli *cli, const char *id)
+{
+        _cleanup_(freep) char *path = str_printf("/v2/images/%s", id);
+        struct http_client *http = NULL;
+        int r = path ? http_client_new(cli->url, cli->token, DISCARD_TIMEOUT_MS, &http, NULL) : -ENOMEM;
+
+        if (r == 0)
+                r = http_call(http, "DELETE", path, NULL, NULL, NULL, NULL);
+        http_client_free(http);
+        return r == -ENOENT ? 0 : r;
+}
+
+void image_tell_added(struct cli *cli, const json_t *image, const char *how)
+{
+        int64_t size = json_get_int(image, "virtual_size", json_get_int(image, "size", 0));
+        char buf[24];
+
+        if (cli->json)
+                cli_print(cli, image);
+        else
+                printf("image %s is added: %s, %s%s%s\nid %s\n", json_get_str(image, "name", "?"),
+                       json_get_str(image, "disk_format", "?"),
+                       size_format((uint64_t)size, buf, sizeof(buf)), how[0] ? ", " : "", how,
+                       json_get_str(image, "id", "?"));
+}
+
+/* An upload that runs: what the read callback needs. */
+struct upload {
+        struct sparse_encoder *encoder;
+        struct progress progress;
+        uint64_t total, sent;
+        struct err *err;
+};
+
+static ssize_t upload_read(void *state, uint64_t offset, void *buf, size_t len)
+{
+        struct upload *u = state;
+        ssize_t n = sparse_encoder_read(u->encoder, buf, len, u->err);
+
+        if (n > 0)
+                u->sent += (uint64_t)n;
+        progress_draw(&u->progress, sparse_encoder_done(u->encoder), u->total);
+        return n;
+}
+
+static int image_input_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        return image_read(state, buf, len, offset, err);
+}
+
+static int image_input_extent(void *state, uint64_t offset, uint64_t *ret_len, bool *ret_data,
+                              struct err *err)
+{
+        return image_extent(state, offset, ret_len, ret_data, err);
+}
+
+/* Every reason, not only the first: whoever made the image wants to repair it once. */
+static int refused(struct cli *cli, const char *path, const struct image_info *info, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *list = json_array(), *doc = NULL;
+
+        for (size_t i = 0; i < info->n_refusals; i++) {
+                const struct image_refusal *f = &info->refusals[i];
+
+                fprintf(stderr, "wherry: %s: %s: %s\n", path, f->code, f->message);
+                json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:s}", "code", f->code, "field",
+                                                      f->field, "value", f->value, "limit", f->limit,
+                                                      "message", f->message));
+        }
+        err_set(err, -EBADMSG,
+                "%s is refused for %zu reason%s: it could harm a host or a guest, or is damaged", path,
+                info->n_refusals, info->n_refusals == 1 ? "" : "s");
+        if (cli->json) {
+                doc = json_pack("{s:{s:i,s:s,s:O}}", "error", "code", EBADMSG, "message", err_text(err),
+                                "refusals", list);
+                cli_print(cli, doc);
+        }
+        return -EBADMSG;
+}
+
+static int send_data(struct cli *cli, const char *id, const char *name, const struct sparse_input *in,
+                     char *how, size_t how_len, struct err *err)
+{
+        _cleanup_(sparse_encoder_freep) struct sparse_encoder *encoder = NULL;
+        _cleanup_(freep) char *path = str_printf("/v2/images/%s/file", id);
+        _cleanup_(freep) char *what = str_printf("adding %s", name);
+        struct upload u = {.err = err};
+        int64_t start = clock_ms();
+        char size[24], time[HUMAN_LEN];
+        int r;
+
+        if (!path || !what)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = sparse_data_size(in, &u.total, err);
+        if (r == 0)
+                r = sparse_encoder_new(in, &encoder, err);
+        if (r < 0)
+                return r;
+        u.encoder = encoder;
+        progress_begin(&u.progress, what, cli->json);
+        r = http_upload(cli->http, "PUT", path, SPARSE_TYPE, UINT64_MAX, upload_read, &u, NULL, err);
+        progress_end(&u.progress);
+        if (r == 0)
+                snprintf(how, how_len, "%s sent in %s", size_format(u.sent, size, sizeof(size)),
+                         human_duration(clock_ms() - start, time));
+        return r;
+}
+
+/* The record, the data, the record again; whatever goes wrong, and Ctrl-C, leaves no image behind. */
+static int add_opened(struct cli *cli, const char *name, const struct image_info *info, struct image *img,
+                      struct err *err)
+{
+        const struct sparse_input in = {
+            .size = image_size(img), .read = image_input_read, .extent = image_input_extent, .state = img};
+        _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
+        char id[UUID_LEN + 1], how[96] = "";
+        int r;
+
+        interrupt_catch(cli->http);
+        r = image_create(cli, name, info->format == IMAGE_ISO9660 ? "iso" : "raw", &record, err);
+        if (r < 0)
+                return r;
+        snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
+        if (!uuid_valid(id))
+                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
+        r = send_data(cli, id, name, &in, how, sizeof(how), err);
+        if (r == 0)
+                r = cli_call(cli, "GET", NULL, &added, err, "/v2/images/%s", id);
+        if (r < 0) {
+                bool gone = image_discard(cli, id) == 0;
+
+                if (interrupted())
+                        err_set(err, r, "interrupted");
+                return err_wrap(err, r, "image %s is not added%s%s%s", name, gone ? "" : " (and its record ",
+                                gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
+        }
+        interrupt_release();
+        image_tell_added(cli, added, how);
+        return 0;
+}
+
+int image_add_file(struct cli *cli, const char *path, struct err *err)
+{
+        _cleanup_(freep) char *own = image_name_from(path);
+        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+        const char *format = cli_value(cli, "--format"), *name = cli_value(cli, "--name");
+        int declared = format ? image_format_parse(format) : -1, r;
+        struct image_info info = {0};
+        struct image *img = NULL;
+        struct source src;
+
+        if (fd < 0)
+                return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
+        r = source_from_fd(fd, &src, err);
+        if (r == 0)
+                r = image_inspect(&src, declared, &info, err);
+        if (r < 0)
+                return err_wrap(err, r, "%s", path);
+        if (info.n_refusals > 0)
+                return refused(cli, path, &info, err);
+        r = image_open(&src, &info, &img, err);
+        if (r < 0)
+                return err_wrap(err, r, "%s", path);
+        r = name || own ? add_opened(cli, name ? name : own, &info, img, err)
+                        : err_set(err, -ENOMEM, "out of memory");
+        image_close(img);
+        return r;
+}
+
+int cmd_image_add(struct cli *cli, struct err *err)
+{
+        const char *what = cli->arguments[0], *format = cli_value(cli, "--format");
+
+        if (format && image_format_parse(format) < 0)
+                return cli_usage(cli, err, "--format %s: raw, qcow2 or iso", format);
+        if (strstr(what, "://"))
+                return image_add_url(cli, what, err);
+        return image_add_file(cli, what, err);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/util.h"
+#include "imaged/cli/cli.h"
+#include "imaged/cli/image.h"
+#include "imaged/cli/interrupt.h"
+#include "imaged/cli/progress.h"
+
+/*
+ * `image add URL`: the server fetches it (the Image API's web-download); we look at the record until it is
+ * active. queued -> importing, saving (import: {done, total}) -> active a fetch that fails ends in queued
+ * again, without `import`, and says why in `message`; or in killed
+ */
+
+static int import_failed(const char *url, const json_t *image, struct err *err)
+{
+        const char *why = json_get_str(image, "message", NULL);
+
+        if (!why)
+                why = json_string_value(json_path(image, "import.error"));
+        return err_set(err, -EIO, "the server cannot import %s: %s", url,
+                       why ? why : "it does not say why; its log does");
+}
+
+/* 1: active; 0: not yet; -errno: it failed. *seen is set once the import is under way. */
+static int import_state(const char *url, const json_t *image, bool *seen, struct err *err)
+{
+        const char *status = json_get_str(image, "status", "");
+        bool has_import = json_is_object(json_object_get(image, "import"));
+
+        if (streq(status, "active"))
+                return 1;
+        if (streq(status, "killed") || streq(status, "deleted") ||
+            json_string_value(json_path(image, "import.error")) || json_get_str(image, "message", NULL))
+                return import_failed(url, image, err);
+        if (!streq(status, "queued") || has_import)
+                *seen = true;
+        else if (*seen)
+                return import_failed(url, image, err);
+        return 0;
+}
+
+static int import_wait(struct cli *cli, const char *url, const char *id, const char *name, int64_t seconds,
+                       json_t **ret, struct err *err)
+{
+        _cleanup_(freep) char *what = str_printf("importing %s", name);
+        struct pacer pacer = pacer_start(seconds);
+        struct progress progress;
+        bool seen = false;
+        int r = 0;
+
+        progress_begin(&progress, what ? what : "importing", cli->json);
+        while (r == 0) {
+                _cleanup_(json_decrefpp) json_t *image = NULL;
+
+                r = cli_call(cli, "GET", NULL, &image, err, "/v2/images/%s", id);
+                if (r < 0)
+                        break;
+                r = import_state(url, image, &seen, err);
+                if (r > 0) {
+                        *ret = take(image);
+                        break;
+                }
+                if (r == 0) {
+                        const json_t *import = json_object_get(image, "import");
+
+                        progress_draw(&progress, (uint64_t)json_get_int(import, "done", 0),
+                                      (uint64_t)json_get_int(import, "total", 0));
+                        r = pacer_wait(&pacer, err);
+                }
+        }
+        progress_end(&progress);
+        return r < 0 ? r : 0;
+}
+
+static int import_start(struct cli *cli, const char *url, const char *id, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body =
+            json_pack("{s:{s:s,s:s}}", "method", "name", "web-download", "uri", url);
+
+        if (!body)
+                return err_set(err, -EINVAL, "the URL is not UTF-8; write it with %%XX for such characters");
+        return cli_call(cli, "POST", body, NULL, err, "/v2/images/%s/import", id);
+}
+
+int image_add_url(struct cli *cli, const char *url, struct err *err)
+{
+        const char *format = cli_value(cli, "--format"), *given = cli_value(cli, "--name");
+        _cleanup_(freep) char *name = given ? strdup(given) : image_name_from(url);
+        _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
+        char id[UUID_LEN + 1];
+        int64_t seconds;
+        int r;
+
+        r = cli_number(cli, "--timeout", 1, 1000000, &seconds, err);
+        if (r < 0)
+                return r;
+        if (!format)
+                format = image_format_from(url);
+        if (!format)
+                return cli_usage(
+                    cli, err, "%s: the ending does not say what it is; add --format raw, qcow2 or iso", url);
+        if (!name)
+                return err_set(err, -ENOMEM, "out of memory");
+        interrupt_catch(cli->http);
+        r = image_create(cli, name, format, &record, err);
+        if (r < 0)
+                return r;
+        snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
+        if (!uuid_valid(id))
+                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
+        r = import_start(cli, url, id, err);
+        if (r == 0)
+                r = import_wait(cli, url, id, name, seconds, &added, err);
+        if (r < 0) {
+                bool gone = image_discard(cli, id) == 0;
+
+                if (interrupted())
+                        err_set(err, r, "interrupted");
+                return err_wrap(err, r, "image %s is not added%s%s%s", name, gone ? "" : " (and its record ",
+                                gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
+        }
+        interrupt_release();
+        image_tell_added(cli, added, "fetched by the server");
+        return 0;
+}

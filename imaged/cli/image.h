@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <jansson.h>
+
+#include "common/err.h"
+
+struct cli;
+
+/* The image by id or name; a name that several have is an error that lists their ids. The caller owns *ret.
+ */
+int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err *err);
+
+/* A new record in state "queued", with --os and --version as properties. The caller owns *ret. */
+int image_create(struct cli *cli, const char *name, const char *disk_format, json_t **ret, struct err *err);
+
+/* Removes what an import that failed has left; quiet, because the import's own error matters. Needs a client
+ * that is not cancelled, so it makes its own. Returns 0 or -errno; -ENOENT counts as done. */
+int image_discard(struct cli *cli, const char *id);
+
+/* The two ways of `image add`. */
+int image_add_file(struct cli *cli, const char *path, struct err *err);
+int image_add_url(struct cli *cli, const char *url, struct err *err);
+
+/* The image's name from a path or URL: its last step without the ending. In fresh memory, NULL: out of
+ * memory. */
+char *image_name_from(const char *path_or_url);
+
+/* "raw", "qcow2" or "iso" by the ending of a path or URL; NULL where it says nothing. */
+const char *image_format_from(const char *path_or_url);
+
+/* What to print once an image is active. */
+void image_tell_added(struct cli *cli, const json_t *image, const char *how);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/cli/interrupt.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "common/clock.h"
+#include "common/http-client.h"
+#include "common/util.h"
+
+#define PAUSE_FIRST_MS 50
+#define PAUSE_MAX_MS 500
+
+static volatile sig_atomic_t caught;
+static struct http_client *_Atomic to_cancel;
+
+static void on_signal(int sig)
+{
+        struct http_client *http = to_cancel;
+
+        caught = sig;
+        if (http)
+                http_cancel(http);
+}
+
+void interrupt_catch(struct http_client *http)
+{
+        /* SA_RESETHAND: whoever presses Ctrl-C twice means it. No SA_RESTART: a wait ends at once. */
+        struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+        to_cancel = http;
+        caught = 0;
+        sigaction(SIGINT, &sa, NULL);
+        sigaction(SIGTERM, &sa, NULL);
+}
+
+void interrupt_release(void)
+{
+        struct sigaction sa = {.sa_handler = SIG_DFL};
+
+        sigaction(SIGINT, &sa, NULL);
+        sigaction(SIGTERM, &sa, NULL);
+        to_cancel = NULL;
+}
+
+bool interrupted(void)
+{
+        return caught != 0;
+}
+
+struct pacer pacer_start(int64_t seconds)
+{
+        return (struct pacer){.deadline_ms = clock_ms() + seconds * 1000, .pause_ms = PAUSE_FIRST_MS};
+}
+
+int pacer_wait(struct pacer *p, struct err *err)
+{
+        int64_t left = p->deadline_ms - clock_ms();
+
+        if (interrupted())
+                return err_set(err, -ECANCELED, "interrupted");
+        if (left <= 0)
+                return err_set(err, -ETIMEDOUT, "the time to wait is over");
+        poll(NULL, 0, (int)MIN_OF((int64_t)p->pause_ms, left));
+        p->pause_ms = MIN_OF(p->pause_ms * 3 / 2, PAUSE_MAX_MS);
+        return interrupted() ? err_set(err, -ECANCELED, "interrupted") : 0;
+}
