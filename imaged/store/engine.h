@@ -94,6 +94,7 @@ struct engine {
         int (*space)(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
         int (*prepare)(struct store *s, struct err *err);
         int (*selftest)(struct store *s, struct err *err);
+        int (*secret)(struct store *s, char **ret_key, struct err *err); /* optional: QEMU needs no key */
         const struct engine_records *records;
         const struct engine_volumes *volumes;
         const struct engine_leases *leases;

@@ -129,6 +129,13 @@ int store_prepare(struct store *s, struct err *err)
         return s->engine->prepare ? s->engine->prepare(s, err) : 0;
 }
 
+int store_secret(struct store *s, char **ret, struct err *err)
+{
+        if (!s->engine->secret)
+                return err_set(err, -EOPNOTSUPP, "%s: the %s engine needs no key", s->url, s->engine->name);
+        return s->engine->secret(s, ret, err);
+}
+
 int store_selftest(struct store *s, struct err *err)
 {
         if (!s->engine->selftest)

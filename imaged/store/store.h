@@ -44,6 +44,10 @@ int store_prepare(struct store *s, struct err *err);
  * in one sentence why and what to change; negative: could not be tried. */
 int store_selftest(struct store *s, struct err *err);
 
+/* The key with which QEMU opens the disks (rbd: cephx, base64), for libvirt's secret. -EOPNOTSUPP: none is needed.
+ * The caller wipes and frees *ret; it must never reach a log or a file. */
+int store_secret(struct store *s, char **ret, struct err *err);
+
 /* --- records: small JSON documents, at most 256 KiB, changed by compare-and-swap only --------------------------- */
 
 enum record_kind {
