@@ -20,7 +20,8 @@
 /*
  * Times the making of a copy-on-write disk against the peer's way, one of ours, one of theirs, in turn:
  * dir and nfs: `qemu-img create -b`, made durable; rbd: librbd's own clone call.
- * usage: bench-disk URL ROUNDS [CEPH_CONF CEPH_USER]. Prints {"ours_ms": median, "peer_ms": median, "runs": N}.
+ * usage: bench-disk URL ROUNDS [CEPH_CONF CEPH_USER]. Prints {"ours_ms": median, "peer_ms": median, "runs":
+ * N}.
  */
 #define SIZE (10ULL << 30)
 #define WARM_UP 3
@@ -76,13 +77,14 @@ static double ours(struct bench *b)
         return (double)t / 1e6;
 }
 
-static void run(char *const argv[])
+static void run(const char *const argv[])
 {
         extern char **environ;
         pid_t pid;
         int status;
 
-        if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0 || waitpid(pid, &status, 0) < 0 || status != 0) {
+        if (posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, environ) != 0 || waitpid(pid, &status, 0) < 0 ||
+            status != 0) {
                 fprintf(stderr, "bench-disk: %s failed\n", argv[0]);
                 exit(1);
         }
@@ -105,12 +107,15 @@ static double peer_qemu_img(struct bench *b)
         char backing[1100], target[1200], folder[600];
         int64_t t;
 
-        snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(b->golden.path, '/') - b->golden.path), b->golden.path);
-        snprintf(backing, sizeof(backing), "%s%s%s", nfs ? "nfs://" : "", nfs ? b->golden.server : "", b->golden.path);
+        snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(b->golden.path, '/') - b->golden.path),
+                 b->golden.path);
+        snprintf(backing, sizeof(backing), "%s%s%s", nfs ? "nfs://" : "", nfs ? b->golden.server : "",
+                 b->golden.path);
         snprintf(target, sizeof(target), "%s%s%s/bench-peer-%llx.qcow2", nfs ? "nfs://" : "",
                  nfs ? b->golden.server : "", folder, (unsigned long long)random_u64());
         t = clock_ns();
-        run((char *[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", target, "10G", NULL});
+        run((const char *[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", target, "10G",
+                       NULL});
         if (!nfs) {
                 sync_path(target, O_RDWR);
                 sync_path(folder, O_RDONLY | O_DIRECTORY);
@@ -191,7 +196,8 @@ int main(int argc, char **argv)
         }
         mine = calloc((size_t)rounds, sizeof(*mine));
         theirs = calloc((size_t)rounds, sizeof(*theirs));
-        if (!mine || !theirs || store_open(b.url, &options, &b.store, &e) < 0 || store_prepare(b.store, &e) < 0)
+        if (!mine || !theirs || store_open(b.url, &options, &b.store, &e) < 0 ||
+            store_prepare(b.store, &e) < 0)
                 die(b.url, &e);
         make_golden(&b);
 #ifdef HAVE_RBD
@@ -206,8 +212,8 @@ int main(int argc, char **argv)
                         theirs[i] = y;
                 }
         }
-        printf("{\"ours_ms\": %.3f, \"peer_ms\": %.3f, \"runs\": %d}\n", median(mine, rounds), median(theirs, rounds),
-               rounds);
+        printf("{\"ours_ms\": %.3f, \"peer_ms\": %.3f, \"runs\": %d}\n", median(mine, rounds),
+               median(theirs, rounds), rounds);
         if (volume_remove(b.store, b.image, &e) < 0)
                 die("removing the golden image", &e);
         store_close(b.store);
