@@ -125,7 +125,7 @@ static int emit_disk(FILE *f, const struct domain_spec *s, const struct attach *
                 fputs("<backingStore/>", f);
         }
         fprintf(f, "<target dev='%s%c' bus='%s'/>", a->read_only ? "sd" : "vd", 'a' + (int)letter,
-                a->read_only ? "sata" : "virtio");
+                a->read_only ? "scsi" : "virtio");
         if (boot)
                 fprintf(f, "<boot order='%u'/>", boot);
         fputs(a->read_only ? "<readonly/></disk>\n" : "</disk>\n", f);
@@ -137,13 +137,14 @@ int domain_disks_emit(FILE *f, const struct domain_spec *s, struct err *err)
         unsigned writable = 0, cdroms = 0;
         int r;
 
+        /* virtio for CD-ROMs, too: cloud kernels have no AHCI. */
+        fputs("    <controller type='scsi' model='virtio-scsi'/>\n", f);
         for (size_t i = 0; i < s->n_disks; i++) {
                 const struct attach *a = &s->disks[i].attach;
                 unsigned letter = a->read_only ? cdroms++ : writable++;
                 unsigned boot = 0;
 
-                /* q35's SATA controller has six ports, and nobody needs the rest of the alphabet. */
-                if (letter >= (a->read_only ? 6 : 26))
+                if (letter >= 26)
                         return err_set(err, -EINVAL, "instance %s: too many disks", s->instance);
                 if (!a->read_only && letter == 0)
                         boot = 1;
