@@ -16,6 +16,7 @@
 #define FILES_MAX 64u
 #define FILE_MAX (16u << 20)
 #define NAME_MAX_LEN 64u
+#define BLOCKS_MIN 64u /* 128 KiB: who probes a disk for file systems reads up to there, and some give up at its end */
 #define PRIMARY_NAME_MAX 24u
 enum {
         AT_PRIMARY = 16,
@@ -286,6 +287,7 @@ int iso_write(const char *volume, const struct iso_file *files, size_t n_files, 
                 iso.entries[i].block = iso.blocks;
                 iso.blocks += sectors(iso.entries[i].file->len);
         }
+        iso.blocks = MAX_OF(iso.blocks, BLOCKS_MIN);
         iso.out = calloc(iso.blocks, SECTOR);
         if (!iso.out)
                 return err_set(err, -ENOMEM, "out of memory");
