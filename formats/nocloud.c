@@ -180,7 +180,7 @@ static int put_network(FILE *f, const struct nocloud *nc, struct err *err)
         bool v6 = false, gateway_v6 = false;
         int r = 0;
 
-        fprintf(f, "version: 2\nethernets:\n  primary:\n    match:\n");
+        fprintf(f, "version: 2\nethernets:\n  eth0:\n    match:\n");
         if (nc->mac) {
                 r = mac_check(nc->mac, err);
                 if (r < 0)
@@ -188,7 +188,8 @@ static int put_network(FILE *f, const struct nocloud *nc, struct err *err)
                 fprintf(f, "      macaddress: \"");
                 for (const char *p = nc->mac; *p; p++)
                         fputc(tolower((unsigned char)*p), f);
-                fprintf(f, "\"\n");
+                /* some renderers take the key for the interface's name, so it has to become that name */
+                fprintf(f, "\"\n    set-name: eth0\n");
         } else {
                 fprintf(f, "      name: \"e*\"\n");
         }

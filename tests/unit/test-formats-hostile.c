@@ -89,11 +89,16 @@ static const struct patch patches[] = {
     {"the header as refcount block", REFCOUNT_TABLE, 8, 8, 0x30000, "overlap", ""},
 };
 
-/* A version 3 image of 4 MiB, all of it data: cluster 1 refcount table, 2 block, 3 L1, 4 L2, 5... data. */
+/* An image of 4 MiB, all of it data that compresses by half. Uncompressed with 64 KiB clusters: cluster 1
+ * refcount table, 2 block, 3 L1, 4 L2, 5... data. */
 static struct bytes base_image(const char *options)
 {
-        disk_make("disk.raw", 4 << 20, 77);
-        sh("qemu-io -f raw -c 'write -q -P 200 0 4M' disk.raw");
+        static uint8_t disk[4 << 20];
+        uint32_t seed = 77;
+
+        for (size_t i = 0; i < sizeof(disk); i++)
+                disk[i] = (uint8_t)(random_next(&seed) % 15 + 'A');
+        file_save("disk.raw", disk, sizeof(disk));
         sh("qemu-img convert -f raw -O qcow2 %s disk.raw base.qcow2", options);
         return file_load("base.qcow2");
 }
@@ -331,6 +336,30 @@ static void test_bomb(void **state)
         free(base.data);
 }
 
+/* A data cluster and a compressed one in the same place, whichever of them the table names first. */
+static void test_compressed_overlap(void **state)
+{
+        struct bytes base = base_image("-c");
+        struct source src = memory_source(&base);
+        uint64_t l2 = place_offset(&base, L2);
+
+        for (unsigned plain = 0; plain < 2; plain++) {
+                uint64_t packed = get_be64(base.data + l2 + 8 * !plain),
+                         was = get_be64(base.data + l2 + 8 * plain);
+                uint64_t host = packed & ((UINT64_C(1) << 54) - 1), size;
+                struct image_info info;
+                struct err err = {0};
+
+                put_be64(base.data + l2 + 8 * plain, host & ~UINT64_C(0xffff));
+                assert_int_equal(image_inspect(&src, -1, &info, &err), 0);
+                assert_true(refused_with(&info, "overlap"));
+                assert_null(disk_stream(&src, IMAGE_QCOW2, true, 1, &size, &err));
+                assert_int_equal(err.code, -EBADMSG);
+                put_be64(base.data + l2 + 8 * plain, was);
+        }
+        free(base.data);
+}
+
 /* Random damage to tables and header: whatever is accepted can be read inside the bounds. */
 static void test_random_damage(void **state)
 {
@@ -367,7 +396,7 @@ int main(void)
             cmocka_unit_test(test_patches),        cmocka_unit_test(test_refusal_text),
             cmocka_unit_test(test_mismatch),       cmocka_unit_test(test_truncated),
             cmocka_unit_test(test_announced_size), cmocka_unit_test(test_bomb),
-            cmocka_unit_test(test_random_damage),
+            cmocka_unit_test(test_random_damage),  cmocka_unit_test(test_compressed_overlap),
         };
 
         return cmocka_run_group_tests_name("formats-hostile", tests, work_begin, work_end);

@@ -98,10 +98,11 @@ static void test_yaml(void **state)
             json_string_value(json_array_get(json_object_get(user, "ssh_authorized_keys"), 1)), keys[1]);
         network = yaml_load("seed/network-config");
         assert_int_equal(json_get_int(network, "version", 0), 2);
-        nic = json_path(network, "ethernets.primary");
+        nic = json_path(network, "ethernets.eth0");
         assert_non_null(nic);
         assert_string_equal(json_get_str(json_object_get(nic, "match"), "macaddress", ""),
                             "52:54:00:ab:cd:01");
+        assert_string_equal(json_get_str(nic, "set-name", ""), "eth0");
         assert_string_equal(json_get_str(nic, "gateway4", ""), "10.77.0.1");
         assert_string_equal(json_string_value(json_array_get(json_object_get(nic, "addresses"), 0)),
                             "10.77.0.10/24");
@@ -191,7 +192,7 @@ static void test_least(void **state)
 
         seed(&least);
         network = yaml_load("seed/network-config");
-        assert_true(json_get_bool(json_path(network, "ethernets.primary"), "dhcp4", false));
+        assert_true(json_get_bool(json_path(network, "ethernets.eth0"), "dhcp4", false));
         user = yaml_load("seed/user-data");
         assert_false(json_get_bool(user, "disable_root", true));
         seed(&six);
