@@ -36,6 +36,8 @@ int http_status_of(int r)
                 return 413;
         case EOPNOTSUPP:
                 return 501;
+        case EMEDIUMTYPE:
+                return 415;
         case EPROTOTYPE: /* from http-request.c: another method */
                 return 405;
         case ETIMEDOUT:

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/collect.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "imaged/hosts.h"
+#include "imaged/image.h"
+#include "imaged/instance.h"
+#include "imaged/network.h"
+#include "imaged/records.h"
+#include "imaged/upload.h"
+
+/*
+ * Times, for stale_ms = 60 s:
+ *
+ *   every 0.5 s   results of background jobs
+ *   every 5 s     sign of life of own uploads (stale / 12: several before others give up on them)
+ *   every 15 s    look at records that are on the way somewhere (stale / 4)
+ *   every 60 s    look at names, addresses and disks (stale)
+ *   10 s          an instance waits so long for a host that is not alive before it is placed again (at most
+ * stale)
+ */
+#define TICK_MS 500
+#define REPLACE_MS 10000
+
+/* Something that is on the way, and since when it has not moved. */
+struct mark {
+        char key[96];
+        uint64_t version;
+        int64_t since_ms;
+        bool seen;
+        struct mark *next;
+};
+
+struct collector {
+        struct imaged *im;
+        pthread_t thread;
+        bool thread_runs;
+        struct mark *marks; /* the thread's */
+        json_t *known;      /* ids of instances that were in the last list; the thread's */
+        int64_t beat_ms, look_ms, sweep_ms;
+
+        pthread_mutex_t lock; /* over what follows */
+        pthread_cond_t stopped;
+        bool stopping;
+};
+
+/* For how long this stands at this version. */
+static int64_t mark_age(struct collector *c, const char *kind, const char *id, uint64_t version)
+{
+        char key[96];
+        struct mark *m;
+
+        snprintf(key, sizeof(key), "%s %s", kind, id);
+        for (m = c->marks; m && !streq(m->key, key); m = m->next)
+                ;
+        if (!m) {
+                m = calloc(1, sizeof(*m));
+                if (!m)
+                        return 0;
+                memcpy(m->key, key, sizeof(key));
+                m->next = c->marks;
+                c->marks = m;
+                m->since_ms = clock_ms();
+        }
+        if (m->version != version)
+                m->since_ms = clock_ms();
+        m->version = version;
+        m->seen = true;
+        return clock_ms() - m->since_ms;
+}
+
+/* Drops those of a kind that the look just done did not meet. */
+static void marks_end(struct collector *c, const char *kind)
+{
+        size_t n = strlen(kind);
+
+        for (struct mark **p = &c->marks; *p;) {
+                struct mark *m = *p;
+
+                if (strncmp(m->key, kind, n) != 0 || m->key[n] != ' ' || m->seen) {
+                        m->seen = false;
+                        p = &m->next;
+                } else {
+                        *p = m->next;
+                        free(m);
+                }
+        }
+}
+
+static void report(const char *what, const char *id, int r, const struct err *err)
+{
+        if (r == 0)
+                log_info("%s %s: a left-over was cleaned up", what, id);
+        else if (r != -ESTALE && r != -ENOENT) /* those: it moved after all */
+                log_warn("%s %s: left-over: %s", what, id, err_text(err));
+}
+
+static int look_image(void *arg, const char *id, uint64_t version, json_t *record)
+{
+        struct collector *c = arg;
+        const char *status = json_get_str(record, "status", "");
+        const char *by = json_get_str(json_object_get(record, "import"), "by", NULL);
+        struct err err = {0};
+
+        if (!by && !streq(status, "pending_delete"))
+                return 0;
+        if (mark_age(c, "image", id, version) < c->im->stale_ms)
+                return 0;
+        if (streq(status, "pending_delete"))
+                report("image", id, image_delete_finish(c->im, id, &err), &err);
+        else
+                report("image", id, upload_collect(c->im, id, by, &err), &err);
+        return 0;
+}
+
+static bool waits_for_dead_host(struct collector *c, const json_t *record)
+{
+        const char *state = json_get_str(json_object_get(record, "status"), "state", "");
+        unsigned host = (unsigned)json_get_int(json_object_get(record, "placement"), "host", 0);
+
+        return streq(json_get_str(record, "wanted", NULL), "running") && host &&
+               (streq(state, "pending") || streq(state, "stopped")) && !hosts_alive(c->im->hosts, host);
+}
+
+static int look_instance(void *arg, const char *id, uint64_t version, json_t *record)
+{
+        struct collector *c = arg;
+        const char *by = json_get_str(json_object_get(record, "creating"), "by", NULL);
+        struct err err = {0};
+        int r;
+
+        json_object_set_new(c->known, id, json_true());
+        if (by && mark_age(c, "creating", id, version) >= c->im->stale_ms) {
+                r = instance_undo(c->im, id, json_get_str(record, "name", ""), by, &err);
+                report("instance", id, r, &err);
+        } else if (streq(json_get_str(record, "wanted", NULL), "deleted")) {
+                r = instance_delete_step(c->im, record, &err);
+                if (r < 0 && r != -ESTALE && r != -ENOENT)
+                        log_debug("instance %s: not deleted yet: %s", id, err_text(&err));
+        } else if (waits_for_dead_host(c, record) &&
+                   mark_age(c, "waiting", id, version) >= MIN_OF(REPLACE_MS, (int64_t)c->im->stale_ms)) {
+                r = instance_replace(c->im, record, &err);
+                if (r < 0)
+                        log_warn("instance %s: waits for a host: %s", id, err_text(&err));
+        }
+        return 0;
+}
+
+static void look(struct collector *c)
+{
+        struct err err = {0};
+        int r;
+
+        json_decref(c->known);
+        c->known = json_object();
+        r = records_each(c->im->store, RECORD_IMAGE, look_image, c, &err);
+        if (r == 0)
+                r = records_each(c->im->store, RECORD_INSTANCE, look_instance, c, &err);
+        if (r < 0) {
+                log_warn("left-overs: %s", err_text(&err));
+                return; /* the marks stay: nothing is known to have moved */
+        }
+        marks_end(c, "image");
+        marks_end(c, "creating");
+        marks_end(c, "waiting");
+}
+
+/* Disks that no record tells of, and no host owns. A record comes before its disks, so this is for good. */
+static int sweep_disks(void *arg, const char *instance, const struct lease *lease)
+{
+        const struct disk_spec disks[INSTANCE_DISKS] = {{.name = "disk0"}, {.name = "seed"}};
+        struct collector *c = arg;
+        _cleanup_(freep) char *text = NULL;
+        struct err err = {0};
+
+        if (lease->host != 0 || json_object_get(c->known, instance) ||
+            record_get(c->im->store, RECORD_INSTANCE, instance, &text, NULL, NULL) != -ENOENT)
+                return 0;
+        if (mark_age(c, "disks", instance, lease->epoch) < c->im->stale_ms)
+                return 0;
+        report("disks of", instance,
+               lease_remove(c->im->store, instance, lease, disks, INSTANCE_DISKS, &err), &err);
+        return 0;
+}
+
+static void sweep(struct collector *c)
+{
+        struct err err = {0};
+        int r;
+
+        r = lease_list(c->im->store, sweep_disks, c, &err);
+        if (r == 0)
+                marks_end(c, "disks");
+        if (r == 0)
+                r = name_sweep(c->im, c->known, &err);
+        if (r == 0)
+                r = network_sweep(c->im, NETWORK_DEFAULT, c->known, &err);
+        if (r < 0)
+                log_warn("left-overs: %s", err_text(&err));
+}
+
+static bool collector_wait(struct collector *c)
+{
+        int64_t at = clock_ms() + TICK_MS;
+        struct timespec ts = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+        bool stopping;
+
+        pthread_mutex_lock(&c->lock);
+        while (!c->stopping && clock_ms() < at)
+                pthread_cond_timedwait(&c->stopped, &c->lock, &ts);
+        stopping = c->stopping;
+        pthread_mutex_unlock(&c->lock);
+        return !stopping;
+}
+
+static void *collector_run(void *arg)
+{
+        struct collector *c = arg;
+
+        while (collector_wait(c)) {
+                int64_t now = clock_ms();
+
+                jobs_collect(c->im->imports);
+                jobs_collect(c->im->nudges);
+                if (now - c->beat_ms >= c->im->stale_ms / 12) {
+                        upload_beat_all(c->im);
+                        c->beat_ms = now;
+                }
+                if (now - c->look_ms >= c->im->stale_ms / 4) {
+                        look(c);
+                        c->look_ms = now;
+                }
+                if (now - c->sweep_ms >= c->im->stale_ms && c->known) {
+                        sweep(c);
+                        c->sweep_ms = now;
+                }
+        }
+        return NULL;
+}
+
+int collector_new(struct imaged *im, struct collector **ret, struct err *err)
+{
+        struct collector *c = calloc(1, sizeof(*c));
+        pthread_condattr_t attr;
+        int r;
+
+        if (!c)
+                return err_set(err, -ENOMEM, "out of memory");
+        c->im = im;
+        c->beat_ms = c->look_ms = c->sweep_ms = clock_ms();
+        pthread_mutex_init(&c->lock, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&c->stopped, &attr);
+        pthread_condattr_destroy(&attr);
+        r = -pthread_create(&c->thread, NULL, collector_run, c);
+        if (r < 0) {
+                collector_free(c);
+                return err_set(err, r, "thread: %s", strerror(-r));
+        }
+        c->thread_runs = true;
+        *ret = c;
+        return 0;
+}
+
+struct collector *collector_free(struct collector *c)
+{
+        if (!c)
+                return NULL;
+        pthread_mutex_lock(&c->lock);
+        c->stopping = true;
+        pthread_cond_broadcast(&c->stopped);
+        pthread_mutex_unlock(&c->lock);
+        if (c->thread_runs)
+                pthread_join(c->thread, NULL);
+        while (c->marks) {
+                struct mark *m = c->marks;
+
+                c->marks = m->next;
+                free(m);
+        }
+        json_decref(c->known);
+        pthread_cond_destroy(&c->stopped);
+        pthread_mutex_destroy(&c->lock);
+        free(c);
+        return NULL;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "common/http-server.h"
+#include "common/jobs.h"
+#include "imaged/imaged.h"
+#include "imaged/store/store.h"
+
+struct hosts;
+struct events;
+struct collector;
+struct places;
+struct upload;
+
+/* What the parts of imaged share. Set up by imaged_new() before any thread runs, and constant but for what
+ * is marked. */
+struct imaged {
+        struct store *store;
+        char *hostd_token;
+        char nonce[UUID_LEN + 1]; /* of this process: who creates or imports something */
+        unsigned stale_ms;
+        struct hosts *hosts;
+        struct places *places;
+        struct events *events;
+        struct collector *collector;
+        struct jobs *imports; /* downloads, which may take hours */
+        struct jobs *nudges;  /* short calls to hostds */
+        struct http_server *server;
+        atomic_bool stopping;
+
+        pthread_mutex_t lock;   /* over what follows */
+        struct upload *uploads; /* those that run, for their sign of life */
+};
+
+extern const struct http_route imaged_routes[];
+extern const size_t imaged_n_routes;

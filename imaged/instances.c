@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "imaged/events.h"
+#include "imaged/hosts.h"
+#include "imaged/instance.h"
+#include "imaged/network.h"
+#include "imaged/place.h"
+#include "imaged/records.h"
+
+/*
+ * What callers want of instances goes into their records; hosts make it so. Whatever concerns a name's owner
+ * is bound to the name's epoch: a request that was overtaken by a move is void.
+ */
+
+static const char *state_of(const json_t *record)
+{
+        return json_get_str(json_object_get(record, "status"), "state", "unknown");
+}
+
+void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
+{
+        ret[0] = (struct disk_spec){.name = "disk0",
+                                    .image = json_get_str(record, "image", NULL),
+                                    .size = (uint64_t)json_get_int(record, "disk", 0)};
+        ret[1] = (struct disk_spec){.name = "seed"};
+}
+
+int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err)
+{
+        char id[UUID_LEN + 1];
+        int r = 0;
+
+        snprintf(id, sizeof(id), "%s", id_or_name);
+        if (!uuid_valid(id_or_name)) {
+                r = strlen(id_or_name) > 63 ||
+                            strspn(id_or_name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(id_or_name)
+                        ? -ENOENT
+                        : name_find(im, id_or_name, id, err);
+        }
+        if (r == 0)
+                r = records_load(im->store, RECORD_INSTANCE, id, ret, NULL, err);
+        return r == -ENOENT ? err_set(err, -ENOENT, "no instance %s", id_or_name) : r;
+}
+
+/* The instance of the request's path, complete. */
+static int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err)
+{
+        int r = instance_load(im, http_param(req, "id"), ret, err);
+
+        if (r < 0)
+                return r;
+        if (json_object_get(*ret, "creating"))
+                return err_set(err, -EBUSY, "instance %s is being made", http_param(req, "id"));
+        if (streq(json_get_str(*ret, "wanted", NULL), "deleted"))
+                return err_set(err, -EBUSY, "instance %s is being deleted", http_param(req, "id"));
+        return 0;
+}
+
+int instance_lease(struct imaged *im, const json_t *record, struct lease *ret, struct err *err)
+{
+        int r = lease_find(im->store, json_get_str(record, "id", ""), ret, err);
+
+        if (r == -ENOENT)
+                return err_set(err, -EIO, "instance %s has no disks", json_get_str(record, "name", ""));
+        return r < 0 ? err_wrap(err, records_code(r), "instance %s", json_get_str(record, "name", "")) : 0;
+}
+
+/* Ends a request: the host is told, people are told, the caller gets the record. */
+static int accepted(struct http_request *req, struct imaged *im, const json_t *record, const char *kind,
+                    unsigned host)
+{
+        const char *id = json_get_str(record, "id", "");
+
+        hosts_nudge(im->hosts, host, id);
+        event_post(im->events, &(struct event){.kind = kind,
+                                               .instance = id,
+                                               .name = json_get_str(record, "name", NULL),
+                                               .host = host});
+        return http_reply_json(req, 202, record);
+}
+
+/* --- list, show
+ * ------------------------------------------------------------------------------------------------------ */
+
+struct list {
+        const char *name;
+        json_t *instances;
+};
+
+static int list_one(void *arg, const char *id, uint64_t version, json_t *record)
+{
+        struct list *l = arg;
+
+        if (l->name && !streq(json_get_str(record, "name", NULL), l->name))
+                return 0;
+        return json_array_append(l->instances, record) < 0 ? -ENOMEM : 0;
+}
+
+int instance_on_list(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        struct list l = {.name = http_query(req, "name"), .instances = json_array()};
+        _cleanup_(json_decrefpp) json_t *reply = json_pack("{s:o}", "instances", l.instances);
+        int r = records_each(im->store, RECORD_INSTANCE, list_one, &l, err);
+
+        return r < 0 ? r : http_reply_json(req, 200, reply);
+}
+
+int instance_on_show(struct http_request *req, void *userdata, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        int r = instance_load(userdata, http_param(req, "id"), &record, err);
+
+        return r < 0 ? r : http_reply_json(req, 200, record);
+}
+
+/* --- start, stop, restart
+ * -------------------------------------------------------------------------------------------- */
+
+struct change {
+        struct lease lease;
+        unsigned host; /* placement; 0: none */
+        bool force;
+        json_int_t serial; /* move: out */
+};
+
+static json_t *placement_json(const struct change *c)
+{
+        return json_pack("{s:i,s:I}", "host", (int)c->host, "epoch", (json_int_t)c->lease.epoch);
+}
+
+static int change_start(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+
+        if (streq(json_get_str(record, "wanted", NULL), "deleted"))
+                return err_set(err, -EBUSY, "instance %s is being deleted",
+                               json_get_str(record, "name", ""));
+        json_object_set_new(record, "wanted", json_string("running"));
+        json_object_set_new(record, "stop_force", json_false());
+        if (c->host)
+                json_object_set_new(record, "placement", placement_json(c));
+        return 0;
+}
+
+static bool runs_nowhere(const json_t *record)
+{
+        const char *state = state_of(record);
+
+        return streq(state, "stopped") || streq(state, "pending") || streq(state, "failed");
+}
+
+static int place_for(struct imaged *im, const json_t *record, unsigned preferred, unsigned *ret,
+                     struct err *err)
+{
+        const struct placing p = {.id = json_get_str(record, "id", ""),
+                                  .cpus = (unsigned)json_get_int(record, "cpus", 1),
+                                  .memory = (uint64_t)json_get_int(record, "memory", 0),
+                                  .preferred = preferred};
+
+        return place_pick(im, &p, ret, err);
+}
+
+int instance_on_start(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        _cleanup_(json_decrefpp) json_t *record = NULL, *now = NULL;
+        struct change c = {0};
+        int r;
+
+        r = instance_of(req, im, &record, err);
+        if (r < 0)
+                return r;
+        if (streq(json_get_str(record, "wanted", NULL), "running") && !runs_nowhere(record))
+                return http_reply_json(req, 202, record);
+        r = instance_lease(im, record, &c.lease, err);
+        /* Where it still ends, its host starts it again; else where it was last, if that has room. */
+        if (r == 0 && runs_nowhere(record))
+                r = place_for(im, record, c.lease.host ? c.lease.host : place_of_record(record), &c.host,
+                              err);
+        else
+                c.host = c.lease.host;
+        if (r == 0)
+                r = records_change(im->store, RECORD_INSTANCE, json_get_str(record, "id", ""), change_start,
+                                   &c, &now, err);
+        return r < 0 ? r : accepted(req, im, now, "instance-start", c.host);
+}
+
+static int change_stop(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        char at[CLOCK_STAMP_LEN + 1];
+
+        if (streq(json_get_str(record, "wanted", NULL), "deleted"))
+                return err_set(err, -EBUSY, "instance %s is being deleted",
+                               json_get_str(record, "name", ""));
+        json_object_set_new(record, "wanted", json_string("stopped"));
+        json_object_set_new(record, "stop_force", json_boolean(c->force));
+        if (c->lease.host == 0 &&
+            streq(state_of(record), "pending")) { /* it never ran: no host writes its status */
+                json_object_set_new(json_object_get(record, "status"), "state", json_string("stopped"));
+                json_object_set_new(json_object_get(record, "status"), "since",
+                                    json_string(clock_stamp(at)));
+        }
+        return 0;
+}
+
+static int force_of(struct http_request *req, bool *ret, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body = NULL;
+        const json_t *force;
+        int r = http_body_json(req, &body, err);
+
+        if (r < 0)
+                return r;
+        force = json_object_get(body, "force");
+        if (force && !json_is_boolean(force))
+                return err_set(err, -EINVAL, "force is neither true nor false");
+        *ret = json_is_true(force);
+        return 0;
+}
+
+int instance_on_stop(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        _cleanup_(json_decrefpp) json_t *record = NULL, *now = NULL;
+        struct change c = {0};
+        int r;
+
+        r = force_of(req, &c.force, err);
+        if (r == 0)
+                r = instance_of(req, im, &record, err);
+        if (r == 0)
+                r = instance_lease(im, record, &c.lease, err);
+        if (r == 0)
+                r = records_change(im->store, RECORD_INSTANCE, json_get_str(record, "id", ""), change_stop,
+                                   &c, &now, err);
+        return r < 0 ? r : accepted(req, im, now, "instance-stop", c.lease.host);
+}
+
+static int change_restart(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+
+        if (!streq(json_get_str(record, "wanted", NULL), "running"))
+                return err_set(err, -EBUSY, "instance %s is wanted %s; start it",
+                               json_get_str(record, "name", ""), json_get_str(record, "wanted", "unknown"));
+        json_object_set_new(record, "restart", json_integer(json_get_int(record, "restart", 0) + 1));
+        json_object_set_new(record, "stop_force", json_boolean(c->force));
+        return 0;
+}
+
+int instance_on_restart(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        _cleanup_(json_decrefpp) json_t *record = NULL, *now = NULL;
+        struct change c = {0};
+        int r;
+
+        r = force_of(req, &c.force, err);
+        if (r == 0)
+                r = instance_of(req, im, &record, err);
+        if (r == 0)
+                r = records_change(im->store, RECORD_INSTANCE, json_get_str(record, "id", ""),
+                                   change_restart, &c, &now, err);
+        return r < 0 ? r : accepted(req, im, now, "instance-restart", place_of_record(now));
+}
+
+/* --- migrate
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static int change_migrate(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        json_int_t asked = json_get_int(json_object_get(record, "move"), "serial", 0);
+        json_int_t done = json_get_int(json_path(record, "status.move"), "serial", 0);
+
+        if (!streq(json_get_str(record, "wanted", NULL), "running") || !streq(state_of(record), "running"))
+                return err_set(err, -EBUSY, "instance %s is %s and wanted %s; only a running one migrates",
+                               json_get_str(record, "name", ""), state_of(record),
+                               json_get_str(record, "wanted", "unknown"));
+        c->serial = MAX_OF(asked, done) + 1;
+        json_object_set_new(record, "move",
+                            json_pack("{s:I,s:i,s:I}", "serial", c->serial, "to", (int)c->host, "epoch",
+                                      (json_int_t)c->lease.epoch));
+        return 0;
+}
+
+static int target_of(struct http_request *req, struct imaged *im, struct placing *p, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body = NULL;
+        const json_t *host;
+        char number[24];
+        int r = http_body_json(req, &body, err);
+
+        if (r < 0)
+                return r;
+        host = json_object_get(body, "host");
+        if (!host || json_is_null(host))
+                return 0;
+        if (!json_is_integer(host) && !json_is_string(host))
+                return err_set(err, -EINVAL, "host is neither a number nor a name");
+        snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(host));
+        r = hosts_number(im->hosts, json_is_string(host) ? json_string_value(host) : number, &p->only, err);
+        return r == -ENOENT ? err_set(err, -EINVAL, "%s", err_text(err)) : r;
+}
+
+int instance_on_migrate(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
+        struct change c = {0};
+        struct placing p = {0};
+        int r;
+
+        r = target_of(req, im, &p, err);
+        if (r == 0)
+                r = instance_of(req, im, &record, err);
+        if (r == 0 && !streq(state_of(record), "running"))
+                return err_set(err, -EBUSY, "instance %s is %s; only a running one migrates",
+                               http_param(req, "id"), state_of(record));
+        if (r == 0)
+                r = instance_lease(im, record, &c.lease, err);
+        if (r < 0)
+                return r;
+        if (p.only && p.only == c.lease.host)
+                return err_set(err, -EINVAL, "instance %s is on host %u already", http_param(req, "id"),
+                               p.only);
+        p.id = json_get_str(record, "id", "");
+        p.cpus = (unsigned)json_get_int(record, "cpus", 1);
+        p.memory = (uint64_t)json_get_int(record, "memory", 0);
+        p.not_on = c.lease.host;
+        r = place_pick(im, &p, &c.host, err);
+        if (r == 0)
+                r = records_change(im->store, RECORD_INSTANCE, p.id, change_migrate, &c, NULL, err);
+        if (r < 0)
+                return r;
+        hosts_nudge(im->hosts, c.lease.host, p.id);
+        event_post(im->events, &(struct event){.kind = "instance-migrate",
+                                               .instance = p.id,
+                                               .name = json_get_str(record, "name", NULL),
+                                               .host = c.host});
+        reply = json_pack("{s:I,s:i,s:i}", "serial", c.serial, "to", (int)c.host, "from", (int)c.lease.host);
+        return http_reply_json(req, 202, reply);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <jansson.h>
+
+#include "imaged/daemon.h"
+
+/* Which host takes an instance: the planner over the hosts' records and what the instances' records use. Any
+ * thread. */
+struct places; /* what was placed moments ago and no list shows yet */
+int places_new(struct places **ret, struct err *err);
+struct places *places_free(struct places *ps);
+
+/* What an instance needs and where. `id` counts against the host from now on, also before lists show its
+ * record. */
+struct placing {
+        const char *id;
+        unsigned cpus;
+        uint64_t memory;
+        unsigned only, not_on; /* as in planner_need */
+        unsigned preferred;    /* taken where it fits, though another has more room; 0: none */
+};
+int place_pick(struct imaged *im, const struct placing *p, unsigned *ret, struct err *err);
+
+/* The host that an instance is or will be on, as far as its record tells; 0: none. */
+unsigned place_of_record(const json_t *record);
+
+/* GET /v1/hosts */
+int place_on_hosts(struct http_request *req, void *userdata, struct err *err);

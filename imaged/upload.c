@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/upload.h"
+
+#include <errno.h>
+#include <gnutls/crypto.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "formats/formats.h"
+#include "imaged/daemon.h"
+#include "imaged/events.h"
+#include "imaged/image.h"
+#include "imaged/records.h"
+#include "imaged/sparse.h"
+
+#define ULL(v) ((unsigned long long)(v))
+#define BUFFER (1024 * 1024) /* pieces of a connection are small; the storage likes large writes */
+#define HASH_LEN 32
+
+static const uint8_t zeros[64 * 1024];
+
+struct upload {
+        struct imaged *im;
+        char image[UUID_LEN + 1], nonce[UUID_LEN + 1];
+        enum image_format format;
+        struct image_stream *stream;
+        bool is_sparse;
+        struct sparse sparse;
+        uint64_t fed; /* into stream, of a sparse body */
+
+        struct volume *volume;
+        uint64_t size; /* of the volume */
+        uint8_t *buf;
+        size_t n_buf;
+        uint64_t buf_at;
+        gnutls_hash_hd_t hash;
+        uint64_t hashed; /* the hash covers the disk up to here */
+        bool unordered;  /* data came for what is hashed already: read it again at the end */
+        bool sealed, finished;
+
+        /* also read by the thread that gives the sign of life */
+        atomic_uint_fast64_t done, total; /* bytes of the body; total UINT64_MAX: unknown */
+        atomic_bool lost;                 /* the record is no longer ours */
+        struct upload *next;
+};
+
+static int hash_zeros(struct upload *up, uint64_t end)
+{
+        while (up->hashed < end) {
+                size_t n = (size_t)MIN_OF(end - up->hashed, sizeof(zeros));
+
+                if (gnutls_hash(up->hash, zeros, n) < 0)
+                        return -EIO;
+                up->hashed += n;
+        }
+        return 0;
+}
+
+static int buffer_flush(struct upload *up, struct err *err)
+{
+        int r;
+
+        if (up->n_buf == 0)
+                return 0;
+        r = volume_write(up->volume, up->buf, up->n_buf, up->buf_at, err);
+        up->n_buf = 0;
+        return r < 0 ? err_wrap(err, records_code(r), "image %s", up->image) : 0;
+}
+
+static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
+{
+        struct upload *up = state;
+        int r;
+
+        if (virtual_size == 0 || virtual_size > IMAGE_SIZE_MAX)
+                return err_set(err, -EINVAL, "image %s: virtual size %llu bytes; 1 to %llu are possible",
+                               up->image, ULL(virtual_size), ULL(IMAGE_SIZE_MAX));
+        r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
+        if (r < 0)
+                return err_wrap(err, records_code(r), "image %s", up->image);
+        up->size = virtual_size;
+        return 0;
+}
+
+static int disk_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+        struct upload *up = state;
+        const uint8_t *p = data;
+        int r = 0;
+
+        if (offset < up->hashed)
+                up->unordered = true;
+        if (!up->unordered) {
+                if (hash_zeros(up, offset) < 0 || gnutls_hash(up->hash, data, len) < 0)
+                        return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
+                up->hashed += len;
+        }
+        while (len > 0 && r == 0) {
+                size_t n;
+
+                if (up->n_buf > 0 && offset != up->buf_at + up->n_buf)
+                        r = buffer_flush(up, err);
+                if (up->n_buf == 0)
+                        up->buf_at = offset;
+                n = MIN_OF(len, BUFFER - up->n_buf);
+                memcpy(up->buf + up->n_buf, p, n);
+                up->n_buf += n;
+                p += n;
+                offset += n;
+                len -= n;
+                if (r == 0 && up->n_buf == BUFFER)
+                        r = buffer_flush(up, err);
+        }
+        return r;
+}
+
+/* A sparse body of a raw disk goes straight to the disk; what claims to be raw must not be a container of
+ * another format. */
+static int sparse_raw_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+        static const uint8_t qcow[4] = {'Q', 'F', 'I', 0xfb};
+
+        if (offset == 0 && memcmp(data, qcow, MIN_OF(len, sizeof(qcow))) == 0)
+                return err_set(
+                    err, -EBADMSG,
+                    "the content begins as a qcow2 file does (magic 0x514649fb), the image is declared raw");
+        return disk_data(state, data, len, offset, err);
+}
+
+/* Any other sparse body passes the checks of its format, with its holes as zeros. */
+static int stream_zeros(struct upload *up, uint64_t end, struct err *err)
+{
+        int r = 0;
+
+        while (up->fed < end && r == 0) {
+                size_t n = (size_t)MIN_OF(end - up->fed, sizeof(zeros));
+
+                r = image_stream_push(up->stream, zeros, n, err);
+                up->fed += n;
+        }
+        return r;
+}
+
+static int sparse_stream_begin(void *state, uint64_t virtual_size, struct err *err)
+{
+        struct upload *up = state;
+        const struct image_sink sink = {.begin = disk_begin, .data = disk_data, .state = up};
+
+        return image_stream_new(up->format, virtual_size, &sink, &up->stream, err);
+}
+
+static int sparse_stream_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+        struct upload *up = state;
+        int r = stream_zeros(up, offset, err);
+
+        up->fed += len;
+        return r < 0 ? r : image_stream_push(up->stream, data, len, err);
+}
+
+static int decoder_new(struct upload *up, const char *content_type, struct err *err)
+{
+        const struct image_sink disk = {.begin = disk_begin, .data = disk_data, .state = up};
+        const struct sparse_sink raw = {.begin = disk_begin, .data = sparse_raw_data, .state = up};
+        const struct sparse_sink other = {
+            .begin = sparse_stream_begin, .data = sparse_stream_data, .state = up};
+        uint64_t size;
+        int r;
+
+        if (!sparse_type(content_type))
+                return image_stream_new(up->format, up->total, &disk, &up->stream, err);
+        up->is_sparse = true;
+        if (up->format == IMAGE_QCOW2) /* the client has converted it */
+                up->format = IMAGE_RAW;
+        r = sparse_type_size(content_type, &size, err);
+        return r < 0 ? r : sparse_init(&up->sparse, size, up->format == IMAGE_RAW ? &raw : &other, err);
+}
+
+/* --- the record: every change below asks for the nonce
+ * ----------------------------------------------------------- */
+
+struct change {
+        const char *image, *nonce, *status, *text, *hash;
+        uint64_t done, total, size;
+        int format; /* begin: what the record declares */
+};
+
+static int import_is(const json_t *record, const struct change *c, struct err *err)
+{
+        if (streq(json_get_str(json_object_get(record, "import"), "by", NULL), c->nonce))
+                return 0;
+        return err_set(err, -ESTALE, "image %s: this upload was ended from elsewhere; it is %s now",
+                       c->image, json_get_str(record, "status", "unknown"));
+}
+
+static json_t *import_json(const struct change *c)
+{
+        return json_pack("{s:s,s:I,s:o}", "by", c->nonce, "done", (json_int_t)c->done, "total",
+                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total));
+}
+
+static int change_begin(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        const char *status = json_get_str(record, "status", "unknown"),
+                   *format = json_get_str(record, "disk_format", NULL);
+
+        if (!streq(status, "queued"))
+                return err_set(err, -EEXIST, "image %s is %s; bytes are taken only while it is queued",
+                               c->image, status);
+        if (!format || !streq(json_get_str(record, "container_format", NULL), "bare"))
+                return err_set(err, -EINVAL,
+                               "image %s: its %s is not set; it has to be before its bytes come", c->image,
+                               format ? "container_format" : "disk_format");
+        c->format = image_format_parse(format);
+        if (c->format < 0)
+                return err_set(err, -EINVAL, "image %s: disk format %s", c->image, format);
+        image_set(record, "status", json_string(c->status));
+        json_object_set_new(record, "import", import_json(c));
+        json_object_del(record, "import_error");
+        return 0;
+}
+
+static int change_beat(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        int r = import_is(record, c, err);
+
+        if (r == 0)
+                json_object_set_new(record, "import", import_json(c));
+        return r;
+}
+
+/* Takes the record away from `nonce`: its holder's next change fails. */
+static int change_seize(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        int r = import_is(record, c, err);
+
+        if (r == 0)
+                json_object_set_new(json_object_get(record, "import"), "by", json_string(c->text));
+        return r;
+}
+
+static int change_queued(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        int r = import_is(record, c, err);
+
+        if (r < 0)
+                return r;
+        image_set(record, "status", json_string("queued"));
+        json_object_set_new(record, "import", json_null());
+        image_set(record, "import_error", json_string(c->text));
+        return 0;
+}
+
+static int change_active(json_t *record, void *arg, struct err *err)
+{
+        struct change *c = arg;
+        int r;
+
+        if (streq(json_get_str(record, "status", NULL), "active") &&
+            streq(json_get_str(record, "os_hash_value", NULL), c->hash))
+                return 1; /* the reply of the first time got lost */
+        r = import_is(record, c, err);
+        if (r < 0)
+                return r;
+        image_set(record, "status", json_string("active"));
+        json_object_set_new(record, "import", json_null());
+        json_object_set_new(record, "size", json_integer((json_int_t)c->size));
+        json_object_set_new(record, "virtual_size", json_integer((json_int_t)c->size));
+        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
+        json_object_set_new(record, "os_hash_value", json_string(c->hash));
+        if (streq(json_get_str(record, "disk_format", NULL), "qcow2")) {
+                json_object_set_new(record, "disk_format", json_string("raw"));
+                json_object_set_new(record, "source_format", json_string("qcow2"));
+        }
+        return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------
+ */
+
+int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
+                 struct err *err)
+{
+        struct upload *up = calloc(1, sizeof(*up));
+        struct change c = {.image = image, .status = status, .total = UINT64_MAX};
+        int r;
+
+        if (!up)
+                return err_set(err, -ENOMEM, "out of memory");
+        up->im = im;
+        up->total = UINT64_MAX;
+        snprintf(up->image, sizeof(up->image), "%s", image);
+        uuid_random(up->nonce);
+        c.nonce = up->nonce;
+        r = records_change(im->store, RECORD_IMAGE, image, change_begin, &c, NULL, err);
+        if (r < 0) {
+                free(up);
+                return r;
+        }
+        up->format = (enum image_format)c.format;
+        pthread_mutex_lock(&im->lock);
+        up->next = im->uploads;
+        im->uploads = up;
+        pthread_mutex_unlock(&im->lock);
+        *ret = up;
+        return 0;
+}
+
+int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err)
+{
+        up->total = size;
+        up->buf = malloc(BUFFER);
+        if (!up->buf || gnutls_hash_init(&up->hash, GNUTLS_DIG_SHA256) < 0)
+                return err_set(err, -ENOMEM, "out of memory");
+        return decoder_new(up, content_type, err);
+}
+
+int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
+{
+        if (up->lost)
+                return err_set(err, -ESTALE, "image %s: this upload was ended from elsewhere", up->image);
+        if (up->im->stopping)
+                return err_set(err, -EHOSTUNREACH, "image %s: this imaged is being stopped; try again",
+                               up->image);
+        up->done += len;
+        return up->is_sparse ? sparse_push(&up->sparse, buf, len, err)
+                             : image_stream_push(up->stream, buf, len, err);
+}
+
+/* The disk's SHA-256: what a download of it gives. */
+static int hash_finish(struct upload *up, char ret[2 * HASH_LEN + 1], struct err *err)
+{
+        uint8_t digest[HASH_LEN];
+
+        if (up->unordered) {
+                gnutls_hash_output(up->hash, digest); /* resets it */
+                for (up->hashed = 0; up->hashed < up->size;) {
+                        size_t n = (size_t)MIN_OF(up->size - up->hashed, BUFFER);
+                        int r = volume_read(up->volume, up->buf, n, up->hashed, err);
+
+                        if (r < 0)
+                                return err_wrap(err, records_code(r), "image %s", up->image);
+                        if (gnutls_hash(up->hash, up->buf, n) < 0)
+                                return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
+                        up->hashed += n;
+                }
+        } else if (hash_zeros(up, up->size) < 0) {
+                return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
+        }
+        gnutls_hash_output(up->hash, digest);
+        for (size_t i = 0; i < HASH_LEN; i++)
+                snprintf(ret + 2 * i, 3, "%02x", digest[i]);
+        return 0;
+}
+
+static int decoder_finish(struct upload *up, struct err *err)
+{
+        int r = 0;
+
+        if (up->is_sparse) {
+                r = sparse_finish(&up->sparse, err);
+                if (r == 0 && up->stream)
+                        r = stream_zeros(up, up->sparse.size, err);
+        }
+        if (r == 0 && up->stream)
+                r = image_stream_finish(up->stream, NULL, err);
+        if (r == 0 && !up->volume)
+                r = err_set(err, -EBADMSG, "image %s: the content holds no disk", up->image);
+        return r;
+}
+
+int upload_finish(struct upload *up, struct err *err)
+{
+        char hash[2 * HASH_LEN + 1];
+        struct change c = {
+            .image = up->image, .nonce = up->nonce, .hash = hash, .done = up->done, .total = up->total};
+        int r;
+
+        r = decoder_finish(up, err);
+        if (r == 0)
+                r = buffer_flush(up, err);
+        /* Still ours? From the seal on, a volume under this id would be taken for whole. */
+        if (r == 0)
+                r = records_change(up->im->store, RECORD_IMAGE, up->image, change_beat, &c, NULL, err);
+        if (r == 0) {
+                r = volume_seal(up->volume, err);
+                up->sealed = true; /* also where it failed: it may have happened */
+                if (r < 0)
+                        return err_wrap(err, records_code(r), "image %s", up->image);
+                r = hash_finish(up, hash, err);
+        }
+        if (r < 0)
+                return r;
+        c.size = up->size;
+        r = records_change(up->im->store, RECORD_IMAGE, up->image, change_active, &c, NULL, err);
+        if (r == -ETIMEDOUT) /* unknown: the change is made so that it may be asked for again */
+                r = records_change(up->im->store, RECORD_IMAGE, up->image, change_active, &c, NULL, err);
+        if (r < 0)
+                return r;
+        up->finished = true;
+        log_info("image %s: active, %llu bytes, sha256 %s", up->image, ULL(up->size), hash);
+        event_post(up->im->events, &(struct event){.kind = "image-active", .text = up->image});
+        return 0;
+}
+
+/* First the record is taken out of the reach of a late "active", then the bytes go, then it is open for
+ * another try. */
+static int undo(struct imaged *im, const char *image, const char *nonce, bool remove, const char *why,
+                struct err *err)
+{
+        char mine[UUID_LEN + 1];
+        struct change c = {.image = image, .nonce = nonce, .text = mine};
+        int r;
+
+        uuid_random(mine);
+        r = records_change(im->store, RECORD_IMAGE, image, change_seize, &c, NULL, err);
+        if (r == -ENOENT && remove) /* deleted, with our bytes under its id; ids do not come back */
+                return volume_remove(im->store, image, err);
+        if (r < 0)
+                return r;
+        if (remove) {
+                r = volume_remove(im->store, image, err);
+                if (r < 0 && r != -ENOENT)
+                        return r; /* the record stays as it is: the collector tries again */
+        }
+        c.nonce = mine;
+        c.text = why;
+        return records_change(im->store, RECORD_IMAGE, image, change_queued, &c, NULL, err);
+}
+
+struct upload *upload_free(struct upload *up, const char *why)
+{
+        struct err err = {0};
+
+        if (!up)
+                return NULL;
+        pthread_mutex_lock(&up->im->lock);
+        for (struct upload **p = &up->im->uploads; *p; p = &(*p)->next) {
+                if (*p == up) {
+                        *p = up->next;
+                        break;
+                }
+        }
+        pthread_mutex_unlock(&up->im->lock);
+        image_stream_free(up->stream);
+        volume_close(up->volume); /* removes what is not sealed */
+        if (!up->finished) {
+                log_warn("image %s: upload ended after %llu bytes: %s", up->image, ULL(up->done), why);
+                if (undo(up->im, up->image, up->nonce, up->sealed, why, &err) < 0)
+                        log_warn("image %s: not cleaned up yet: %s", up->image, err_text(&err));
+                event_post(up->im->events,
+                           &(struct event){.kind = "image-failed", .name = up->image, .text = why});
+        }
+        if (up->hash)
+                gnutls_hash_deinit(up->hash, NULL);
+        free(up->buf);
+        free(up);
+        return NULL;
+}
+
+int upload_collect(struct imaged *im, const char *image, const char *by, struct err *err)
+{
+        return undo(im, image, by, true, "its imaged ended during the upload; send it again", err);
+}
+
+void upload_cancel(struct imaged *im, const char *image)
+{
+        pthread_mutex_lock(&im->lock);
+        for (struct upload *up = im->uploads; up; up = up->next) {
+                if (streq(up->image, image))
+                        up->lost = true;
+        }
+        pthread_mutex_unlock(&im->lock);
+}
+
+/* The list's lock is not held during the calls to the store: an upload may end meanwhile, so its words are
+ * copied. */
+void upload_beat_all(struct imaged *im)
+{
+        struct beat {
+                char image[UUID_LEN + 1], nonce[UUID_LEN + 1];
+                uint64_t done, total;
+        } *beats = NULL;
+        size_t n = 0, i = 0;
+
+        pthread_mutex_lock(&im->lock);
+        for (struct upload *up = im->uploads; up; up = up->next)
+                n++;
+        beats = calloc(n + 1, sizeof(*beats));
+        for (struct upload *up = im->uploads; beats && up; up = up->next, i++) {
+                memcpy(beats[i].image, up->image, sizeof(up->image));
+                memcpy(beats[i].nonce, up->nonce, sizeof(up->nonce));
+                beats[i].done = up->done;
+                beats[i].total = up->total;
+        }
+        pthread_mutex_unlock(&im->lock);
+        for (size_t k = 0; k < i; k++) {
+                struct change c = {.image = beats[k].image,
+                                   .nonce = beats[k].nonce,
+                                   .done = beats[k].done,
+                                   .total = beats[k].total};
+                struct err err = {0};
+                int r = records_change(im->store, RECORD_IMAGE, c.image, change_beat, &c, NULL, &err);
+
+                if (r == -ESTALE || r == -ENOENT)
+                        upload_cancel(im, c.image);
+                else if (r < 0)
+                        log_warn("image %s: no sign of life: %s", c.image, err_text(&err));
+        }
+        free(beats);
+}

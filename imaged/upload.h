@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+struct imaged;
+
+/*
+ * The bytes of one image on their way into the store, in one pass: format checked, converted to raw, hashed,
+ * written sparse. The image's record says "saving" (or "importing") meanwhile and carries this upload's
+ * nonce in `import`; every change of the record asks for that nonce, so an upload that was declared dead and
+ * cleaned up cannot finish any more. One thread at a time, but for the functions marked.
+ */
+struct upload;
+
+/* Takes the image, which must be queued; `status` is what its record says from now on. */
+int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
+                 struct err *err);
+/* Before the first bytes. content_type NULL or any but SPARSE_TYPE: the bytes of a file of the record's
+ * disk_format. size: bytes of the body, UINT64_MAX unknown. */
+int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err);
+int upload_push(struct upload *up, const void *buf, size_t len, struct err *err);
+/* All bytes are there: seals the image and makes it active. After a failure upload_free() undoes everything.
+ */
+int upload_finish(struct upload *up, struct err *err);
+/* Undoes what was not finished: nothing is left in the store, the image is queued again; `why` goes into its
+ * record. */
+struct upload *upload_free(struct upload *up, const char *why);
+
+/* From the collector's thread: tells the other imageds that this one's uploads live. */
+void upload_beat_all(struct imaged *im);
+/* The image is being deleted: its upload here, if there is one, fails at its next piece. Any thread. */
+void upload_cancel(struct imaged *im, const char *image);
+
+/* Cleans up after an upload whose imaged is gone: `by` is the nonce in its record. -ESTALE: it moved after
+ * all. */
+int upload_collect(struct imaged *im, const char *image, const char *by, struct err *err);
