@@ -142,6 +142,89 @@ int disk_remove(rados_ioctx_t io, const char *name, struct err *err)
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove %s", name) : 0;
 }
 
+/* Ceph's encoding of a string: 4 bytes of length, little endian, then the text. */
+static size_t put_string(char *at, const char *text)
+{
+        size_t n = strlen(text);
+
+        for (size_t i = 0; i < 4; i++)
+                at[i] = (char)(n >> (8 * i));
+        memcpy(at + 4, text, n);
+        return n + 4;
+}
+
+/* The id behind a name, as the directory has it. -ENOENT: no such name. */
+static int directory_id(rados_ioctx_t io, const char *name, char *ret, size_t len)
+{
+        _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
+        _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
+        char text[POOL_NAME_MAX + 8], *key = NULL, *val = NULL;
+        const char *keys[1] = {text};
+        size_t n_key = (size_t)snprintf(text, sizeof text, "name_%s", name), n_val = 0;
+        int prval = 0, r;
+
+        rados_read_op_omap_get_vals_by_keys2(op, keys, 1, &n_key, &it, &prval);
+        r = rados_read_op_operate(op, io, RBD_DIRECTORY, 0);
+        if (r == 0)
+                r = prval;
+        if (r == 0)
+                r = rados_omap_get_next2(it, &key, &val, &n_key, &n_val);
+        if (r < 0)
+                return r;
+        if (!key)
+                return -ENOENT;
+        if (n_val < 5 || n_val - 4 >= len)
+                return -EIO;
+        snprintf(ret, len, "%.*s", (int)(n_val - 4), val + 4);
+        return 0;
+}
+
+/* The one step that decides: {old, id} becomes {new, id} in the directory, or nothing happens. */
+static int directory_rename(rados_ioctx_t io, const char *old, const char *new, const char *id)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
+        char in[2 * POOL_NAME_MAX + 128 + 12];
+        size_t n = put_string(in, old);
+        int prval = 0;
+
+        n += put_string(in + n, new);
+        n += put_string(in + n, id);
+        rados_write_op_exec(op, "rbd", "dir_rename_image", in, n, &prval);
+        return rados_write_op_operate(op, io, RBD_DIRECTORY, NULL, 0);
+}
+
+/*
+ * The steps of librbd's rename, but with `old` taken at its word. rbd_rename() in 16.2 and later looks up what the image
+ * is called now and renames it from there: an old name that still resolves, because whoever renamed it is just about to
+ * remove it or crashed before that, would steal the image from its new owner. Here only the directory's atomic step
+ * decides, on the name that the caller knows.
+ */
+int disk_rename(rados_ioctx_t io, const char *old, const char *new)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
+        char old_oid[POOL_NAME_MAX + 8], new_oid[POOL_NAME_MAX + 8], id[128], bytes[132];
+        int r = directory_id(io, old, id, sizeof id);
+
+        if (r < 0)
+                return r;
+        snprintf(old_oid, sizeof old_oid, "rbd_id.%s", old);
+        snprintf(new_oid, sizeof new_oid, "rbd_id.%s", new);
+        rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
+        rados_write_op_write_full(op, bytes, put_string(bytes, id));
+        r = rados_write_op_operate(op, io, new_oid, NULL, 0);
+        if (r < 0)
+                return r == -ENOENT ? -EIO : r;
+        r = directory_rename(io, old, new, id);
+        if (r == -ENOENT || r == -ESTALE) {
+                (void)rados_remove(io, new_oid); /* lost, for sure: nobody but this call knows that name */
+                return -ENOENT;
+        }
+        if (r < 0)
+                return r == -EEXIST ? -EIO : r;
+        (void)rados_remove(io, old_oid); /* should it stay, it is a name that decides nothing */
+        return 0;
+}
+
 /* Whether client "1.2.3.4:0/99" comes from "1.2.3.4". */
 static bool comes_from(const char *client, const char *address)
 {

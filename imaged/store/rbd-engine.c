@@ -9,7 +9,6 @@
 
 #include "common/json.h"
 
-#define DIRECTORY "rbd_directory" /* librbd's own: omap "name_<image>" -> id, "id_<id>" -> name */
 #define DIRECTORY_PAGE 1000
 
 void pool_io_donep(rados_ioctx_t *io)
@@ -129,7 +128,7 @@ int pool_names(rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg,
                 _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
                 char *key, *val;
                 size_t n_key, n_val;
-                int r = pool_omap(io, DIRECTORY, after, start, DIRECTORY_PAGE, &it, &more);
+                int r = pool_omap(io, RBD_DIRECTORY, after, start, DIRECTORY_PAGE, &it, &more);
 
                 if (r == -ENOENT)
                         return 0;
@@ -271,11 +270,13 @@ static int set_limits(rados_t cluster, unsigned timeout_ms)
                 {"client_mount_timeout", seconds},
                 {"rbd_cache", "false"}, /* only whole images are written here, with many requests at once */
                 {"rbd_default_clone_format", "2"},
+                {"rbd_validate_pool", "false"}, /* store_prepare() does it once, not every clone again */
                 {"log_to_stderr", "false"}, /* a library does not print; failures come back as codes */
                 {"err_to_stderr", "false"},
         };
 
-        snprintf(seconds, sizeof seconds, "%u.%03u", timeout_ms / 1000, timeout_ms % 1000);
+        /* Ceph takes whole seconds here. */
+        snprintf(seconds, sizeof seconds, "%u", (timeout_ms + 999) / 1000);
         for (size_t i = 0; i < ARRAY_SIZE(settings) && r == 0; i++)
                 r = rados_conf_set(cluster, settings[i][0], settings[i][1]);
         return r;

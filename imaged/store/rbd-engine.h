@@ -33,6 +33,7 @@ struct pool {
         char monitors[512]; /* under lock; empty until first asked for */
 };
 
+#define RBD_DIRECTORY "rbd_directory" /* librbd's own: omap "name_<image>" -> id, "id_<id>" -> name */
 #define POOL_GOLDEN "golden" /* the object that lists sealed images */
 #define POOL_SNAP "sealed"   /* the snapshot that clones hang on */
 #define POOL_NAME_MAX 192    /* a buffer for any RBD image or object name here */
@@ -94,6 +95,8 @@ int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one tha
 typedef int (*disk_watcher_cb)(void *arg, const char *client);
 int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but, disk_watcher_cb cb,
                   void *arg, struct err *err);
+/* -EEXIST: the new name is occupied, by the rest of an earlier crash; -ENOENT: the old one is not in the directory. */
+int disk_rename(rados_ioctx_t io, const char *old, const char *new);
 int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size);
 
 /* rbd-lease.c: the name as the directory has it, complete or not. */

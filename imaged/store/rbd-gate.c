@@ -4,7 +4,7 @@
  * them all in one atomic operation. Omap:
  *
  *   epoch              16 hexadecimal digits; there from the moment on that all disks are made
- *   making             the nonce of who makes the disks; never beside an epoch
+ *   making             the nonce of who took over making the disks; never beside an epoch
  *   ro.<disk>          a disk that nobody writes
  *   client.<address>   "<epoch> <start> <disk>": a RADOS client that may have written since;
  *                      disk "-" is the first one, whose image has the name of the lease
@@ -79,7 +79,7 @@ static int entry_add(struct gate *g, const char *key, const char *val)
                 if (!grown)
                         return -ENOMEM;
                 g->read_only = grown;
-                snprintf(g->read_only[g->n_read_only++], sizeof *g->read_only, "%s", key + 3);
+                snprintf(g->read_only[g->n_read_only++], sizeof *g->read_only, "%.15s", key + 3);
                 return 0;
         }
         return strncmp(key, "client.", 7) == 0 ? client_add(g, key + 7, val) : 0;
@@ -154,15 +154,19 @@ rados_write_op_t gate_begin_op(const char *nonce, const char *old)
         return op;
 }
 
-/* "All are made": only if nobody took my place. */
+/* "All are made": only if nobody took my place. nonce NULL: nothing was noted, so nothing may stand there. */
 rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks)
 {
         rados_write_op_t op = rados_create_write_op();
         char epoch[EPOCH_LEN + 1], key[32];
 
         epoch_text(0, epoch);
-        op_cmp(op, "making", LIBRADOS_CMPXATTR_OP_EQ, nonce);
-        op_rm(op, "making");
+        if (nonce) {
+                op_cmp(op, "making", LIBRADOS_CMPXATTR_OP_EQ, nonce);
+                op_rm(op, "making");
+        } else {
+                rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
+        }
         op_set(op, "epoch", epoch);
         for (size_t i = 0; i < n_disks; i++) {
                 if (!disks[i].content)

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leases: the name of an instance's first image. What the name is says the pool's directory alone: librbd's rename is
+ * Leases: the name of an instance's first image. What the name is says the pool's directory alone: a rename is
  * several steps, and only the one in the directory decides. A crash in between leaves the old name resolvable and the
  * new one's "rbd_id" object occupied; a claim that meets such an occupied name goes on to the next epoch.
  */
 #include <errno.h>
-#include <rbd/librbd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,53 +121,43 @@ static int rbd_lease_list(struct store *s, lease_cb cb, void *arg, struct err *e
 }
 
 
-/* A rename that failed: who holds the name now? 0: me, in this attempt; 1: nobody moved it; else -errno. */
+/* A rename that failed: who holds the name now? 0: me, ret says at which epoch; 1: nobody moved it; else -errno. */
 static int claim_judge(rados_ioctx_t io, const char *instance, const struct lease *from, const struct lease *to,
-                       struct err *err)
+                       struct lease *ret, struct err *err)
 {
         struct lease now;
         int r = lease_name_find(io, instance, &now, err);
 
         if (r < 0)
                 return r;
-        if (now.epoch == to->epoch && now.host == to->host)
+        /* Only this host makes names with its number, one operation per instance at a time: an earlier try of this claim. */
+        if (now.host == to->host && now.epoch > from->epoch && now.epoch <= to->epoch) {
+                *ret = now;
                 return 0;
+        }
         if (now.epoch == from->epoch && now.host == from->host)
                 return 1;
         return err_set(err, -ESTALE, "instance %s is at e%llu.h%u, claimed from e%llu.h%u", instance,
                        (unsigned long long)now.epoch, now.host, (unsigned long long)from->epoch, from->host);
 }
 
-/* The object by which librbd finds an image's id: what a rename that lost, or was cut short, leaves behind. */
-static void drop_id_object(rados_ioctx_t io, const char *name)
-{
-        char oid[POOL_NAME_MAX];
-
-        snprintf(oid, sizeof oid, "rbd_id.%s", name);
-        (void)rados_remove(io, oid);
-}
-
 /* One rename: 0 won; 1 the new name is occupied by the rest of an earlier crash; else -errno. */
 static int claim_try(rados_ioctx_t io, const char *instance, const struct lease *from, const struct lease *to,
-                     struct err *err)
+                     struct lease *ret, struct err *err)
 {
         char old[LEASE_NAME_MAX + 1], new[LEASE_NAME_MAX + 1];
         int renamed, r;
 
         lease_name_format(instance, from, old);
         lease_name_format(instance, to, new);
-        renamed = rbd_rename(io, old, new);
-        if (renamed == 0)
+        renamed = disk_rename(io, old, new);
+        if (renamed == 0) {
+                *ret = *to;
                 return 0;
-        r = claim_judge(io, instance, from, to, err);
-        if (r == 0) /* won, and the reply or a late step was lost */
-                drop_id_object(io, old);
-        if (r == -ESTALE && renamed == -ENOENT) /* lost for sure: the directory itself said so */
-                drop_id_object(io, new);
-        if (r != 1)
+        }
+        r = claim_judge(io, instance, from, to, ret, err);
+        if (r != 1 || renamed == -EEXIST)
                 return r;
-        if (renamed == -EEXIST)
-                return 1;
         return pool_fail(err, renamed, "rename %s to %s", old, new);
 }
 
@@ -186,15 +175,12 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
                 return err_set(err, -ENOENT, "instance %s has no disks yet", instance);
         for (int i = 0; i < CLAIM_TRIES && r == 1; i++) {
                 to.epoch++;
-                r = claim_try(io, instance, from, &to, err);
+                r = claim_try(io, instance, from, &to, ret, err);
         }
         if (r == 1)
                 return err_set(err, -EIO, "instance %s: the next %d epochs are all occupied by left-overs", instance,
                                CLAIM_TRIES);
-        if (r < 0)
-                return r;
-        *ret = to;
-        return 0;
+        return r;
 }
 
 /* RBD lets everybody open an image; who may write is the gate's business. Only the recheck of the name is left. */

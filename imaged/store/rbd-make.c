@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making and removing the disks of an instance. Whole or not at all: librbd's clone is several steps, so the gate says when all
- * disks are made ("epoch" appears), and until then the instance counts as having none. The note that somebody is
- * making them is written beside the clone, not before it: an orderly creation waits for one short request more
- * than the clone itself.
+ * disks are made (it appears, with an epoch), and until then the instance counts as having none. Of two who make the same ones
+ * the pool's directory lets one have the name of the first disk; only where that one never finishes does another write into the
+ * gate that it takes over. So an orderly creation waits for one short write more than the clone itself.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -94,100 +94,86 @@ static int remove_gate(rados_ioctx_t io, const char *instance, struct err *err)
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove the gate of instance %s", instance) : 0;
 }
 
-/* Waits until the disks are complete (-EEXIST), somebody else took over (-EEXIST), or the time is up: then `ret` is how
- * they stand. */
-static int wait_for_maker(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err)
+/* Waits until the disks are complete (-EEXIST), somebody else takes over (-EEXIST), or the time is up: then ret_maker is
+ * who said last to make them, or empty. */
+static int wait_for_maker(rados_ioctx_t io, const char *instance, char ret_maker[NONCE_LEN + 1], struct err *err)
 {
         const struct timespec pause = {.tv_nsec = MAKING_LOOK_MS * 1000000L};
         const int64_t deadline = clock_ms() + MAKING_MS;
-        char maker[NONCE_LEN + 1] = "";
 
-        for (;;) {
-                int r;
+        for (*ret_maker = '\0';;) {
+                _cleanup_(gate_done) struct gate gate = {0};
+                int r = gate_read(io, instance, &gate, err);
 
-                gate_done(ret);
-                r = gate_read(io, instance, ret, err);
                 if (r < 0 && r != -ENOENT)
                         return r;
-                if (ret->complete || (maker[0] && ret->making && !streq(ret->making, maker)))
+                if (gate.complete || (*ret_maker && gate.making && !streq(gate.making, ret_maker)))
                         return err_set(err, -EEXIST, "instance %s has disks already", instance);
-                if (ret->making)
-                        snprintf(maker, sizeof maker, "%s", ret->making);
+                if (gate.making)
+                        snprintf(ret_maker, NONCE_LEN + 1, "%s", gate.making);
                 if (clock_ms() >= deadline)
                         return 0;
                 clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
         }
 }
 
-/*
- * Somebody makes, or once began to make, the disks. If nothing comes of it, our nonce goes in the place of theirs and
- * what they left is removed; should they come back, their last step compares the nonce and fails.
- */
-static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, struct err *err)
+/* Puts our nonce into the gate: where there is none (maker empty), or in the place of theirs. -EEXIST: another was first. */
+static int note_maker(rados_ioctx_t io, const char *instance, const char *nonce, const char *maker, struct err *err)
 {
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
-        _cleanup_(gate_done) struct gate gate = {0};
-        char oid[POOL_NAME_MAX];
-        int r = wait_for_maker(io, instance, &gate, err);
-
-        if (r < 0)
-                return r;
-        op = gate_begin_op(nonce, gate.making);
-        gate_object(instance, oid);
-        r = rados_write_op_operate(op, io, oid, NULL, 0);
-        if (r == -ECANCELED || r == -EEXIST)
-                return err_set(err, -EEXIST, "another makes the disks of instance %s", instance);
-        if (r < 0)
-                return pool_fail(err, r, "take over the disks of instance %s", instance);
-        return remove_images(io, instance, err);
-}
-
-/* The disks and, at the same time, the note about who makes them. 0, or the first failure; ret_noted: the note is ours. */
-static int make_noted(rados_ioctx_t io, const char *instance, const char *nonce, const struct disk_spec *disks, size_t n,
-                      bool *ret_noted, struct err *err)
-{
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_begin_op(nonce, NULL);
-        rados_completion_t note;
-        char oid[POOL_NAME_MAX];
-        int noted, r = rados_aio_create_completion2(NULL, NULL, &note);
-
-        if (r < 0)
-                return pool_fail(err, r, "make the disks of instance %s", instance);
-        gate_object(instance, oid);
-        noted = rados_aio_write_op_operate(op, io, note, oid, NULL, 0);
-        r = make_disks(io, instance, disks, n, err);
-        if (noted == 0) {
-                rados_aio_wait_for_complete(note);
-                noted = rados_aio_get_return_value(note);
-        }
-        rados_aio_release(note);
-        *ret_noted = noted == 0;
-        if (r == 0 && noted < 0)
-                return pool_fail(err, noted, "note who makes the disks of instance %s", instance);
-        return r;
-}
-
-static int make_complete(rados_ioctx_t io, const char *instance, const char *nonce, const struct disk_spec *disks,
-                         size_t n, struct err *err)
-{
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_complete_op(nonce, disks, n);
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_begin_op(nonce, *maker ? maker : NULL);
         char oid[POOL_NAME_MAX];
         int r;
 
         gate_object(instance, oid);
         r = rados_write_op_operate(op, io, oid, NULL, 0);
-        if (r == -ECANCELED || r == -ENOENT)
+        if (r == -ECANCELED || r == -EEXIST)
+                return err_set(err, -EEXIST, "another makes the disks of instance %s", instance);
+        return r < 0 ? pool_fail(err, r, "note who makes the disks of instance %s", instance) : 0;
+}
+
+/* Somebody makes, or once began to make, the disks. If nothing comes of it they are ours to make, from the beginning;
+ * should the other come back, its last step finds our nonce and fails. */
+static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, struct err *err)
+{
+        char maker[NONCE_LEN + 1];
+        int r = wait_for_maker(io, instance, maker, err);
+
+        if (r == 0)
+                r = note_maker(io, instance, nonce, maker, err);
+        return r < 0 ? r : remove_images(io, instance, err);
+}
+
+/* The last step. taken_over: our nonce is in the gate; else there must be no gate. */
+static int make_complete(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over,
+                         const struct disk_spec *disks, size_t n, struct err *err)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_complete_op(taken_over ? nonce : NULL, disks, n);
+        char oid[POOL_NAME_MAX];
+        int r;
+
+        gate_object(instance, oid);
+        r = rados_write_op_operate(op, io, oid, NULL, 0);
+        if (r == -ECANCELED || r == -ENOENT || r == -EEXIST)
                 return err_set(err, -EEXIST, "another took over making the disks of instance %s", instance);
         return r < 0 ? pool_fail(err, r, "complete the disks of instance %s", instance) : 0;
+}
+
+/* After a failure: away with what was made, unless another has taken over. */
+static void undo(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over)
+{
+        if (!taken_over && note_maker(io, instance, nonce, "", NULL) < 0)
+                return;
+        if (remove_images(io, instance, NULL) == 0)
+                (void)remove_gate(io, instance, NULL);
 }
 
 int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                      struct err *err)
 {
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        bool taken_over = false;
         char nonce[NONCE_LEN + 1];
         struct lease lease;
-        bool noted = false;
         int r = pool_io(s, &io, err);
 
         if (r < 0)
@@ -199,20 +185,21 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
         if (r == 0 && lease.epoch > 0)
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
         snprintf(nonce, sizeof nonce, "%016llx", (unsigned long long)random_u64());
-        r = r == 0 ? -EEXIST : make_noted(io, instance, nonce, disks, n_disks, &noted, err);
-        if (r == -EEXIST && !noted) {
+        r = r == 0 ? -EEXIST : make_disks(io, instance, disks, n_disks, err);
+        if (r == -EEXIST) {
                 r = take_over(io, instance, nonce, err);
                 if (r < 0)
                         return r;
-                noted = true;
+                taken_over = true;
                 r = make_disks(io, instance, disks, n_disks, err);
         }
-        if (r == 0)
-                r = make_complete(io, instance, nonce, disks, n_disks, err);
-        if (r < 0 && r != -ETIMEDOUT && noted) {
-                (void)remove_images(io, instance, NULL);
-                (void)remove_gate(io, instance, NULL);
+        if (r == 0) {
+                r = make_complete(io, instance, nonce, taken_over, disks, n_disks, err);
+                if (r == -EEXIST) /* then what stands there is no longer ours */
+                        return r;
         }
+        if (r < 0 && r != -ETIMEDOUT)
+                undo(io, instance, nonce, taken_over);
         return r;
 }
 
