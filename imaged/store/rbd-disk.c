@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RBD images of instances. All have the feature "layering" and nothing else: with exclusive-lock on, a rename
+ * waits 10 to 27 s for the watch of a dead QEMU.
+ */
+#include <errno.h>
+#include <rbd/librbd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imaged/store/rbd-engine.h"
+
+#define WATCHERS_MAX 64
+
+static void image_closep(rbd_image_t *image)
+{
+        if (*image)
+                rbd_close(*image);
+        *image = NULL;
+}
+
+void disk_image(const char *instance, const struct lease *lease, const struct disk_spec *disks, size_t i,
+                char ret[POOL_NAME_MAX])
+{
+        if (i == 0) {
+                char name[LEASE_NAME_MAX + 1];
+
+                lease_name_format(instance, lease, name);
+                snprintf(ret, POOL_NAME_MAX, "%s", name);
+        } else {
+                snprintf(ret, POOL_NAME_MAX, "%s.%s", instance, disks[i].name);
+        }
+}
+
+static int image_options(rbd_image_options_t *ret)
+{
+        int r;
+
+        rbd_image_options_create(ret);
+        r = rbd_image_options_set_uint64(*ret, RBD_IMAGE_OPTION_FEATURES, RBD_FEATURE_LAYERING);
+        if (r == 0)
+                r = rbd_image_options_set_uint64(*ret, RBD_IMAGE_OPTION_ORDER, 22);
+        return r;
+}
+
+static void image_options_donep(rbd_image_options_t *opts)
+{
+        if (*opts)
+                rbd_image_options_destroy(*opts);
+}
+
+int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size)
+{
+        _cleanup_(image_options_donep) rbd_image_options_t opts = NULL;
+        int r = image_options(&opts);
+
+        if (r == 0)
+                r = rbd_image_options_set_uint64(opts, RBD_IMAGE_OPTION_FORMAT, 2);
+        return r < 0 ? r : rbd_create4(io, name, size, opts);
+}
+
+/*
+ * Gives a fresh clone that nobody has opened yet its size by the one operation on its header that a resize comes down
+ * to (class "rbd", method "set_size"). rbd_resize() would need the image open: a watch, a dozen round
+ * trips, half as much again as the clone itself.
+ */
+static int fresh_set_size(rados_ioctx_t io, const char *name, uint64_t size)
+{
+        char oid[POOL_NAME_MAX], id[128], bytes[8], out[8];
+        int n;
+
+        snprintf(oid, sizeof oid, "rbd_id.%s", name);
+        n = rados_read(io, oid, id, sizeof id - 1, 0);
+        if (n < 0)
+                return n;
+        if (n <= 4)
+                return -EIO;
+        id[n] = '\0';
+        snprintf(oid, sizeof oid, "rbd_header.%s", id + 4); /* behind the 4 bytes of its length */
+        for (size_t i = 0; i < 8; i++)
+                bytes[i] = (char)(size >> (8 * i));
+        n = rados_exec(io, oid, "rbd", "set_size", bytes, sizeof bytes, out, sizeof out);
+        return n < 0 ? n : 0;
+}
+
+static int disk_clone(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err)
+{
+        _cleanup_(image_options_donep) rbd_image_options_t opts = NULL;
+        char golden[POOL_NAME_MAX];
+        uint64_t size = 0;
+        int r = golden_find(io, spec->image, golden, &size, err);
+
+        if (r < 0)
+                return r;
+        if (spec->size < size)
+                return err_set(err, -EINVAL, "disk %s has %llu bytes, image %s needs %llu", spec->name,
+                               (unsigned long long)spec->size, spec->image, (unsigned long long)size);
+        r = image_options(&opts);
+        if (r == 0)
+                r = rbd_image_options_set_uint64(opts, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
+        if (r == 0)
+                r = rbd_clone3(io, golden, POOL_SNAP, io, name, opts);
+        if (r == 0 && spec->size > size)
+                r = fresh_set_size(io, name, spec->size);
+        return r < 0 ? pool_fail(err, r, "clone image %s as %s", spec->image, name) : 0;
+}
+
+static int disk_fill(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err)
+{
+        _cleanup_(image_closep) rbd_image_t image = NULL;
+        uint64_t size = ((uint64_t)spec->n_content + 511) / 512 * 512;
+        ssize_t n;
+        int r = disk_create_raw(io, name, MAX_OF(size, 512));
+
+        if (r == 0)
+                r = rbd_open(io, name, &image, NULL);
+        if (r == 0 && spec->n_content > 0) {
+                n = rbd_write(image, 0, spec->n_content, spec->content);
+                r = n < 0 ? (int)n : rbd_flush(image);
+        }
+        return r < 0 ? pool_fail(err, r, "write %s", name) : 0;
+}
+
+int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err)
+{
+        int r;
+
+        if (spec->content)
+                return disk_fill(io, name, spec, err);
+        if (spec->image)
+                return disk_clone(io, name, spec, err);
+        r = disk_create_raw(io, name, spec->size);
+        return r < 0 ? pool_fail(err, r, "make %s", name) : 0;
+}
+
+int disk_remove(rados_ioctx_t io, const char *name, struct err *err)
+{
+        int r = rbd_remove(io, name);
+
+        if (r == -EBUSY)
+                return err_set(err, r, "%s is still open somewhere, or was until less than 30 s ago", name);
+        return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove %s", name) : 0;
+}
+
+/* Ceph's encoding of a string: 4 bytes of length, little endian, then the text. */
+static size_t put_string(char *at, const char *text)
+{
+        size_t n = strlen(text);
+
+        for (size_t i = 0; i < 4; i++)
+                at[i] = (char)(n >> (8 * i));
+        memcpy(at + 4, text, n);
+        return n + 4;
+}
+
+/* The id behind a name, as the directory has it. -ENOENT: no such name. */
+static int directory_id(rados_ioctx_t io, const char *name, char *ret, size_t len)
+{
+        _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
+        _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
+        char text[POOL_NAME_MAX + 8], *key = NULL, *val = NULL;
+        const char *keys[1] = {text};
+        size_t n_key = (size_t)snprintf(text, sizeof text, "name_%s", name), n_val = 0;
+        int prval = 0, r;
+
+        rados_read_op_omap_get_vals_by_keys2(op, keys, 1, &n_key, &it, &prval);
+        r = rados_read_op_operate(op, io, RBD_DIRECTORY, 0);
+        if (r == 0)
+                r = prval;
+        if (r == 0)
+                r = rados_omap_get_next2(it, &key, &val, &n_key, &n_val);
+        if (r < 0)
+                return r;
+        if (!key)
+                return -ENOENT;
+        if (n_val < 5 || n_val - 4 >= len)
+                return -EIO;
+        snprintf(ret, len, "%.*s", (int)(n_val - 4), val + 4);
+        return 0;
+}
+
+/* The one step that decides: {old, id} becomes {new, id} in the directory, or nothing happens. */
+static int directory_rename(rados_ioctx_t io, const char *old, const char *new, const char *id)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
+        char in[2 * POOL_NAME_MAX + 128 + 12];
+        size_t n = put_string(in, old);
+        int prval = 0;
+
+        n += put_string(in + n, new);
+        n += put_string(in + n, id);
+        rados_write_op_exec(op, "rbd", "dir_rename_image", in, n, &prval);
+        return rados_write_op_operate(op, io, RBD_DIRECTORY, NULL, 0);
+}
+
+/*
+ * The steps of librbd's rename, but with `old` taken at its word. rbd_rename() in 16.2 and later looks up what the image
+ * is called now and renames it from there: an old name that still resolves, because whoever renamed it is just about to
+ * remove it or crashed before that, would steal the image from its new owner. Here only the directory's atomic step
+ * decides, on the name that the caller knows.
+ */
+int disk_rename(rados_ioctx_t io, const char *old, const char *new)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
+        char old_oid[POOL_NAME_MAX + 8], new_oid[POOL_NAME_MAX + 8], id[128], bytes[132];
+        int r = directory_id(io, old, id, sizeof id);
+
+        if (r < 0)
+                return r;
+        snprintf(old_oid, sizeof old_oid, "rbd_id.%s", old);
+        snprintf(new_oid, sizeof new_oid, "rbd_id.%s", new);
+        rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
+        rados_write_op_write_full(op, bytes, put_string(bytes, id));
+        r = rados_write_op_operate(op, io, new_oid, NULL, 0);
+        if (r < 0)
+                return r == -ENOENT ? -EIO : r;
+        r = directory_rename(io, old, new, id);
+        if (r == -ENOENT || r == -ESTALE) {
+                (void)rados_remove(io, new_oid); /* lost, for sure: nobody but this call knows that name */
+                return -ENOENT;
+        }
+        if (r < 0)
+                return r == -EEXIST ? -EIO : r;
+        (void)rados_remove(io, old_oid); /* should it stay, it is a name that decides nothing */
+        return 0;
+}
+
+/* Whether client "1.2.3.4:0/99" comes from "1.2.3.4". */
+static bool comes_from(const char *client, const char *address)
+{
+        const char *colon = strrchr(client, ':');
+        size_t n = colon ? (size_t)(colon - client) : strlen(client), len = strlen(address);
+
+        if (n >= 2 && client[0] == '[' && address[0] != '[') { /* IPv6 */
+                client++;
+                n -= 2;
+        }
+        return n == len && strncmp(client, address, n) == 0;
+}
+
+int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but, disk_watcher_cb cb,
+                  void *arg, struct err *err)
+{
+        _cleanup_(image_closep) rbd_image_t image = NULL;
+        rbd_image_watcher_t watchers[WATCHERS_MAX];
+        size_t n = WATCHERS_MAX;
+        int found = 0, r = rbd_open_read_only(io, name, &image, NULL); /* which leaves no watch of its own */
+
+        if (r == 0)
+                r = rbd_watchers_list(image, watchers, &n);
+        if (r < 0)
+                return pool_fail(err, r, "list who has %s open", name);
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                if (streq(watchers[i].addr, but) || (address && !comes_from(watchers[i].addr, address)))
+                        continue;
+                found++;
+                r = cb ? cb(arg, watchers[i].addr) : 0;
+        }
+        rbd_watchers_list_cleanup(watchers, n);
+        return r < 0 ? r : found;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <rados/librados.h>
+#include <pthread.h>
+
+#include "common/err.h"
+#include "imaged/store/engine.h"
+
+/*
+ * The rbd engine's own parts: rbd-engine.c (life, pool), rbd-record.c, rbd-volume.c, rbd-disk.c (images of
+ * instances), rbd-make.c (making and removing them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist, self-test).
+ *
+ * What lies in the pool, beside RBD's own objects:
+ *
+ *   record.<kind>.<bucket>   omap, see rbd-record.c; accounts in a RADOS namespace of their own
+ *   beat.<host>              8 bytes, little endian
+ *   golden                   omap: image id -> "<size> <RBD image>"; an entry is what seals an image
+ *   gate.<instance>          omap, see rbd-gate.c
+ *   RBD images               golden.<image>.<nonce>   <instance>.e<N>.h<H>   <instance>.<disk>
+ */
+
+/* One rados_t for all threads (librados is thread-safe); each call makes itself an I/O context, which is local work. */
+struct pool {
+        rados_t cluster;
+        bool connected;
+        char *name;
+        char *ns;         /* RADOS namespace; "" is the default one */
+        char *account_ns; /* where accounts lie, out of reach for hosts */
+        char *own;        /* this client's own address "ADDRESS:0/NONCE", as a watcher's is written */
+        char *address;    /* this host's on the storage network, without the port */
+        pthread_mutex_t lock;
+        char monitors[512]; /* under lock; empty until first asked for */
+};
+
+#define RBD_DIRECTORY "rbd_directory" /* librbd's own: omap "name_<image>" -> id, "id_<id>" -> name */
+#define POOL_GOLDEN "golden" /* the object that lists sealed images */
+#define POOL_SNAP "sealed"   /* the snapshot that clones hang on */
+#define POOL_NAME_MAX 192    /* a buffer for any RBD image or object name here */
+#define POOL_FOREVER 630720000U /* seconds (20 years): how long a blocklist entry lasts, "for ever" in a 32 bit time */
+
+static inline struct pool *pool_of(const struct store *s)
+{
+        return s->state;
+}
+
+/* Connects a client of its own; also for the self-test. ret is to be rados_shutdown() by the caller. */
+int pool_connect(const struct store *s, rados_t *ret, struct err *err);
+/* The client's address as the OSDs write it; fresh memory. */
+int pool_address(rados_t cluster, char **ret, struct err *err);
+
+int pool_io(const struct store *s, rados_ioctx_t *ret, struct err *err);
+int pool_io_in(const struct store *s, rados_t cluster, const char *ns, rados_ioctx_t *ret, struct err *err);
+void pool_io_donep(rados_ioctx_t *io);                 /* for _cleanup_ */
+void pool_iter_donep(rados_omap_iter_t *it);           /* for _cleanup_ */
+void pool_read_op_donep(rados_read_op_t *op);          /* for _cleanup_ */
+void pool_write_op_donep(rados_write_op_t *op);        /* for _cleanup_ */
+
+/* librados's code as store.h's: fenced is -EACCES, what nobody can act on is -EIO. */
+int pool_code(int r);
+/* pool_code() and a message "<fmt>: <reason>". */
+int pool_fail(struct err *err, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Up to `max` omap entries behind `after` ("" from the first) whose key starts with `prefix`. -ENOENT: no such object. */
+int pool_omap(rados_ioctx_t io, const char *oid, const char *after, const char *prefix, unsigned max,
+              rados_omap_iter_t *ret, bool *ret_more);
+
+/* Calls cb for every RBD image whose name starts with prefix, as the pool's directory says. cb as in record_list. */
+typedef int (*pool_name_cb)(void *arg, const char *name, const char *id);
+int pool_names(rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg, struct err *err);
+
+/* The names of pool_names() as a list: pass pool_list_add and the list. */
+struct pool_list {
+        char (*name)[POOL_NAME_MAX];
+        size_t n;
+};
+int pool_list_add(void *arg, const char *name, const char *id);
+void pool_list_done(struct pool_list *l); /* for _cleanup_ */
+
+/* A JSON answer of a monitor to {"prefix": what, "format": "json"}; fresh memory. */
+int pool_ask(rados_t cluster, const char *what, char **ret);
+/* "host:port,host:port" of the monitors. */
+int pool_monitors(const struct store *s, char *ret, size_t len, struct err *err);
+/* "pool/image" or "pool/namespace/image". */
+int pool_path(const struct store *s, const char *image, char *ret, size_t len, struct err *err);
+
+/* rbd-volume.c: the sealed image behind an id; name has POOL_NAME_MAX bytes. -ENOENT where there is none. */
+int golden_find(rados_ioctx_t io, const char *image, char *name, uint64_t *ret_size, struct err *err);
+
+/* rbd-disk.c: the RBD images of instances. */
+int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err);
+int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one that is not there is fine */
+/* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without the client
+ * `but`. Calls cb with each; returns their number. */
+typedef int (*disk_watcher_cb)(void *arg, const char *client);
+int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but, disk_watcher_cb cb,
+                  void *arg, struct err *err);
+/* -EEXIST: the new name is occupied, by the rest of an earlier crash; -ENOENT: the old one is not in the directory. */
+int disk_rename(rados_ioctx_t io, const char *old, const char *new);
+int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size);
+
+/* rbd-lease.c: the name as the directory has it, complete or not. */
+int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, struct err *err);
+/* Is the name `mine`? -EACCES: it has moved on; -ENOENT. */
+int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
+
+/* rbd-gate.c, see there. */
+struct gate_client {
+        char address[64], disk[16], start[UUID_LEN + 1];
+        uint64_t epoch;
+};
+struct gate {
+        bool complete; /* all disks are made */
+        uint64_t epoch;
+        char *making; /* the nonce of who makes the disks, or NULL */
+        struct gate_client *clients;
+        size_t n_clients;
+        char (*read_only)[16]; /* names of disks that nobody writes */
+        size_t n_read_only;
+};
+void gate_done(struct gate *g); /* for _cleanup_ */
+int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err);
+bool gate_writable(const struct gate *g, const struct disk_spec *spec);
+rados_write_op_t gate_begin_op(const char *nonce, const char *old);
+rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks);
+int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err);
+int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n, struct err *err);
+void gate_object(const char *instance, char ret[POOL_NAME_MAX]);
+/* The RBD image of a disk. */
+void disk_image(const char *instance, const struct lease *lease, const struct disk_spec *disks, size_t i,
+                char ret[POOL_NAME_MAX]);
+
+int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+                   const struct disk_spec *disks, size_t n_disks, struct err *err);
+void rbd_start_forget(struct store *s, const char *instance, const struct start *start);
+
+/* rbd-make.c */
+int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
+                     struct err *err);
+int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine, const struct disk_spec *disks,
+                     size_t n_disks, struct err *err);
+
+/* rbd-fence.c */
+/* Blocklists them all, in one batch, and waits until the new map is here. */
+int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n, struct err *err);
+int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+                    const struct disk_spec *disks, size_t n_disks, struct err *err);
+int rbd_selftest(struct store *s, struct err *err);
+
+extern const struct engine_records rbd_records;
+extern const struct engine_volumes rbd_volumes;
+extern const struct engine_leases rbd_leases;

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making and removing the disks of an instance. Whole or not at all: librbd's clone is several steps, so the gate says when all
+ * disks are made (it appears, with an epoch), and until then the instance counts as having none. Of two who make the same ones
+ * the pool's directory lets one have the name of the first disk; only where that one never finishes does another write into the
+ * gate that it takes over. So an orderly creation waits for one short write more than the clone itself.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "imaged/store/rbd-engine.h"
+
+#define MAKING_MS 4000    /* how long somebody else's half-made disks are given to become whole */
+#define MAKING_LOOK_MS 50 /* and how often to look */
+#define NONCE_LEN 16
+
+/* One disk being made on a thread of its own: a seed need not wait for the clone. */
+struct making {
+        rados_ioctx_t io;
+        char image[POOL_NAME_MAX];
+        const struct disk_spec *spec;
+        pthread_t thread;
+        bool started;
+        struct err err;
+        int r;
+};
+
+static void *making_run(void *arg)
+{
+        struct making *m = arg;
+
+        m->r = disk_make(m->io, m->image, m->spec, &m->err);
+        return NULL;
+}
+
+static int make_disks(rados_ioctx_t io, const char *instance, const struct disk_spec *disks, size_t n,
+                      struct err *err)
+{
+        const struct lease nobody = {0};
+        _cleanup_(freep) struct making *all = calloc(n, sizeof *all);
+        int r = 0;
+
+        if (!all)
+                return err_set(err, -ENOMEM, "out of memory");
+        for (size_t i = 0; i < n; i++) {
+                all[i].io = io;
+                all[i].spec = &disks[i];
+                disk_image(instance, &nobody, disks, i, all[i].image);
+                all[i].started = i > 0 && pthread_create(&all[i].thread, NULL, making_run, &all[i]) == 0;
+        }
+        for (size_t i = 0; i < n; i++)
+                if (!all[i].started)
+                        making_run(&all[i]);
+        for (size_t i = 0; i < n; i++) {
+                if (all[i].started)
+                        pthread_join(all[i].thread, NULL);
+                if (all[i].r < 0 && r == 0) {
+                        r = all[i].r;
+                        if (err)
+                                *err = all[i].err;
+                }
+        }
+        return r;
+}
+
+/* Removes what images there are, the one that is the lease last: as long as it is there, the work is not done. */
+static int remove_images(rados_ioctx_t io, const char *instance, struct err *err)
+{
+        _cleanup_(pool_list_done) struct pool_list names = {0};
+        char prefix[POOL_NAME_MAX], owner[STORE_ID_MAX + 1];
+        struct lease lease;
+        int r;
+
+        snprintf(prefix, sizeof prefix, "%s.", instance);
+        r = pool_names(io, prefix, pool_list_add, &names, err);
+        for (int last = 0; last < 2; last++)
+                for (size_t i = 0; i < names.n && r == 0; i++)
+                        if ((lease_name_parse(names.name[i], owner, &lease) == 0) == (last == 1))
+                                r = disk_remove(io, names.name[i], err);
+        return r;
+}
+
+static int remove_gate(rados_ioctx_t io, const char *instance, struct err *err)
+{
+        char oid[POOL_NAME_MAX];
+        int r;
+
+        gate_object(instance, oid);
+        r = rados_remove(io, oid);
+        return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove the gate of instance %s", instance) : 0;
+}
+
+/* Waits until the disks are complete (-EEXIST), somebody else takes over (-EEXIST), or the time is up: then ret_maker is
+ * who said last to make them, or empty. */
+static int wait_for_maker(rados_ioctx_t io, const char *instance, char ret_maker[NONCE_LEN + 1], struct err *err)
+{
+        const struct timespec pause = {.tv_nsec = MAKING_LOOK_MS * 1000000L};
+        const int64_t deadline = clock_ms() + MAKING_MS;
+
+        for (*ret_maker = '\0';;) {
+                _cleanup_(gate_done) struct gate gate = {0};
+                int r = gate_read(io, instance, &gate, err);
+
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (gate.complete || (*ret_maker && gate.making && !streq(gate.making, ret_maker)))
+                        return err_set(err, -EEXIST, "instance %s has disks already", instance);
+                if (gate.making)
+                        snprintf(ret_maker, NONCE_LEN + 1, "%s", gate.making);
+                if (clock_ms() >= deadline)
+                        return 0;
+                clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        }
+}
+
+/* Puts our nonce into the gate: where there is none (maker empty), or in the place of theirs. -EEXIST: another was first. */
+static int note_maker(rados_ioctx_t io, const char *instance, const char *nonce, const char *maker, struct err *err)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_begin_op(nonce, *maker ? maker : NULL);
+        char oid[POOL_NAME_MAX];
+        int r;
+
+        gate_object(instance, oid);
+        r = rados_write_op_operate(op, io, oid, NULL, 0);
+        if (r == -ECANCELED || r == -EEXIST)
+                return err_set(err, -EEXIST, "another makes the disks of instance %s", instance);
+        return r < 0 ? pool_fail(err, r, "note who makes the disks of instance %s", instance) : 0;
+}
+
+/* Somebody makes, or once began to make, the disks. If nothing comes of it they are ours to make, from the beginning;
+ * should the other come back, its last step finds our nonce and fails. */
+static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, struct err *err)
+{
+        char maker[NONCE_LEN + 1];
+        int r = wait_for_maker(io, instance, maker, err);
+
+        if (r == 0)
+                r = note_maker(io, instance, nonce, maker, err);
+        return r < 0 ? r : remove_images(io, instance, err);
+}
+
+/* The last step. taken_over: our nonce is in the gate; else there must be no gate. */
+static int make_complete(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over,
+                         const struct disk_spec *disks, size_t n, struct err *err)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_complete_op(taken_over ? nonce : NULL, disks, n);
+        char oid[POOL_NAME_MAX];
+        int r;
+
+        gate_object(instance, oid);
+        r = rados_write_op_operate(op, io, oid, NULL, 0);
+        if (r == -ECANCELED || r == -ENOENT || r == -EEXIST)
+                return err_set(err, -EEXIST, "another took over making the disks of instance %s", instance);
+        return r < 0 ? pool_fail(err, r, "complete the disks of instance %s", instance) : 0;
+}
+
+/* After a failure: away with what was made, unless another has taken over. */
+static void undo(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over)
+{
+        if (!taken_over && note_maker(io, instance, nonce, "", NULL) < 0)
+                return;
+        if (remove_images(io, instance, NULL) == 0)
+                (void)remove_gate(io, instance, NULL);
+}
+
+int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
+                     struct err *err)
+{
+        _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        bool taken_over = false;
+        char nonce[NONCE_LEN + 1];
+        struct lease lease;
+        int r = pool_io(s, &io, err);
+
+        if (r < 0)
+                return r;
+        /* One short read: a claimed instance has its first disk under another name, where a clone would not meet it. */
+        r = lease_name_find(io, instance, &lease, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r == 0 && lease.epoch > 0)
+                return err_set(err, -EEXIST, "instance %s has disks already", instance);
+        snprintf(nonce, sizeof nonce, "%016llx", (unsigned long long)random_u64());
+        r = r == 0 ? -EEXIST : make_disks(io, instance, disks, n_disks, err);
+        if (r == -EEXIST) {
+                r = take_over(io, instance, nonce, err);
+                if (r < 0)
+                        return r;
+                taken_over = true;
+                r = make_disks(io, instance, disks, n_disks, err);
+        }
+        if (r == 0) {
+                r = make_complete(io, instance, nonce, taken_over, disks, n_disks, err);
+                if (r == -EEXIST) /* then what stands there is no longer ours */
+                        return r;
+        }
+        if (r < 0 && r != -ETIMEDOUT)
+                undo(io, instance, nonce, taken_over);
+        return r;
+}
+
+/* The owner ends the QEMUs first. One that was killed is still a watcher of its image for 30 s, which stands in the way
+ * of a removal; on the blocklist it no longer is. */
+static int evict(const struct store *s, rados_ioctx_t io, const char *instance, struct err *err)
+{
+        _cleanup_(gate_done) struct gate gate = {0};
+        _cleanup_(freep) const struct gate_client **out = NULL;
+        int r = gate_read(io, instance, &gate, err);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        out = calloc(gate.n_clients + 1, sizeof *out);
+        if (!out)
+                return err_set(err, -ENOMEM, "out of memory");
+        for (size_t i = 0; i < gate.n_clients; i++)
+                out[i] = &gate.clients[i];
+        r = fence_clients(s, out, gate.n_clients, err);
+        return r < 0 ? r : gate_drop(io, instance, out, gate.n_clients, err);
+}
+
+int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine,
+                     const struct disk_spec *disks _unused_, size_t n_disks _unused_, struct err *err)
+{
+        _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        int r = pool_io(s, &io, err);
+
+        if (r < 0)
+                return r;
+        r = lease_check(io, instance, mine, err);
+        if (r == 0)
+                r = evict(s, io, instance, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        r = remove_images(io, instance, err);
+        return r < 0 ? r : remove_gate(io, instance, err);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What making an instance's disk costs beside librbd's own clone call, in turns, and what a claim, a fence and a gate
+ * cost. Run by hand: bench-rbd URL CEPH_CONF USER [ROUNDS]
+ */
+#include <rbd/librbd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "imaged/store/rbd-engine.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define ROUNDS_MAX 200
+
+static void must(int r, const struct err *err, const char *what)
+{
+        if (r >= 0)
+                return;
+        fprintf(stderr, "%s: %s\n", what, err ? err_text(err) : strerror(-r));
+        exit(1);
+}
+
+static int by_size(const void *a, const void *b)
+{
+        const double x = *(const double *)a, y = *(const double *)b;
+
+        return x < y ? -1 : x > y;
+}
+
+static double median(double *v, size_t n)
+{
+        qsort(v, n, sizeof *v, by_size);
+        return v[n / 2];
+}
+
+static double since(int64_t ns)
+{
+        return (double)(clock_ns() - ns) / 1e6;
+}
+
+static void own_clone(rados_ioctx_t io, const char *golden, const char *name)
+{
+        rbd_image_options_t opts;
+
+        rbd_image_options_create(&opts);
+        rbd_image_options_set_uint64(opts, RBD_IMAGE_OPTION_FEATURES, RBD_FEATURE_LAYERING);
+        rbd_image_options_set_uint64(opts, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
+        must(rbd_clone3(io, golden, POOL_SNAP, io, name, opts), NULL, "rbd_clone3");
+        rbd_image_options_destroy(opts);
+}
+
+static void one_round(struct store *s, rados_ioctx_t io, const char *golden, const char *image, uint64_t size,
+                      double ret[4])
+{
+        struct disk_spec spec = {.name = "disk0", .image = image, .size = size};
+        char id[UUID_LEN + 1];
+        struct lease lease = {0};
+        struct start start;
+        struct err err = {0};
+        int64_t t;
+
+        uuid_random(id);
+        start_init(&start, id, 1, NULL);
+        t = clock_ns();
+        own_clone(io, golden, id);
+        ret[0] = since(t);
+        must(rbd_remove(io, id), NULL, "rbd_remove");
+        t = clock_ns();
+        must(lease_create(s, id, &spec, 1, &err), &err, "lease_create");
+        ret[1] = since(t);
+        t = clock_ns();
+        must(lease_claim(s, id, &lease, 1, &lease, &err), &err, "lease_claim");
+        ret[2] = since(t);
+        t = clock_ns();
+        must(lease_fence(s, id, &lease, &start, &spec, 1, &err), &err, "lease_fence");
+        ret[3] = since(t);
+        must(lease_remove(s, id, &lease, &spec, 1, &err), &err, "lease_remove");
+}
+
+int main(int argc, char **argv)
+{
+        const struct store_options options = {.ceph_conf = argc > 2 ? argv[2] : NULL, .ceph_user = argc > 3 ? argv[3] : NULL};
+        size_t rounds = MIN_OF(argc > 4 ? (size_t)atoi(argv[4]) : 20, ROUNDS_MAX);
+        double v[5][ROUNDS_MAX], four[4];
+        char image[UUID_LEN + 1], golden[POOL_NAME_MAX];
+        struct volume *vol = NULL;
+        struct store *s = NULL;
+        struct err err = {0};
+        rados_ioctx_t io;
+        rados_t plain;
+        uint64_t size;
+
+        must(store_open(argc > 1 ? argv[1] : "rbd:wherry", &options, &s, &err), &err, "store_open");
+        must(store_prepare(s, &err), &err, "store_prepare");
+        uuid_random(image);
+        must(volume_create(s, image, 16 * MIB, &vol, &err), &err, "volume_create");
+        must(volume_write(vol, "boot", 4, 0, &err), &err, "volume_write");
+        must(volume_seal(vol, &err), &err, "volume_seal");
+        volume_close(vol);
+        /* librbd's own clone with a client as anybody would set it up. */
+        must(rados_create(&plain, options.ceph_user ? options.ceph_user : "admin"), NULL, "rados_create");
+        must(rados_conf_read_file(plain, options.ceph_conf), NULL, "rados_conf_read_file");
+        must(rados_connect(plain), NULL, "rados_connect");
+        must(pool_io_in(s, plain, "", &io, &err), &err, "pool_io_in");
+        must(golden_find(io, image, golden, &size, &err), &err, "golden_find");
+        for (size_t i = 0; i < rounds; i++) {
+                one_round(s, io, golden, image, 16 * MIB, four);
+                for (size_t k = 0; k < 4; k++)
+                        v[k][i] = four[k];
+                one_round(s, io, golden, image, 64 * MIB, four);
+                v[4][i] = four[1];
+        }
+        printf("medians of %zu, ms: rbd_clone3 %.2f, lease_create %.2f, with a larger disk %.2f, claim %.2f, first fence %.2f\n",
+               rounds, median(v[0], rounds), median(v[1], rounds), median(v[4], rounds), median(v[2], rounds),
+               median(v[3], rounds));
+        must(volume_remove(s, image, &err), &err, "volume_remove");
+        pool_io_donep(&io);
+        rados_shutdown(plain);
+        store_close(s);
+        return 0;
+}
