@@ -38,7 +38,8 @@ void virt_domain_freep(virDomainPtr *d)
 
 static int error_code(const virError *e)
 {
-        /* Our lock driver's no. Where it was given in QEMU's process before its exec, libvirt quotes that process's log. */
+        /* Our lock driver's no. Where it was given in QEMU's process before its exec, libvirt quotes that
+         * process's log. */
         if (e->domain == VIR_FROM_LOCKING || (e->message && strstr(e->message, "wherry: ")))
                 return -EACCES;
         switch (e->code) {

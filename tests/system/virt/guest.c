@@ -48,11 +48,13 @@ void guest_make(struct guest *g, const char *name)
         snprintf(g->lock_path, sizeof g->lock_path, "%s/store/%s.lock", lab->folder, name);
         name_path(g, path, sizeof path);
         /* As a store of QEMU's user: nothing here is root's but the folder and the golden image. */
-        if (shell(out, sizeof out,
-                  "exec 2>&1; set -e; mkdir -p %s; cd %s; cp ../../guest.bin ../golden.raw; truncate -s 4M ../golden.raw;"
-                  "for n in 0 1 2; do qemu-img create -q -f qcow2 -b %s/store/golden.raw -F raw disk$n; done;"
-                  "truncate -s 1M seed; chown %s disk? seed; chmod 600 disk? seed",
-                  path, path, lab->folder, lab->user) != 0)
+        if (shell(
+                out, sizeof out,
+                "exec 2>&1; set -e; mkdir -p %s; cd %s; cp ../../guest.bin ../golden.raw; truncate -s 4M "
+                "../golden.raw;"
+                "for n in 0 1 2; do qemu-img create -q -f qcow2 -b %s/store/golden.raw -F raw disk$n; done;"
+                "truncate -s 1M seed; chown %s disk? seed; chmod 600 disk? seed",
+                path, path, lab->folder, lab->user) != 0)
                 fail_msg("%s", out);
 }
 
@@ -76,7 +78,8 @@ void guest_claim(struct guest *g, int host)
                 link_point(g, host);
 }
 
-static void disk_add(const struct guest *g, int host, struct domain_disk *d, const char *name, bool read_only)
+static void disk_add(const struct guest *g, int host, struct domain_disk *d, const char *name,
+                     bool read_only)
 {
         char folder[300];
 
@@ -121,11 +124,12 @@ char *guest_xml(struct guest *g, int host)
         if (!g->qmp)
                 return xml;
         /* A second monitor, so that the test sees QEMU without libvirt's help. */
-        with = str_printf("%.*s xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'%.*s<qemu:commandline><qemu:arg "
-                          "value='-qmp'/><qemu:arg value='unix:%s/h%d/qmp.sock,server=on,wait=off'/></qemu:commandline>"
-                          "</domain>",
-                          (int)strcspn(xml, ">"), xml, (int)(strstr(xml, "</domain>") - xml - (long)strcspn(xml, ">")),
-                          xml + strcspn(xml, ">"), lab->folder, host);
+        with = str_printf(
+            "%.*s xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'%.*s<qemu:commandline><qemu:arg "
+            "value='-qmp'/><qemu:arg value='unix:%s/h%d/qmp/sock,server=on,wait=off'/></qemu:commandline>"
+            "</domain>",
+            (int)strcspn(xml, ">"), xml, (int)(strstr(xml, "</domain>") - xml - (long)strcspn(xml, ">")),
+            xml + strcspn(xml, ">"), lab->folder, host);
         free(xml);
         assert_non_null(with);
         return with;
@@ -144,7 +148,7 @@ int guest_start(struct guest *g, int host, struct err *err)
 int guest_move(struct guest *g, int from, int to, struct virt_progress *ret, struct err *err)
 {
         _cleanup_(freep) char *xml = NULL, *destination = str_printf("qemu+tcp://10.0.0.%d/system", to),
-                               *uri = str_printf("tcp://10.0.0.%d", to);
+                              *uri = str_printf("tcp://10.0.0.%d", to);
         struct virt_migration m = {.instance = g->id, .destination = destination, .migrate_uri = uri};
 
         memset(&g->lease[to], 0, sizeof g->lease[to]);
@@ -254,12 +258,13 @@ void guest_query(struct guest *g, int host, const char *command, const char *key
         struct timeval limit = {.tv_sec = 2};
 
         ret[0] = '\0';
-        snprintf(address.sun_path, sizeof address.sun_path, "%s/h%d/qmp.sock", lab->folder, host);
+        snprintf(address.sun_path, sizeof address.sun_path, "%s/h%d/qmp/sock", lab->folder, host);
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         f = fdopen(fd, "r+");
         if (!f || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
                 return;
         setvbuf(f, NULL, _IONBF, 0);
-        if (qmp_line(f, NULL, &hello) && qmp_line(f, "qmp_capabilities", &ready) && qmp_line(f, command, &answer))
+        if (qmp_line(f, NULL, &hello) && qmp_line(f, "qmp_capabilities", &ready) &&
+            qmp_line(f, command, &answer))
                 snprintf(ret, 32, "%s", json_get_str(json_object_get(answer, "return"), key, ""));
 }

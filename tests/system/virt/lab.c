@@ -81,7 +81,8 @@ static void on_event(void *arg, enum virt_event_kind kind, const char *instance,
 
 static bool mark_fits(const struct mark *m, enum mark_kind kind, int host, int what, const char *detail)
 {
-        return m->kind == kind && m->host == host && m->what == what && (!detail || streq(m->detail, detail));
+        return m->kind == kind && m->host == host && m->what == what &&
+               (!detail || streq(m->detail, detail));
 }
 
 int mark_wait(size_t from, enum mark_kind kind, int host, int what, const char *detail, int ms)
@@ -130,7 +131,9 @@ void marks_print(void)
 
                 printf("    +%6.1f ms  h%d  %-8s %s %s\n", (double)(m->ns - lab->marks[0].ns) / 1e6, m->host,
                        m->kind == MARK_QUESTION ? questions[m->what] : virt_event_name(m->what), m->detail,
-                       m->kind == MARK_EVENT ? "" : m->yes ? "yes" : "no");
+                       m->kind == MARK_EVENT ? ""
+                       : m->yes              ? "yes"
+                                             : "no");
         }
         pthread_mutex_unlock(&lab->lock);
 }
@@ -139,7 +142,8 @@ void gate_open(int host)
 {
         struct err err = {0};
 
-        assert_ok(gate_new(lab->hosts[host].gate_path, on_question, &lab->hosts[host], &lab->hosts[host].gate, &err),
+        assert_ok(gate_new(lab->hosts[host].gate_path, on_question, &lab->hosts[host],
+                           &lab->hosts[host].gate, &err),
                   &err);
 }
 
@@ -168,8 +172,8 @@ void lab_open(const char *folder, const char *user)
 
                 h->lab = lab;
                 h->number = i;
-                snprintf(h->uri, sizeof h->uri, "qemu+unix:///system?socket=%s/h%d/run/libvirt/libvirt-sock", folder,
-                         i);
+                snprintf(h->uri, sizeof h->uri, "qemu+unix:///system?socket=%s/h%d/run/libvirt/libvirt-sock",
+                         folder, i);
                 snprintf(h->gate_path, sizeof h->gate_path, "%s/h%d/%s", folder, i,
                          i == 1 ? "run/wherry/gate.sock" : "gate.sock");
                 gate_open(i);
@@ -245,7 +249,8 @@ struct look {
         pid_t pid;
 };
 
-/* In that host's network namespace, as its hostd would be; a thread of its own, since a thread cannot leave again easily. */
+/* In that host's network namespace, as its hostd would be; a thread of its own, since a thread cannot leave
+ * again easily. */
 static void *look_run(void *arg)
 {
         struct look *l = arg;
@@ -281,8 +286,8 @@ void qemu_wait(int host, const char *instance, bool there, int ms)
 
         while ((qemu_pid(host, instance) > 0) != there) {
                 if (clock_ms() > deadline)
-                        fail_msg("host %d: QEMU of %s is %s after %d ms", host, instance, there ? "not there" : "there",
-                                 ms);
+                        fail_msg("host %d: QEMU of %s is %s after %d ms", host, instance,
+                                 there ? "not there" : "there", ms);
                 usleep(10000);
         }
 }

@@ -12,7 +12,8 @@
 #include "hostd/gate.h"
 #include "hostd/virt.h"
 
-/* Two hosts with a libvirtd each, one shared folder, and a record of everything that libvirt asked or told. */
+/* Two hosts with a libvirtd each, one shared folder, and a record of everything that libvirt asked or told.
+ */
 
 #define HOSTS 2
 
@@ -60,18 +61,19 @@ void lab_kill_all(void);
 void gate_open(int host);
 void gate_close(int host);
 
-/* The index of the first mark from `from` on that fits (instance may be NULL, detail too), waiting up to ms; -1. */
+/* The index of the first mark from `from` on that fits (instance may be NULL, detail too), waiting up to ms;
+ * -1. */
 int mark_wait(size_t from, enum mark_kind kind, int host, int what, const char *detail, int ms);
 int mark_count(enum mark_kind kind, int host, int what);
 void marks_print(void);
 
 void libvirtd_kill(int host);
-void libvirtd_start(int host); /* and waits until the connection is back */
+void libvirtd_start(int host);                  /* and waits until the connection is back */
 pid_t qemu_pid(int host, const char *instance); /* 0: none; from /proc, as that host sees it */
 void qemu_wait(int host, const char *instance, bool there, int ms);
 
-/* An instance on the shared folder, laid out as the directory engine does: a folder with the name and the epoch, and a
- * link for each QEMU start. */
+/* An instance on the shared folder, laid out as the directory engine does: a folder with the name and the
+ * epoch, and a link for each QEMU start. */
 struct guest {
         char id[UUID_LEN + 1], name[16], lock_path[300];
         uint64_t epoch;
@@ -91,14 +93,15 @@ int guest_move(struct guest *g, int from, int to, struct virt_progress *ret, str
 bool guest_ticks(struct guest *g, int host, int n, int ms);
 /* Types text on the serial console and waits for the console's end. */
 int guest_type(struct guest *g, int host, const char *text);
-/* Asks that host's QEMU over the monitor of our own for the member `key` of `command`'s answer; "" where there is none. */
+/* Asks that host's QEMU over the monitor of our own for the member `key` of `command`'s answer; "" where
+ * there is none. */
 void guest_query(struct guest *g, int host, const char *command, const char *key, char ret[32]);
 
 /* Runs a command, its output in out; the exit status. */
 int shell(char *out, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-#define assert_ok(call, e)                                                                                             \
-        do {                                                                                                           \
-                int assert_ok_ = (call);                                                                               \
-                if (assert_ok_ < 0)                                                                                    \
-                        fail_msg("%s: %s", #call, err_text(e));                                                        \
+#define assert_ok(call, e)                                                                                  \
+        do {                                                                                                \
+                int assert_ok_ = (call);                                                                    \
+                if (assert_ok_ < 0)                                                                         \
+                        fail_msg("%s: %s", #call, err_text(e));                                             \
         } while (0)

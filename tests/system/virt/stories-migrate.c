@@ -15,7 +15,8 @@ struct commit {
         bool refuse_source, refuse_destination;
 };
 
-/* Host 1 is the source, 2 the destination: the first answer of each kind is the protocol's (claim, point the link). */
+/* Host 1 is the source, 2 the destination: the first answer of each kind is the protocol's (claim, point the
+ * link). */
 static int move_hook(struct lab *l, int host, const struct gate_request *req, struct err *err)
 {
         struct commit *c = l->hook_arg;
@@ -52,7 +53,8 @@ void migration_asks_in_order_and_commits_after_the_source_is_done(void **state)
         begin = clock_ms();
         assert_ok(guest_move(&g, 1, 2, &p, &err), &err);
         printf("    MEASURED migration: total %d ms, libvirt's elapsed %d ms, downtime %d ms, %d KiB\n",
-               (int)(clock_ms() - begin), (int)p.elapsed_ms, (int)p.downtime_ms, (int)(p.transferred / 1024));
+               (int)(clock_ms() - begin), (int)p.elapsed_ms, (int)p.downtime_ms,
+               (int)(p.transferred / 1024));
         release = mark_wait(0, MARK_QUESTION, 1, GATE_RELEASE, NULL, 0);
         commit = mark_wait(0, MARK_QUESTION, 2, GATE_ACQUIRE, NULL, 0);
         resumed = mark_wait(0, MARK_EVENT, 2, VIRT_RESUMED, "migrated", 2000);

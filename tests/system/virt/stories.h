@@ -27,4 +27,9 @@ void disk_opened_by_name_dies_of_the_claim_and_by_link_lives(void **state);
 void cancelled_migration_never_has_two_runners(void **state);
 void destination_qemu_killed_at_the_switchover(void **state);
 void source_libvirtd_killed_at_the_switchover(void **state);
-void destination_libvirtd_killed_at_the_commit(void **state);
+void destination_libvirtd_killed_before_the_claim(void **state);
+void destination_libvirtd_killed_after_the_claim(void **state);
+
+/* stories-store.c */
+void nfs_disk_carries_a_user_for_each_layer(void **state);
+void rbd_disk_names_monitors_user_and_secret(void **state);
