@@ -31,13 +31,14 @@ struct virt {
         unsigned refs; /* the owner's, and one for each callback that libvirt may still call */
         struct virt_waiter *waiters;
 
-        /* guards event and arg: held while the callback runs, so that after virt_free() none does. libvirt's own
-         * locks are never taken under it. */
+        /* guards event and arg: held while the callback runs, so that after virt_free() none does. libvirt's
+         * own locks are never taken under it. */
         pthread_mutex_t event_lock;
         virt_event_cb event;
         void *arg;
 
-        /* only the thread that opens and closes connections: virt_new(), then the keeper, then virt_free() */
+        /* only the thread that opens and closes connections: virt_new(), then the keeper, then virt_free()
+         */
         int callbacks[VIRT_CALLBACKS_MAX];
         int qemu_callback;
 };
@@ -68,7 +69,8 @@ int virt_daemon_check(const char *uri, const char *driver_name, struct err *err)
 int virt_destination_xml(const char *live, const char *wanted, char **ret, struct err *err);
 void virt_progress_from_params(const virTypedParameter *params, int n, struct virt_progress *ret);
 
-/* The text between two marks, from libvirt's own XML: "<key>" and "</key>". *ret is the caller's; NULL where there is none. */
+/* The text between two marks, from libvirt's own XML: "<key>" and "</key>". *ret is the caller's; NULL where
+ * there is none. */
 char *virt_xml_between(const char *xml, const char *from, const char *to);
 /* Our lease in a domain's XML; -ENOENT: a guest that is not ours. */
 int virt_xml_lease(const char *xml, struct domain_lease *ret, struct err *err);

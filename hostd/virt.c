@@ -38,7 +38,9 @@ void virt_domain_freep(virDomainPtr *d)
 
 static int error_code(const virError *e)
 {
-        if (e->domain == VIR_FROM_LOCKING)
+        /* Our lock driver's no. Where it was given in QEMU's process before its exec, libvirt quotes that
+         * process's log. */
+        if (e->domain == VIR_FROM_LOCKING || (e->message && strstr(e->message, "wherry: ")))
                 return -EACCES;
         switch (e->code) {
         case VIR_ERR_NO_DOMAIN:

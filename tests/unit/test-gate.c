@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/util.h"
+#include "hostd/gate.h"
+#include "hostd/lock-driver/driver.h"
+
+/* Both ends of the gate: hostd's socket and what the lock driver does inside libvirtd, without libvirt. */
+
+#define A "11111111-2222-4333-8444-555555555555"
+#define B "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+#define KEY A ":5:" B ":1:2:-"
+
+int64_t now_ms(void)
+{
+        return clock_ms();
+}
+
+struct fixture {
+        char folder[64], socket[128];
+        struct gate *gate;
+        pthread_mutex_t lock;
+        struct gate_request last;
+        unsigned asked;
+        int answer; /* what the callback returns */
+        unsigned sleep_ms;
+};
+
+static int on_question(void *arg, const struct gate_request *req, struct err *err)
+{
+        struct fixture *f = arg;
+        struct timespec pause = {.tv_nsec = (long)f->sleep_ms * 1000000L};
+
+        pthread_mutex_lock(&f->lock);
+        f->last = *req;
+        f->asked++;
+        pthread_mutex_unlock(&f->lock);
+        nanosleep(&pause, NULL);
+        return f->answer < 0 ? err_set(err, f->answer, "epoch %d has passed", 5) : 0;
+}
+
+static int setup(void **state)
+{
+        struct fixture *f = calloc(1, sizeof *f);
+        struct err err = {0};
+
+        assert_non_null(f);
+        strcpy(f->folder, "/tmp/wherry-gate.XXXXXX");
+        assert_non_null(mkdtemp(f->folder));
+        snprintf(f->socket, sizeof f->socket, "%s/gate.sock", f->folder);
+        pthread_mutex_init(&f->lock, NULL);
+        assert_int_equal(gate_new(f->socket, on_question, f, &f->gate, &err), 0);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct fixture *f = *state;
+        char path[160];
+
+        f->gate = gate_free(f->gate);
+        unlink(f->socket);
+        snprintf(path, sizeof path, "%s/lock", f->folder);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/conf", f->folder);
+        unlink(path);
+        rmdir(f->folder);
+        free(f);
+        return 0;
+}
+
+static void question_arrives_whole_and_yes_comes_back(void **state)
+{
+        static const char *const names[] = {"REGISTER", "ACQUIRE", "RELEASE"};
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+
+        for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+                assert_int_equal(gate_ask(f->socket, names[i], A, 4711, KEY, 2000, reason), 0);
+                assert_int_equal(f->last.question, i);
+                assert_int_equal(f->last.pid, 4711);
+                assert_string_equal(f->last.lease.instance, A);
+                assert_int_equal(f->last.lease.epoch, 5);
+                assert_string_equal(f->last.lease.start.id, B);
+                assert_int_equal(f->last.lease.start.gid, 2);
+                assert_string_equal(f->last.lease.attempt, "");
+        }
+}
+
+static void no_comes_with_its_reason(void **state)
+{
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+
+        f->answer = -ESTALE;
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 2000, reason), -1);
+        assert_string_equal(reason, "epoch 5 has passed");
+}
+
+static void malformed_questions_are_a_no_without_asking(void **state)
+{
+        static const char *const bad[][3] = {
+            {"ACQUIRE", B, KEY},              /* another guest's lease */
+            {"ACQUIRE", A, "nonsense"},       /* no lease */
+            {"ACQUIRES", A, KEY},             /* no such question */
+            {"ACQUIRE", A, A ":5:" B ":1:2"}, /* cut off */
+        };
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                assert_int_equal(gate_ask(f->socket, bad[i][0], bad[i][1], 1, bad[i][2], 2000, reason), -1);
+                assert_null(strstr(reason, "no answer"));
+        }
+        assert_int_equal(f->asked, 0);
+}
+
+static void no_answer_is_a_no(void **state)
+{
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+        int64_t begin = clock_ms();
+
+        f->sleep_ms = 400;
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 50, reason), -1);
+        assert_true(clock_ms() - begin < 350);
+        assert_non_null(strstr(reason, "no answer"));
+        f->gate = gate_free(f->gate); /* waits for that question */
+        assert_true(clock_ms() - begin >= 400);
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 1000, reason), -1);
+        assert_non_null(strstr(reason, "no answer"));
+        /* A socket that a dead hostd left behind is taken over. */
+        f->sleep_ms = 0;
+        assert_int_equal(gate_new(f->socket, on_question, f, &f->gate, NULL), 0);
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 1000, reason), 0);
+}
+
+static void *ask_many(void *arg)
+{
+        struct fixture *f = arg;
+        char reason[REASON_LEN];
+        intptr_t failures = 0;
+
+        for (int i = 0; i < 50; i++)
+                failures += gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 5000, reason) != 0;
+        return (void *)failures;
+}
+
+static void many_ask_at_once(void **state)
+{
+        struct fixture *f = *state;
+        pthread_t threads[8];
+        int64_t begin = clock_ns();
+        void *failures;
+
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                assert_int_equal(pthread_create(&threads[i], NULL, ask_many, f), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+                pthread_join(threads[i], &failures);
+                assert_null(failures);
+        }
+        assert_int_equal(f->asked, 400);
+        begin = clock_ns() - begin;
+        printf("400 questions from 8 threads in %d us\n", (int)(begin / 1000));
+        begin = clock_ns();
+        (void)ask_many(f);
+        printf("one after the other: %d us each\n", (int)((clock_ns() - begin) / 50000));
+}
+
+static pid_t child_new(void)
+{
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                pause();
+                _exit(0);
+        }
+        assert_true(pid > 0);
+        return pid;
+}
+
+static bool lock_is_free(const char *path)
+{
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        _cleanup_(closep) int fd = open(path, O_RDWR | O_CLOEXEC);
+
+        return fd >= 0 && fcntl(fd, F_OFD_SETLK, &l) == 0;
+}
+
+static void second_lock_lives_as_long_as_its_process(void **state)
+{
+        struct fixture *f = *state;
+        struct holds *h = holds_new(), *other = holds_new();
+        char path[160], reason[REASON_LEN];
+        pid_t one = child_new(), two = child_new();
+        bool fresh = false;
+        int64_t begin;
+
+        assert_non_null(h);
+        snprintf(path, sizeof path, "%s/lock", f->folder);
+        assert_int_equal(holds_take(h, path, one, 100, &fresh, reason), 0);
+        assert_true(fresh);
+        assert_int_equal(holds_take(h, path, one, 100, &fresh, reason), 0); /* its own again */
+        assert_false(fresh);
+        assert_false(lock_is_free(path));
+
+        /* Another QEMU, in this libvirtd or another: waits, then gives up. */
+        begin = clock_ms();
+        assert_int_equal(holds_take(h, path, two, 100, &fresh, reason), -1);
+        assert_int_equal(holds_take(other, path, two, 100, &fresh, reason), -1);
+        assert_true(clock_ms() - begin >= 200);
+        assert_non_null(strstr(reason, "still locked"));
+
+        /* Its process dies: the lock is free, and one who waits for it gets it. */
+        kill(one, SIGKILL);
+        assert_int_equal(holds_take(other, path, two, 5000, &fresh, reason), 0);
+        waitpid(one, NULL, 0);
+        assert_int_equal(holds_take(h, path, one, 100, &fresh, reason), -1); /* no such process */
+        holds_drop(other, path, one);                                        /* not its */
+        assert_false(lock_is_free(path));
+        holds_drop(other, path, two);
+        assert_true(lock_is_free(path));
+
+        assert_int_equal(holds_take(h, path, two, 100, &fresh, reason), 0);
+        h = holds_free(h);
+        assert_true(lock_is_free(path));
+        other = holds_free(other);
+        kill(two, SIGKILL);
+        waitpid(two, NULL, 0);
+}
+
+static void lock_behind_a_symbolic_link_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        struct holds *h = holds_new();
+        char path[160], reason[REASON_LEN];
+        bool fresh;
+
+        snprintf(path, sizeof path, "%s/lock", f->folder);
+        assert_int_equal(symlink("/tmp/wherry-elsewhere", path), 0);
+        assert_int_equal(holds_take(h, path, getpid(), 100, &fresh, reason), -1);
+        assert_int_not_equal(access("/tmp/wherry-elsewhere", F_OK), 0);
+        holds_free(h);
+}
+
+static void settings_come_from_file_and_environment(void **state)
+{
+        struct fixture *f = *state;
+        static const char good[] = "# where\n gate = \"/run/x y\"\n\nanswer_ms=70\n";
+        static const char bad[] = "answer_ms = 70\nanswer = 5\n";
+        struct settings s;
+        char path[160], reason[REASON_LEN];
+
+        snprintf(path, sizeof path, "%s/conf", f->folder);
+        assert_int_equal(settings_load(NULL, &s, reason), 0);
+        assert_string_equal(s.gate, GATE_SOCKET);
+        assert_int_equal(settings_load("/nonexistent", &s, reason), 0);
+        assert_int_equal(file_write(path, good, strlen(good), 0600, NULL), 0);
+        assert_int_equal(settings_load(path, &s, reason), 0);
+        assert_string_equal(s.gate, "/run/x y");
+        assert_int_equal(s.answer_ms, 70);
+        setenv("WHERRY_GATE", "/run/environment", 1);
+        setenv("WHERRY_GATE_LOCK_MS", "9", 1);
+        assert_int_equal(settings_load(path, &s, reason), 0);
+        assert_string_equal(s.gate, "/run/environment");
+        assert_int_equal(s.lock_ms, 9);
+        setenv("WHERRY_GATE_LOCK_MS", "9x", 1);
+        assert_int_equal(settings_load(path, &s, reason), -1);
+        unsetenv("WHERRY_GATE_LOCK_MS");
+        setenv("WHERRY_GATE", "relative", 1);
+        assert_int_equal(settings_load(path, &s, reason), -1);
+        unsetenv("WHERRY_GATE");
+        assert_int_equal(file_write(path, bad, strlen(bad), 0600, NULL), 0);
+        assert_int_equal(settings_load(path, &s, reason), -1);
+        assert_non_null(strstr(reason, "line 2"));
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test_setup_teardown(question_arrives_whole_and_yes_comes_back, setup, teardown),
+            cmocka_unit_test_setup_teardown(no_comes_with_its_reason, setup, teardown),
+            cmocka_unit_test_setup_teardown(malformed_questions_are_a_no_without_asking, setup, teardown),
+            cmocka_unit_test_setup_teardown(no_answer_is_a_no, setup, teardown),
+            cmocka_unit_test_setup_teardown(many_ask_at_once, setup, teardown),
+            cmocka_unit_test_setup_teardown(second_lock_lives_as_long_as_its_process, setup, teardown),
+            cmocka_unit_test_setup_teardown(lock_behind_a_symbolic_link_is_refused, setup, teardown),
+            cmocka_unit_test_setup_teardown(settings_come_from_file_and_environment, setup, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
