@@ -62,7 +62,7 @@ libvirt_uri = qemu:///system
 bridge = wherry0
 dhcp_hosts_dir = /run/wherry/dhcp-hosts
 gate_socket = /run/wherry/gate.sock
-lock_driver_dir = $LAB_BUILD/hostd/lock-driver
+peer_uri = qemu+tcp://$(node_address "$node" network)/system
 
 [api]
 listen = $(node_address "$node" network):$LAB_HOSTD_PORT
@@ -105,7 +105,7 @@ host_uuid = "77000000-0000-4000-8000-00000000000${node#h}"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 END
         cat >"$etc/qemu.conf" <<END
-#lock_manager = "wherry"
+lock_manager = "wherry"
 security_driver = "none"
 user = "root"
 group = "root"
