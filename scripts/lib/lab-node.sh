@@ -12,20 +12,26 @@ node_environment() {
                 "LAB_STORE=$LAB_STORE" "LAB_HOSTS=$LAB_HOSTS" "LAB_BUILD=$LAB_BUILD" "LAB_BARE=$LAB_BARE"
 }
 
+# close_inherited: what is above fd 3 is our locks, our caller's pipes...: a daemon would hold them for ever.
+close_inherited() {
+        local fd
+        for fd in /proc/"$BASHPID"/fd/*; do
+                fd=${fd##*/}
+                [ "$fd" -le 3 ] || eval "exec $fd>&-"
+        done
+}
+
 # nodes_on NODE...: plugs them in and boots them side by side; fails with a message when one does not come up.
 nodes_on() {
-        local node fd pipe environment said
+        local node pipe environment said
         declare -A answer=()
         mapfile -t environment < <(node_environment)
         for node in "$@"; do
                 node_plug "$node"
-                # A pipe a node: the line it says, or its end when the node died without a word. The node must not inherit
-                # our lock (fd 9) and the other nodes' pipes.
+                # A pipe a node: the line it says, or its end when the node died without a word.
                 exec {pipe}< <(
-                        for fd in "${answer[@]}"; do
-                                exec {fd}<&-
-                        done
-                        exec 9>&- 3>&1 >>"$LAB_BIG/$node/log/boot.log" 2>&1 </dev/null
+                        exec 3>&1 >>"$LAB_BIG/$node/log/boot.log" 2>&1 </dev/null
+                        close_inherited
                         cd /
                         exec setsid env -i "${environment[@]}" nsenter --net="/run/netns/wl-$node" \
                                 unshare --mount --uts --pid --fork --propagation private "$LAB_LIB/lab-init" "$node"
@@ -95,7 +101,7 @@ node_enter() {
         shift
         pid=$(node_init "$node") || die "$node is powered off"
         # shellcheck disable=SC2016
-        exec 9>&- nsenter --target "$pid" --mount --uts --net --pid -- \
+        exec 8>&- 9>&- nsenter --target "$pid" --mount --uts --net --pid -- \
                 setpriv --pdeathsig TERM sh -c 'cd "$0" 2>/dev/null || cd /; exec "$@"' "$PWD" "$@"
 }
 
@@ -103,5 +109,8 @@ node_enter() {
 node_service() {
         local environment
         mapfile -t environment < <(node_environment)
-        (node_enter "$1" env -i "${environment[@]}" "$LAB_LIB/lab-init" "$@" 3>&-)
+        (
+                close_inherited
+                node_enter "$1" env -i "${environment[@]}" "$LAB_LIB/lab-init" "$@" </dev/null 3>&-
+        )
 }
