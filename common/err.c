@@ -7,14 +7,16 @@
 
 int err_set(struct err *err, int code, const char *fmt, ...)
 {
+        char text[sizeof(err->text)]; /* the arguments may point into err->text */
         va_list ap;
 
         if (!err)
                 return code;
-        err->code = code;
         va_start(ap, fmt);
-        vsnprintf(err->text, sizeof(err->text), fmt, ap);
+        vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
+        err->code = code;
+        memcpy(err->text, text, strlen(text) + 1);
         return code;
 }
 

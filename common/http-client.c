@@ -251,12 +251,16 @@ static int broken(struct exchange *x, CURLcode rc, struct err *err)
         case CURLE_OUT_OF_MEMORY:
                 return err_set(err, -ENOMEM, "out of memory");
         case CURLE_UNSUPPORTED_PROTOCOL:
+                if (strncmp(x->url, "http", 4) == 0) /* libcurl says so too of an answer that is not HTTP */
+                        break;
+                /* fall through */
         case CURLE_URL_MALFORMAT:
                 return err_set(err, -EINVAL, "%s: not a URL to fetch from (%s); http:// and https:// are",
                                x->url, why);
         default:
-                return err_set(err, -EIO, "%s: the exchange broke off: %s", x->url, why);
+                break;
         }
+        return err_set(err, -EIO, "%s: the exchange broke off: %s; is this the right server?", x->url, why);
 }
 
 static int exchange_run(struct exchange *x, struct curl_slist *headers, const char *method, bool stream,

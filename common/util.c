@@ -168,9 +168,12 @@ int file_write(const char *path, const void *data, size_t len, mode_t mode, stru
 int mkdir_p(const char *path, mode_t mode, struct err *err)
 {
         _cleanup_(freep) char *copy = strdup(path);
+        struct stat st;
 
         if (!copy)
                 return err_set(err, -ENOMEM, "%s: out of memory", path);
+        if (!copy[0])
+                return err_set(err, -ENOENT, "cannot create a folder without a name");
         for (char *p = copy + 1;; p++) {
                 char c = *p;
 
@@ -179,6 +182,9 @@ int mkdir_p(const char *path, mode_t mode, struct err *err)
                 *p = '\0';
                 if (mkdir(copy, mode) < 0 && errno != EEXIST)
                         return err_set(err, -errno, "%s: cannot create folder: %s", copy, strerror(errno));
+                if (c == '\0' && (stat(copy, &st) < 0 || !S_ISDIR(st.st_mode)))
+                        return err_set(err, -ENOTDIR,
+                                       "%s: cannot create folder: there is a file of that name", copy);
                 *p = c;
                 if (c == '\0')
                         return 0;
@@ -223,45 +229,52 @@ ssize_t read_full(int fd, void *buf, size_t len)
         return (ssize_t)done;
 }
 
-int size_parse(const char *text, uint64_t *ret)
+/* 1 to 7 for K to E behind a number, with "iB" or "B" after it if wanted; 0 for "" and "B"; -EINVAL
+ * otherwise. */
+static int unit_parse(const char *text)
 {
         static const char units[] = "KMGTPE";
         const char *unit;
-        double number;
-        char *end;
-        int shift = 0;
 
-        if (!text || text[0] < '0' || text[0] > '9')
-                return -EINVAL;
-        errno = 0;
-        if (!strpbrk(text, ".")) { /* whole numbers exactly: a double has 53 bits only */
-                unsigned long long whole = strtoull(text, &end, 10);
-
-                if (errno)
-                        return -ERANGE;
-                unit = *end ? strchr(units, *end & ~0x20) : NULL;
-                if (*end && (!unit || *unit == '\0'))
-                        return *end == 'B' && end[1] == '\0' ? (*ret = whole, 0) : -EINVAL;
-                if (unit) {
-                        shift = 10 * (int)(unit - units + 1);
-                        end++;
-                }
-                if (*end && strcmp(end, "iB") != 0 && strcmp(end, "B") != 0)
-                        return -EINVAL;
-                if (shift && whole > (UINT64_MAX >> shift))
-                        return -ERANGE;
-                *ret = (uint64_t)whole << shift;
+        if (*text == '\0' || streq(text, "B"))
                 return 0;
-        }
-        number = strtod(text, &end);
-        unit = *end ? strchr(units, *end & ~0x20) : NULL;
+        unit = strchr(units, *text & ~0x20);
         if (!unit || *unit == '\0')
                 return -EINVAL;
-        shift = 10 * (int)(unit - units + 1);
-        end++;
-        if (*end && strcmp(end, "iB") != 0 && strcmp(end, "B") != 0)
+        text++;
+        if (*text != '\0' && !streq(text, "iB") && !streq(text, "B"))
                 return -EINVAL;
-        number *= (double)(1ULL << shift);
+        return (int)(unit - units) + 1;
+}
+
+int size_parse(const char *text, uint64_t *ret)
+{
+        static const char digits[] = "0123456789";
+        size_t whole_len, fraction_len = 0;
+        unsigned long long whole;
+        double number;
+        int unit;
+
+        if (!text)
+                return -EINVAL;
+        /* What strtod would take besides, an exponent or hexadecimal digits, is no size. */
+        whole_len = strspn(text, digits);
+        if (whole_len > 0 && text[whole_len] == '.')
+                fraction_len = 1 + strspn(text + whole_len + 1, digits);
+        if (whole_len == 0 || fraction_len == 1)
+                return -EINVAL;
+        unit = unit_parse(text + whole_len + fraction_len);
+        if (unit < 0 || (unit == 0 && fraction_len))
+                return -EINVAL;
+        if (!fraction_len) { /* whole numbers exactly: a double has 53 bits only */
+                errno = 0;
+                whole = strtoull(text, NULL, 10);
+                if (errno || whole > (UINT64_MAX >> (10 * unit)))
+                        return -ERANGE;
+                *ret = (uint64_t)whole << (10 * unit);
+                return 0;
+        }
+        number = strtod(text, NULL) * (double)(1ULL << (10 * unit));
         if (number >= 18446744073709551615.0)
                 return -ERANGE;
         *ret = (uint64_t)number;
@@ -274,11 +287,12 @@ const char *size_format(uint64_t bytes, char *buf, size_t len)
         double value = (double)bytes;
         size_t u = 0;
 
-        while (value >= 1024 && u + 1 < ARRAY_SIZE(units)) {
+        while (value >= 1023.5 && u + 1 < ARRAY_SIZE(units)) { /* not "1024 MiB" */
                 value /= 1024;
                 u++;
         }
-        if (value < 10 && value != (double)(uint64_t)value)
+        /* Tenths where they say something: 1.5, 10.5, but 105 and 10. */
+        if (value < 99.95 && (uint64_t)(value * 10 + 0.5) % 10 != 0)
                 snprintf(buf, len, "%.1f %s", value, units[u]);
         else
                 snprintf(buf, len, "%.0f %s", value, units[u]);

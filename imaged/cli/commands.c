@@ -28,8 +28,8 @@ const size_t cli_n_common_options = ARRAY_SIZE(cli_common_options);
 
 static const struct cli_option image_add[] = {
     {"--name", 0, "NAME", NULL, "the image's name; default: the file's name without its ending"},
-    {"--os", 0, "OS", NULL, "operating system, as os_distro (debian, windows)"},
-    {"--version", 0, "VERSION", NULL, "its version, as os_version (12, 11)"},
+    {"--os", 0, "OS", NULL, "operating system: debian, windows"},
+    {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
     {"--format", 0, "FORMAT", NULL,
      "raw, qcow2 or iso; default: found from the content, for a URL from its ending"},
     TIMEOUT("3600"),

@@ -64,7 +64,7 @@ int image_create(struct cli *cli, const char *name, const char *disk_format, jso
 {
         _cleanup_(json_decrefpp) json_t *body = json_pack(
             "{s:s,s:s,s:s,s:s*,s:s*}", "name", name, "disk_format", disk_format, "container_format", "bare",
-            "os_distro", cli_value(cli, "--os"), "os_version", cli_value(cli, "--version"));
+            "os", cli_value(cli, "--os"), "version", cli_value(cli, "--version"));
 
         if (!body)
                 return err_set(err, -EINVAL, "the name \"%s\" is not UTF-8; give another one with --name",
@@ -158,12 +158,14 @@ static int send_data(struct cli *cli, const char *id, const char *name, const st
         _cleanup_(sparse_encoder_freep) struct sparse_encoder *encoder = NULL;
         _cleanup_(freep) char *path = str_printf("/v2/images/%s/file", id);
         _cleanup_(freep) char *what = str_printf("adding %s", name);
+        /* The server wants the size before the first data: it makes the volume then. */
+        _cleanup_(freep) char *type = str_printf(SPARSE_TYPE "; size=%llu", (unsigned long long)in->size);
         struct upload u = {.err = err};
         int64_t start = clock_ms();
         char size[24], time[HUMAN_LEN];
         int r;
 
-        if (!path || !what)
+        if (!path || !what || !type)
                 return err_set(err, -ENOMEM, "out of memory");
         r = sparse_data_size(in, &u.total, err);
         if (r == 0)
@@ -172,7 +174,7 @@ static int send_data(struct cli *cli, const char *id, const char *name, const st
                 return r;
         u.encoder = encoder;
         progress_begin(&u.progress, what, cli->json);
-        r = http_upload(cli->http, "PUT", path, SPARSE_TYPE, UINT64_MAX, upload_read, &u, NULL, err);
+        r = http_upload(cli->http, "PUT", path, type, UINT64_MAX, upload_read, &u, NULL, err);
         progress_end(&u.progress);
         if (r == 0)
                 snprintf(how, how_len, "%s sent in %s", size_format(u.sent, size, sizeof(size)),

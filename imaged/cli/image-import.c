@@ -18,10 +18,8 @@
 
 static int import_failed(const char *url, const json_t *image, struct err *err)
 {
-        const char *why = json_get_str(image, "message", NULL);
+        const char *why = json_get_str(image, "import_error", NULL);
 
-        if (!why)
-                why = json_string_value(json_path(image, "import.error"));
         return err_set(err, -EIO, "the server cannot import %s: %s", url,
                        why ? why : "it does not say why; its log does");
 }
@@ -34,8 +32,7 @@ static int import_state(const char *url, const json_t *image, bool *seen, struct
 
         if (streq(status, "active"))
                 return 1;
-        if (streq(status, "killed") || streq(status, "deleted") ||
-            json_string_value(json_path(image, "import.error")) || json_get_str(image, "message", NULL))
+        if (streq(status, "killed") || streq(status, "deleted") || json_get_str(image, "import_error", NULL))
                 return import_failed(url, image, err);
         if (!streq(status, "queued") || has_import)
                 *seen = true;

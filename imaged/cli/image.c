@@ -92,8 +92,8 @@ static int print_table(const json_t *images)
         int r = t ? 0 : -ENOMEM;
 
         json_array_foreach (images, i, image) {
-                const char *os = json_get_str(image, "os_distro", ""),
-                           *version = json_get_str(image, "os_version", "");
+                const char *os = json_get_str(image, "os", ""),
+                           *version = json_get_str(image, "version", "");
                 int64_t size = json_get_int(image, "virtual_size", -1);
 
                 if (r == 0)
