@@ -62,6 +62,9 @@ struct virt_domain {
 int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n,
               struct err *err); /* *ret freed by the caller */
 
+/* The one domain of that instance; -ENOENT: libvirt knows none. */
+int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
+
 /* Transient, never autostarted. Returns when the vCPUs run (the gate has said yes). */
 int virt_start(struct virt *v, const char *xml, struct err *err);
 int virt_shutdown(struct virt *v, const char *instance, struct err *err); /* asks the guest (ACPI) */
