@@ -118,8 +118,8 @@ static void xml_says_what_the_specification_says(void **state)
                  "file='/s/golden'/>"
                  "<backingStore/></backingStore><target dev='vda' bus='virtio'/><boot order='1'/></disk>");
         has(xml, "<source file='/s/disk1'/><backingStore/><target dev='vdb' bus='virtio'/></disk>");
-        has(xml, "<target dev='sda' bus='sata'/><boot order='2'/><readonly/>");
-        has(xml, "<target dev='sdb' bus='sata'/><boot order='3'/><readonly/>");
+        has(xml, "<target dev='sda' bus='scsi'/><boot order='2'/><readonly/>");
+        has(xml, "<target dev='sdb' bus='scsi'/><boot order='3'/><readonly/>");
         has(xml, "cache='none' error_policy='stop' rerror_policy='stop' discard='unmap'");
         has(xml, "<seclabel type='none' model='dac'/>");
         has(xml, "listen='127.0.0.1'");
