@@ -40,6 +40,7 @@ int http_status_of(int r)
                 return 415;
         case EPROTOTYPE: /* from http-request.c: another method */
                 return 405;
+        case EROFS:
         case ETIMEDOUT:
         case EHOSTUNREACH:
         case ECONNREFUSED:

@@ -24,7 +24,8 @@ struct import {
         CURL *curl;
         struct upload *upload;
         bool begun;
-        struct err err; /* of our own part; code 0: none */
+        int failed; /* of our own part: -errno and its text */
+        struct err err;
 };
 
 static struct import *import_free(struct import *i)
@@ -51,6 +52,7 @@ static size_t on_data(char *data, size_t one, size_t len, void *user)
         }
         if (r == 0)
                 r = upload_push(i->upload, data, len, &i->err);
+        i->failed = r < 0 ? r : 0;
         return r < 0 ? 0 : len;
 }
 
@@ -83,9 +85,9 @@ static int import_fetch(struct import *i, struct err *err)
         curl_easy_setopt(i->curl, CURLOPT_XFERINFODATA, i);
         curl_easy_setopt(i->curl, CURLOPT_NOPROGRESS, 0L);
         rc = curl_easy_perform(i->curl);
-        if (i->err.code) {
+        if (i->failed) {
                 *err = i->err;
-                return err_wrap(err, i->err.code, "%s", i->url);
+                return err_wrap(err, i->failed, "%s", i->url);
         }
         if (rc == CURLE_OK)
                 return i->begun ? 0 : err_set(err, -EBADMSG, "%s: the answer has 0 bytes", i->url);

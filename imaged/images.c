@@ -359,7 +359,8 @@ int image_on_create(struct http_request *req, void *userdata, struct err *err)
         if (r < 0)
                 return r;
         uuid_random(id);
-        snprintf(id, sizeof(id), "%s", json_get_str(body, "id", id));
+        if (json_object_get(body, "id")) /* the caller's own choice, checked */
+                snprintf(id, sizeof(id), "%s", json_get_str(body, "id", ""));
         record = create_record(body, id);
         if (!record)
                 return err_set(err, -ENOMEM, "out of memory");

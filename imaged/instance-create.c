@@ -104,7 +104,7 @@ static int host_pick(struct creation *c, struct err *err)
                 r = hosts_number(c->im->hosts, json_is_string(host) ? json_string_value(host) : number,
                                  &p.only, err);
                 if (r < 0)
-                        return r == -ENOENT ? err_set(err, -EINVAL, "%s", err_text(err)) : r;
+                        return r == -ENOENT ? err_wrap(err, -EINVAL, "host") : r;
         }
         return place_pick(c->im, &p, &c->host, err);
 }

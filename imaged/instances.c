@@ -308,7 +308,7 @@ static int target_of(struct http_request *req, struct imaged *im, struct placing
                 return err_set(err, -EINVAL, "host is neither a number nor a name");
         snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(host));
         r = hosts_number(im->hosts, json_is_string(host) ? json_string_value(host) : number, &p->only, err);
-        return r == -ENOENT ? err_set(err, -EINVAL, "%s", err_text(err)) : r;
+        return r == -ENOENT ? err_wrap(err, -EINVAL, "host") : r;
 }
 
 int instance_on_migrate(struct http_request *req, void *userdata, struct err *err)
