@@ -3,26 +3,27 @@
 #
 # What is there, read from the kernel (processes, namespaces) and not from what was once started.
 
-# node_processes NODE: a line for each process of it: PID, PID inside, name, and for a guest's QEMU the guest's name.
+# node_processes NODE: a line for each process of it: PID, PID inside, start, and for a guest's QEMU the guest's name.
 node_processes() {
         local pid
         node_init "$1" >/dev/null || return 0
         for pid in $(ip netns pids "wl-$1" 2>/dev/null); do
-                local name inner guest=
+                local name inner start guest=
                 name=$(awk '/^Name:/ { n = $2 } /^NSpid:/ { i = $NF } END { print i, n }' "/proc/$pid/status" 2>/dev/null) || continue
+                start=$(process_start "$pid") || continue
                 inner=${name%% *} name=${name#* }
                 case $name in
                 qemu-system*)
                         guest=$(tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^guest=\([^,]*\).*/\1/p') || :
                         ;;
                 esac
-                echo "$pid $inner $name $guest"
+                echo "$pid $inner $start $guest"
         done
 }
 
 # node_json NODE
 node_json() {
-        local node=$1 pid=null power=off link cut='' service services=() processes inner
+        local node=$1 pid=null power=off link cut='' service services=() processes id
         if pid=$(node_init "$node"); then
                 power=on
         else
@@ -34,9 +35,9 @@ node_json() {
         processes=$(node_processes "$node")
         for service in $(node_services "$node"); do
                 [ "$node" != store ] || continue
-                inner=
-                [ "$power" = off ] || read -r inner _ 2>/dev/null <"/proc/$pid/root$NODE_PIDS/$service" || :
-                services+=("$service=$(awk -v i="$inner" -v n="$service" '$2 == i && $3 == n { print $1 }' <<<"$processes")")
+                id=
+                [ "$power" = off ] || read -r id 2>/dev/null <"/proc/$pid/root$NODE_PIDS/$service" || :
+                services+=("$service=$(awk -v id="$id" '$2 " " $3 == id { print $1 }' <<<"$processes")")
         done
         jq -n --arg name "$node" --arg power "$power" --argjson init "$pid" --arg cut "$cut" \
                 --arg network "$(node_address "$node" network)" \

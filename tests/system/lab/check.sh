@@ -93,9 +93,9 @@ nothing_left() {
 
 # tcp ADDRESS PORT: somebody accepts there; tcp_from NODE ADDRESS PORT: as seen from that node.
 tcp() {
-        timeout 2 bash -c "exec 3<>/dev/tcp/$1/$2"
+        timeout 1 bash -c "exec 3<>/dev/tcp/$1/$2"
 }
 
 tcp_from() {
-        lab exec "$1" timeout 2 bash -c "exec 3<>/dev/tcp/$2/$3"
+        lab exec "$1" timeout 1 bash -c "exec 3<>/dev/tcp/$2/$3"
 }
