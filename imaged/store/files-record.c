@@ -289,6 +289,7 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         char path[FILES_PATH_MAX + sizeof(name)];
         _cleanup_(freep) char *file = NULL;
         static const struct fs_owner owner = {.mode = 0600};
+        struct scan scan;
         size_t len;
         int r;
 
@@ -299,6 +300,14 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         r = f->fs->ops->put(f->fs, temporary, file, len, &owner, err);
         if (r < 0)
                 return r;
+        /* Making the text durable took its time; who is late already need not become a sleeper. */
+        r = scan_record(f, folder, id, &scan, err);
+        if (r >= 0 && scan.highest != before->number)
+                r = err_set(err, -ESTALE, "another wrote version %" PRIu64 " first", before->number + 1);
+        if (r < 0) {
+                f->fs->ops->remove(f->fs, temporary, NULL);
+                return r;
+        }
         name_format(id, before->number + 1, name);
         snprintf(path, sizeof(path), "%s/%s", folder, name);
         r = f->fs->ops->link(f->fs, temporary, path, err);

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 
-/* Real QEMU block clients (qemu-io) before and after a take-over. */
+/* Real QEMUs before and after a take-over. */
 
 static struct qemu *must_open(const struct attach *a)
 {

@@ -163,6 +163,8 @@ static void *count_up(void *arg)
                 r = record_put(s, RECORD_INSTANCE, race->id, version, next, NULL, &err);
                 if (r == 0) {
                         done++;
+                } else if (r == -ETIMEDOUT) { /* unknown: counted, or not */
+                        __atomic_add_fetch(&race->won[1], 1, __ATOMIC_SEQ_CST);
                 } else if (r != -ESTALE) {
                         trouble(race, &err);
                         break;
@@ -182,7 +184,8 @@ static void counters(struct suite *s, bool processes)
         assert_ok(record_put(s->store, RECORD_INSTANCE, race->id, 0, "0", NULL, &err));
         run_race(race, processes, count_up);
         assert_ok(record_get(s->second, RECORD_INSTANCE, race->id, &text, &version, &err));
-        assert_int_equal(atoi(text), RACERS * COUNTS);
+        assert_in_range(atoi(text), RACERS * COUNTS, RACERS * COUNTS + race->won[1]);
+        assert_true(race->won[1] < COUNTS); /* unknown is for the rare pause at a bad moment */
         munmap(race, sizeof(*race));
 }
 

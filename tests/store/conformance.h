@@ -62,7 +62,7 @@ void image_make(struct store *s, const char *id, uint64_t size, const char *text
 /* Disks at epoch 0. */
 void disks_make(struct store *s, const char *instance, const struct disk_spec *disks, size_t n);
 
-/* A real qemu-io with one disk open, as a guest's QEMU has it. */
+/* A real QEMU with one disk open, as a guest has it. */
 struct qemu;
 /* NULL where it could not open it; then ret_why (freed by the caller) has what it said. */
 struct qemu *qemu_open(const struct attach *a, char **ret_why);
