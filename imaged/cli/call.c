@@ -3,8 +3,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/http-client.h"
+#include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
 
@@ -30,7 +32,7 @@ int cli_call(struct cli *cli, const char *method, const json_t *body, json_t **r
                                "--token-file, or set WHERRY_TOKEN",
                                cli->url, cli->token ? "this token" : "calls without a token");
         if (r < 0 && status == 0 && r != -ECANCELED)
-                return err_wrap(err, r, "cannot reach the server; --url or WHERRY_URL says where it is");
+                return err_wrap(err, r, "cannot reach the server (--url, WHERRY_URL)");
         return r;
 }
 
@@ -47,4 +49,32 @@ void cli_print_line(struct cli *cli, const json_t *j)
         putchar('\n');
         fflush(stdout);
         cli->told = true;
+}
+
+static int compare(const void *a, const void *b, void *key)
+{
+        const json_t *x = json_object_get(*(json_t *const *)a, key),
+                     *y = json_object_get(*(json_t *const *)b, key);
+
+        if (json_is_string(x) && json_is_string(y))
+                return strcmp(json_string_value(x), json_string_value(y));
+        return (json_integer_value(x) > json_integer_value(y)) -
+               (json_integer_value(x) < json_integer_value(y));
+}
+
+json_t *cli_sorted(const json_t *array, const char *key)
+{
+        size_t n = json_array_size(array);
+        _cleanup_(freep) json_t **list = calloc(n + 1, sizeof(*list));
+        _cleanup_(json_decrefpp) json_t *ret = json_array();
+
+        if (!list || !ret)
+                return NULL;
+        for (size_t i = 0; i < n; i++)
+                list[i] = json_array_get(array, i);
+        qsort_r(list, n, sizeof(*list), compare, (void *)(uintptr_t)key);
+        for (size_t i = 0; i < n; i++)
+                if (json_array_append(ret, list[i]) < 0)
+                        return NULL;
+        return take(ret);
 }

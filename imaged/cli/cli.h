@@ -89,6 +89,10 @@ int cli_settings(struct cli *cli, struct err *err);
 int cli_call(struct cli *cli, const char *method, const json_t *body, json_t **ret, struct err *err,
              const char *path, ...) __attribute__((format(printf, 6, 7)));
 
+/* The array's elements in the order of one of their members, a number or a string: lists come in no order. A
+ * new reference; NULL: out of memory. */
+json_t *cli_sorted(const json_t *array, const char *key);
+
 /* Prints one JSON document and a line break: indented, or in one line for streams. */
 void cli_print(struct cli *cli, const json_t *j);
 void cli_print_line(struct cli *cli, const json_t *j);

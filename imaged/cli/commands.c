@@ -98,7 +98,7 @@ const struct cli_command cli_commands[] = {
      NULL, 0, 1, 1, cmd_console},
     {"store", "", "show the store that holds images and instances", NULL, NULL, 0, 0, 0, cmd_store},
     {"version", "", "print the version", NULL, NULL, 0, 0, 0, cmd_version, .offline = true},
-    {"completion", "bash", "print the completion for bash",
+    {"completion", "SHELL", "print the completion for a shell, bash",
      "To use it in this shell: source <(wherry completion bash)", NULL, 0, 1, 1, cmd_completion,
      .offline = true},
     {"manual", "", "print the manual page as troff", NULL, NULL, 0, 0, 0, cmd_manual, .offline = true},

@@ -48,7 +48,7 @@ static const char *argument_source(const char *arguments)
                 return "names=$(wherry host list --quiet 2>/dev/null)";
         if (strncmp(arguments, "FILE", 4) == 0)
                 return "compopt -o default";
-        if (streq(arguments, "bash"))
+        if (streq(arguments, "SHELL"))
                 return "names=bash";
         return ":";
 }

@@ -26,7 +26,7 @@ static void put_text(const char *text)
 static void print_event(const json_t *event)
 {
         time_t at = human_stamp_parse(json_get_str(event, "at", NULL)), now = time(NULL);
-        const char *name = json_get_str(event, "name", NULL);
+        const char *name = json_get_str(event, "name", NULL), *text = json_get_str(event, "text", "");
         struct tm tm, today;
         char when[32] = "?";
         const json_t *host = json_object_get(event, "host");
@@ -48,8 +48,10 @@ static void print_event(const json_t *event)
                 fputs("  ", stdout);
         }
         put_text(json_get_str(event, "kind", ""));
-        fputs("  ", stdout);
-        put_text(json_get_str(event, "text", ""));
+        if (text[0]) {
+                fputs("  ", stdout);
+                put_text(text);
+        }
         putchar('\n');
 }
 

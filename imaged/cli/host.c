@@ -21,7 +21,10 @@ int host_list(struct cli *cli, json_t **ret, struct err *err)
         hosts = json_object_get(reply, "hosts");
         if (!json_is_array(hosts))
                 return err_set(err, -EBADMSG, "%s/v1/hosts: the answer has no list of hosts", cli->url);
-        *ret = json_incref(hosts);
+        hosts = cli_sorted(hosts, "number");
+        if (!hosts)
+                return err_set(err, -ENOMEM, "out of memory");
+        *ret = hosts;
         return 0;
 }
 

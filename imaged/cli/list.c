@@ -64,20 +64,23 @@ static int print_table(struct cli *cli, const json_t *instances)
 
 int cmd_ls(struct cli *cli, struct err *err)
 {
-        _cleanup_(json_decrefpp) json_t *reply = NULL;
-        const json_t *instances, *rec;
+        _cleanup_(json_decrefpp) json_t *reply = NULL, *instances = NULL, *doc = NULL;
+        const json_t *rec;
         size_t i;
         int r = cli_call(cli, "GET", NULL, &reply, err, "/v1/instances");
 
         if (r < 0)
                 return r;
-        instances = json_object_get(reply, "instances");
-        if (!json_is_array(instances))
+        if (!json_is_array(json_object_get(reply, "instances")))
                 return err_set(err, -EBADMSG, "%s/v1/instances: the answer has no list of instances",
                                cli->url);
-        if (cli->json)
-                cli_print(cli, reply);
-        else if (cli_given(cli, "--quiet")) {
+        instances = cli_sorted(json_object_get(reply, "instances"), "name");
+        if (!instances)
+                return err_set(err, -ENOMEM, "out of memory");
+        if (cli->json) {
+                doc = json_pack("{s:O}", "instances", instances);
+                cli_print(cli, doc);
+        } else if (cli_given(cli, "--quiet")) {
                 json_array_foreach (instances, i, rec)
                         puts(json_get_str(rec, "name", ""));
         } else if (json_array_size(instances) == 0)
