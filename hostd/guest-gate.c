@@ -84,7 +84,9 @@ static int gate_carry_out(struct manager *m, const struct gate_request *req, con
         return r;
 }
 
-static int gate_acquire(struct manager *m, const struct gate_request *req, struct err *err)
+/* Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain message then, in place
+ * of QEMU's own about files that it may not open. */
+static int gate_answer(struct manager *m, const struct gate_request *req, struct err *err)
 {
         const char *id = req->lease.instance, *why = NULL;
         struct instance i = {0};
@@ -116,13 +118,14 @@ static int gate_acquire(struct manager *m, const struct gate_request *req, struc
                             "start at %llu); use `wherry start %s`",
                             i.name, m->config->name, why, (unsigned long long)lease.epoch, lease.host,
                             (unsigned long long)(v.qemu_epoch ? v.qemu_epoch : req->lease.epoch), i.name);
-        else
+        else if (req->question == GATE_ACQUIRE)
                 r = gate_carry_out(m, req, &i, lease, action, err);
-        log_info("instance %s: gate: pid %d, start %s: %s%s", id, (int)req->pid, req->lease.start.id,
-                 r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
-        if (r == 0)
+        if (r < 0 || req->question == GATE_ACQUIRE)
+                log_info("instance %s: gate: pid %d, start %s: %s%s", id, (int)req->pid, req->lease.start.id,
+                         r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
+        if (r == 0 && req->question == GATE_ACQUIRE)
                 gate_admit(m, req);
-        else
+        else if (r < 0)
                 event_add(m, "gate-refused", id, i.name, "%s", err_text(err));
         instance_done(&i);
         return r;
@@ -133,11 +136,11 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
         struct manager *m = arg;
         int r;
 
-        if (req->question != GATE_ACQUIRE)
-                return 0; /* nothing runs yet, or vCPUs stand: hints only */
-        r = gate_acquire(m, req, err);
-        /* A no kills the QEMU: libvirt might leave it behind, paused. Only one that has not been let run. */
-        if (r < 0 && req->pid > 0) {
+        if (req->question == GATE_RELEASE)
+                return 0; /* vCPUs stand: a hint only */
+        r = gate_answer(m, req, err);
+        /* A no kills the QEMU: libvirt might leave it behind, paused. */
+        if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
                 struct err ignored = {0};
 
                 virt_kill_pid(req->pid, req->lease.instance, &ignored);
