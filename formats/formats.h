@@ -77,7 +77,7 @@ struct image_sink {
         void *state;
 };
 struct image_stream;
-int image_stream_new(enum image_format format, uint64_t file_size /* UINT64_MAX: unknown */,
+int image_stream_new(enum image_format format, uint64_t file_size /* UINT64_MAX: unknown; qcow2 only */,
                      const struct image_sink *sink, struct image_stream **ret, struct err *err);
 int image_stream_push(struct image_stream *st, const void *buf, size_t len, struct err *err);
 /* At the end of the bytes: everything that tables name was there, or an error. ret may be NULL. */

@@ -239,7 +239,7 @@ static void truncate_everywhere(const char *options, bool strict)
         struct bytes base = base_image(options), want = file_load("disk.raw");
         size_t accepted = 0;
 
-        for (size_t len = 0; len < base.len; len += len < 1200 ? 7 : base.len - len < 2000 ? 1 : 30011) {
+        for (size_t len = 0; len < base.len; len += len < 1200 ? 7 : base.len - len < 1100 ? 3 : 60013) {
                 struct bytes cut = {malloc(len ? len : 1), len};
                 struct source src = memory_source(&cut);
                 struct image_info info;

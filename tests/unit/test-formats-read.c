@@ -86,10 +86,9 @@ static void test_convert(void **state)
             {20 << 20, "-W -m 16"},
             {20 << 20, "-c -W -m 16"},
             {20 << 20, "-S 0"},
-            {(UINT64_C(600) << 20) + 1024, ""},
             {(UINT64_C(600) << 20) + 512, "-c"},
-            {(UINT64_C(600) << 20) + 512, "-c -o compression_type=zstd"},
-            {UINT64_C(600) << 20, "-c -W -m 16"},
+            {48 << 20, "-o cluster_size=4k"},
+            {48 << 20, "-c -o cluster_size=4k,compression_type=zstd"},
             {48 << 20, "-c -W -m 16 -o cluster_size=4k"},
         };
 
