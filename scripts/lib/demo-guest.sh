@@ -93,10 +93,9 @@ writer_start() {
 
 writer_stop() {
         [[ -n $writer_pid ]] || return 0
-        kill "$writer_pid" 2>/dev/null
-        wait "$writer_pid" 2>/dev/null
+        kill "$writer_pid" 2>/dev/null || :
+        wait "$writer_pid" 2>/dev/null || :
         writer_pid=
-        return 0
 }
 
 writer_lives() {
