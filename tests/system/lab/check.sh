@@ -78,7 +78,8 @@ inhabitants() {
         local pid
         [ -n "$1" ] || return 0
         for pid in /proc/[0-9]*; do
-                if readlink "$pid"/ns/{net,pid,mnt,uts} 2>/dev/null | grep -qxF "$1"; then
+                # grep -c and not -q, which would end before readlink does, and so turn a yes into a no under pipefail.
+                if readlink "$pid"/ns/{net,pid,mnt,uts} 2>/dev/null | grep -cxF "$1" >/dev/null; then
                         echo "${pid#/proc/} $(tr '\0' ' ' <"$pid/cmdline" 2>/dev/null)"
                 fi
         done
