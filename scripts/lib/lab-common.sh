@@ -83,8 +83,14 @@ lab_nodes() {
         echo ctl
 }
 
+# word_in WORD TEXT: is it one of the text's lines? (Not `grep -q` behind a pipe: it ends at its first hit, the writer may
+# then die of SIGPIPE, and pipefail makes that a no.)
+word_in() {
+        [[ $'\n'$2$'\n' == *$'\n'"$1"$'\n'* ]]
+}
+
 lab_node_exists() {
-        lab_nodes | grep -qxF -- "$1"
+        word_in "$1" "$(lab_nodes)"
 }
 
 node_check() {

@@ -14,8 +14,7 @@ conf_tokens() {
 }
 
 conf_token() {
-        head -c 32 /dev/urandom | sha256sum | head -c 48
-        echo
+        head -c 32 /dev/urandom | sha256sum | cut -c 1-48
 }
 
 # ceph_user NODE: hosts reach instances, hosts and networks, but no accounts.

@@ -52,7 +52,7 @@ quick() {
 
 # Everything in the kernel and on disk that is the lab's, by name.
 traces() {
-        ip netns list | grep -E '^wl-' || :
+        ip netns list 2>/dev/null | grep -E '^wl-' || :
         ip -o link show | grep -o ' wl-[^:@]*' || :
         grep -E 'wherry-lab|netns/wl-|wherry-run|wherry-big' /proc/self/mountinfo || :
         ls -d /run/wherry-lab /var/tmp/wherry-lab 2>/dev/null || :
@@ -65,7 +65,7 @@ traces() {
 # namespaces: those in which the lab's processes are, as "net:[123]"; recorded while it is up.
 namespaces() {
         local ns pid
-        for ns in $(ip netns list | grep -oE '^wl-[a-z0-9]+'); do
+        for ns in $(ip netns list 2>/dev/null | grep -oE '^wl-[a-z0-9]+'); do
                 echo "net:[$(stat -L -c %i "/run/netns/$ns")]"
                 for pid in $(ip netns pids "$ns"); do
                         readlink "/proc/$pid/ns/"{pid,mnt,uts} 2>/dev/null || :
@@ -78,7 +78,8 @@ inhabitants() {
         local pid
         [ -n "$1" ] || return 0
         for pid in /proc/[0-9]*; do
-                if readlink "$pid"/ns/{net,pid,mnt,uts} 2>/dev/null | grep -qxF "$1"; then
+                # grep -c and not -q, which would end before readlink does, and so turn a yes into a no under pipefail.
+                if readlink "$pid"/ns/{net,pid,mnt,uts} 2>/dev/null | grep -cxF "$1" >/dev/null; then
                         echo "${pid#/proc/} $(tr '\0' ' ' <"$pid/cmdline" 2>/dev/null)"
                 fi
         done
