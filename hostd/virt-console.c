@@ -20,6 +20,7 @@
 
 struct console {
         int wake_fd; /* eventfd: the stream has news */
+        int done_fd; /* eventfd: no callback runs any more */
 };
 
 struct pump {
@@ -45,12 +46,51 @@ static void on_stream(virStreamPtr stream, int events, void *arg)
         eventfd_write(c->wake_fd, 1);
 }
 
-static void console_free(void *arg)
+static void on_barrier(int timer, void *arg)
 {
         struct console *c = arg;
 
-        close(c->wake_fd);
+        virEventRemoveTimeout(timer);
+        eventfd_write(c->done_fd, 1);
+}
+
+static void console_free(struct console *c)
+{
+        if (c->wake_fd >= 0)
+                close(c->wake_fd);
+        if (c->done_fd >= 0)
+                close(c->done_fd);
         free(c);
+}
+
+static struct console *console_new(void)
+{
+        struct console *c = calloc(1, sizeof *c);
+
+        if (!c)
+                return NULL;
+        c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        c->done_fd = eventfd(0, EFD_CLOEXEC);
+        if (c->wake_fd >= 0 && c->done_fd >= 0)
+                return c;
+        console_free(c);
+        return NULL;
+}
+
+/*
+ * A callback that has been removed may still be running, and libvirt never calls a stream callback's free
+ * function. It runs on the event thread: once a timer of ours has run there, it has ended.
+ */
+static void console_detach(struct console *c, virStreamPtr stream)
+{
+        eventfd_t count;
+
+        virStreamEventRemoveCallback(stream);
+        if (virEventAddTimeout(0, on_barrier, c, NULL) < 0)
+                return; /* better lost than freed too early */
+        while (eventfd_read(c->done_fd, &count) < 0 && errno == EINTR)
+                ;
+        console_free(c);
 }
 
 /* 0: go on; 1: the client's side has ended; -errno. */
@@ -142,13 +182,12 @@ int virt_console(struct virt *v, const char *instance, int fd, struct err *err)
         stream = virStreamNew(conn, VIR_STREAM_NONBLOCK);
         if (!stream || virDomainOpenConsole(dom, NULL, stream, VIR_DOMAIN_CONSOLE_FORCE) < 0)
                 return virt_error(err, "instance %s: open the console", instance);
-        c = calloc(1, sizeof *c);
-        if (!c || (c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
-                free(c);
+        c = console_new();
+        if (!c) {
                 virStreamAbort(stream);
                 return err_set(err, -ENOMEM, "instance %s: console: no eventfd", instance);
         }
-        if (virStreamEventAddCallback(stream, VIR_STREAM_EVENT_READABLE, on_stream, c, console_free) < 0) {
+        if (virStreamEventAddCallback(stream, VIR_STREAM_EVENT_READABLE, on_stream, c, NULL) < 0) {
                 r = virt_error(err, "instance %s: console", instance);
                 console_free(c);
                 virStreamAbort(stream);
@@ -157,7 +196,7 @@ int virt_console(struct virt *v, const char *instance, int fd, struct err *err)
         p.stream = stream;
         p.wake_fd = c->wake_fd;
         r = pump_run(&p, err);
-        virStreamEventRemoveCallback(stream);
+        console_detach(c, stream);
         if (p.stream_ended && r == 0)
                 virStreamFinish(stream);
         else

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <errno.h>
 #include <jansson.h>
 #include <libvirt/libvirt-qemu.h>
 #include <stdio.h>
@@ -100,15 +101,6 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
         return 0;
 }
 
-static void on_io_error(virConnectPtr conn, virDomainPtr dom, const char *path, const char *alias,
-                        int action, const char *reason, void *arg)
-{
-        char uuid[VIR_UUID_STRING_BUFLEN];
-
-        if (action == VIR_DOMAIN_EVENT_IO_ERROR_PAUSE && virDomainGetUUIDString(dom, uuid) == 0)
-                virt_post(arg, VIRT_IO_ERROR, uuid, reason && reason[0] ? reason : "other");
-}
-
 static void on_job_completed(virConnectPtr conn, virDomainPtr dom, virTypedParameterPtr params, int n,
                              void *arg)
 {
@@ -143,6 +135,44 @@ static void on_qemu_migration(virConnectPtr conn, virDomainPtr dom, const char *
                 virt_post(arg, VIRT_JOB_ENDED, uuid, status);
 }
 
+/* QEMU gives the cause as the C library's text only. libnfs turns every WRITE that the server refuses, for
+ * whatever cause, into EFAULT: on NFS "efault" is what a fenced guest stops with, and one that met a full
+ * disk as well. */
+static const char *cause_name(const char *text, bool nospace)
+{
+        static const struct {
+                int code;
+                const char *name;
+        } causes[] = {
+            {EFAULT, "efault"},       {EACCES, "eacces"}, {EPERM, "eperm"},
+            {ESHUTDOWN, "eshutdown"}, {ENOSPC, "enospc"}, {EIO, "eio"},
+            {ESTALE, "estale"},       {EROFS, "erofs"},   {ETIMEDOUT, "etimedout"},
+        };
+
+        if (nospace)
+                return "enospc";
+        for (size_t i = 0; i < ARRAY_SIZE(causes); i++) {
+                const char *known = strerrordesc_np(causes[i].code); /* untranslated, as libvirt runs QEMU */
+
+                if (known && streq(text, known))
+                        return causes[i].name;
+        }
+        return "other";
+}
+
+static void on_qemu_io_error(virConnectPtr conn, virDomainPtr dom, const char *event, long long seconds,
+                             unsigned int micros, const char *details, void *arg)
+{
+        _cleanup_(json_decrefpp) json_t *j = NULL;
+        char uuid[VIR_UUID_STRING_BUFLEN];
+
+        if (!details || json_parse(details, "QEMU's BLOCK_IO_ERROR event", &j, NULL) < 0 ||
+            virDomainGetUUIDString(dom, uuid) < 0 || !streq(json_get_str(j, "action", ""), "stop"))
+                return;
+        virt_post(arg, VIRT_IO_ERROR, uuid,
+                  cause_name(json_get_str(j, "reason", ""), json_get_bool(j, "nospace", false)));
+}
+
 static void callback_free(void *arg)
 {
         virt_unref(arg);
@@ -162,13 +192,16 @@ int virt_events_register(struct virt *v, virConnectPtr conn, struct err *err)
                 virConnectDomainEventGenericCallback call;
         } events[] = {
             {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
-            {VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(on_io_error)},
             {VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_completed)},
         };
+        static const struct {
+                const char *name;
+                virConnectDomainQemuMonitorEventCallback call;
+        } qemu_events[] = {{"MIGRATION", on_qemu_migration}, {"BLOCK_IO_ERROR", on_qemu_io_error}};
         int r = 0;
 
         for (size_t i = 0; i < VIRT_CALLBACKS_MAX; i++)
-                v->callbacks[i] = -1;
+                v->callbacks[i] = v->qemu_callbacks[i] = -1;
         for (size_t i = 0; i < ARRAY_SIZE(events) && r == 0; i++) {
                 callback_ref(v);
                 v->callbacks[i] = virConnectDomainEventRegisterAny(conn, NULL, events[i].id, events[i].call,
@@ -176,13 +209,13 @@ int virt_events_register(struct virt *v, virConnectPtr conn, struct err *err)
                 if (v->callbacks[i] < 0)
                         r = virt_error(err, "libvirt at %s: register for events", v->uri);
         }
-        v->qemu_callback = -1;
-        if (r == 0) {
+        for (size_t i = 0; i < ARRAY_SIZE(qemu_events) && r == 0; i++) {
                 callback_ref(v);
-                v->qemu_callback = virConnectDomainQemuMonitorEventRegister(
-                    conn, NULL, "MIGRATION", on_qemu_migration, v, callback_free, 0);
-                if (v->qemu_callback < 0)
-                        r = virt_error(err, "libvirt at %s: register for QEMU's migration events", v->uri);
+                v->qemu_callbacks[i] = virConnectDomainQemuMonitorEventRegister(
+                    conn, NULL, qemu_events[i].name, qemu_events[i].call, v, callback_free, 0);
+                if (v->qemu_callbacks[i] < 0)
+                        r = virt_error(err, "libvirt at %s: register for QEMU's event %s", v->uri,
+                                       qemu_events[i].name);
         }
         if (r < 0) {
                 virt_unref(v); /* of the callback that was not taken */
@@ -196,9 +229,8 @@ void virt_events_deregister(struct virt *v, virConnectPtr conn)
         for (size_t i = 0; i < VIRT_CALLBACKS_MAX; i++) {
                 if (v->callbacks[i] >= 0)
                         virConnectDomainEventDeregisterAny(conn, v->callbacks[i]);
-                v->callbacks[i] = -1;
+                if (v->qemu_callbacks[i] >= 0)
+                        virConnectDomainQemuMonitorEventDeregister(conn, v->qemu_callbacks[i]);
+                v->callbacks[i] = v->qemu_callbacks[i] = -1;
         }
-        if (v->qemu_callback >= 0)
-                virConnectDomainQemuMonitorEventDeregister(conn, v->qemu_callback);
-        v->qemu_callback = -1;
 }

@@ -8,7 +8,7 @@
 
 /* What the files virt*.c share: the connection, and how libvirt's errors become ours. */
 
-#define VIRT_CALLBACKS_MAX 8
+#define VIRT_CALLBACKS_MAX 4
 
 /* A migration that waits for the figures of its job, which arrive as an event. */
 struct virt_waiter {
@@ -39,8 +39,7 @@ struct virt {
 
         /* only the thread that opens and closes connections: virt_new(), then the keeper, then virt_free()
          */
-        int callbacks[VIRT_CALLBACKS_MAX];
-        int qemu_callback;
+        int callbacks[VIRT_CALLBACKS_MAX], qemu_callbacks[VIRT_CALLBACKS_MAX];
 };
 
 void virt_connect_freep(virConnectPtr *c);

@@ -149,7 +149,8 @@ int guest_move(struct guest *g, int from, int to, struct virt_progress *ret, str
 {
         _cleanup_(freep) char *xml = NULL, *destination = str_printf("qemu+tcp://10.0.0.%d/system", to),
                               *uri = str_printf("tcp://10.0.0.%d", to);
-        struct virt_migration m = {.instance = g->id, .destination = destination, .migrate_uri = uri};
+        struct virt_migration m = {
+            .instance = g->id, .destination = destination, .migrate_uri = uri, .downtime_ms = 250};
 
         memset(&g->lease[to], 0, sizeof g->lease[to]);
         uuid_random(g->lease[to].attempt);

@@ -235,9 +235,19 @@ void libvirtd_kill(int host)
                 usleep(10000);
 }
 
+size_t marks_now(void)
+{
+        size_t n;
+
+        pthread_mutex_lock(&lab->lock);
+        n = lab->n_marks;
+        pthread_mutex_unlock(&lab->lock);
+        return n;
+}
+
 void libvirtd_start(int host)
 {
-        size_t from = lab->n_marks;
+        size_t from = marks_now();
 
         assert_int_equal(shell(NULL, 0, "bash %s/h%d/start", lab->folder, host), 0);
         assert_true(mark_wait(from, MARK_EVENT, host, VIRT_CONNECTED, NULL, 15000) >= 0);

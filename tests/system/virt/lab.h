@@ -65,6 +65,7 @@ void gate_close(int host);
  * -1. */
 int mark_wait(size_t from, enum mark_kind kind, int host, int what, const char *detail, int ms);
 int mark_count(enum mark_kind kind, int host, int what);
+size_t marks_now(void);
 void marks_print(void);
 
 void libvirtd_kill(int host);

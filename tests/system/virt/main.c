@@ -27,7 +27,9 @@ int main(int argc, char **argv)
         const struct CMUnitTest stories[] = {
             cmocka_unit_test(libvirtd_without_the_driver_is_refused),
             cmocka_unit_test(nfs_disk_carries_a_user_for_each_layer),
+            cmocka_unit_test(nfs_guest_moves_with_a_grant_and_stops_when_fenced),
             cmocka_unit_test(rbd_disk_names_monitors_user_and_secret),
+            cmocka_unit_test(host_says_what_it_has),
             cmocka_unit_test(guest_starts_when_the_gate_says_yes),
             cmocka_unit_test(virsh_start_behind_our_back_is_refused_with_our_reason),
             cmocka_unit_test(pause_releases_and_resume_asks_again),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <errno.h>
+#include <nfsc/libnfs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,4 +97,88 @@ void rbd_disk_names_monitors_user_and_secret(void **state)
         assert_has(argv, "\"user\":\"wherry\"");
         assert_has(argv, "\"key-secret\"");
         assert_has(argv, "\"driver\":\"raw\"");
+}
+
+/* --- a guest on a real NFS server --- */
+
+#define OWNER_1 700001
+#define OWNER_2 700002
+#define OWNER_3 700003
+#define GROUP 800001
+
+static void through_the_server(const char *path, int uid, int gid, int mode)
+{
+        struct nfs_context *nfs = nfs_init_context();
+
+        assert_non_null(nfs);
+        if (nfs_mount(nfs, "10.0.0.254", "/export") != 0 || nfs_chown(nfs, path, uid, gid) != 0 ||
+            nfs_chmod(nfs, path, mode) != 0)
+                fail_msg("%s: %s", path, nfs_get_error(nfs));
+        nfs_destroy_context(nfs);
+}
+
+static void export_fill(void)
+{
+        char out[512];
+
+        if (shell(out, sizeof out,
+                  "exec 2>&1; set -e; cd %s/nfs/export; cp ../../guest.bin golden; truncate -s 4M golden;"
+                  "qemu-img create -q -f qcow2 -b golden -F raw disk0; chown 65001 golden; chmod 644 golden;"
+                  "chown %d:0 disk0; chmod 600 disk0",
+                  lab->folder, OWNER_1) != 0)
+                fail_msg("%s", out);
+}
+
+static int only_migration(struct lab *l, int host, const struct gate_request *req, struct err *err)
+{
+        if (req->question == GATE_ACQUIRE && host == 2 && l->hook_arg)
+                return err_set(err, -EACCES, "fenced");
+        return 0;
+}
+
+void nfs_guest_moves_with_a_grant_and_stops_when_fenced(void **state)
+{
+        struct domain_disk d = {.attach = {.kind = ATTACH_NFS,
+                                           .path = "/export/disk0",
+                                           .server = "10.0.0.254",
+                                           .uid = OWNER_1,
+                                           .qcow2 = true,
+                                           .has_backing = true,
+                                           .backing_path = "/export/golden",
+                                           .backing_uid = 65001,
+                                           .backing_gid = 65001}};
+        struct domain_spec s = spec(&d);
+        _cleanup_(freep) char *first = NULL, *second = NULL;
+        struct virt_migration m = {.instance = s.instance,
+                                   .destination = "qemu+tcp://10.0.0.2/system",
+                                   .migrate_uri = "tcp://10.0.0.2"};
+        struct guest g = {0};
+        struct virt_progress p;
+        struct err err = {0};
+
+        lab_reset(only_migration, NULL);
+        export_fill();
+        memcpy(g.id, s.instance, sizeof g.id);
+        assert_ok(domain_xml(&s, &first, &err), &err);
+        assert_ok(virt_start(lab->hosts[1].virt, first, &err), &err);
+        assert_true(guest_ticks(&g, 1, 3, 15000));
+
+        /* The grant: a group of its own for the destination's QEMU, which is another user. No flag forces
+         * libvirt. */
+        through_the_server("/disk0", OWNER_1, GROUP, 0660);
+        d.attach.uid = OWNER_2;
+        d.attach.gid = GROUP;
+        assert_ok(domain_xml(&s, &second, &err), &err);
+        m.xml = second;
+        assert_ok(virt_migrate(lab->hosts[1].virt, &m, &p, &err), &err);
+        printf("    MEASURED migration on NFS: %d ms, downtime %d ms\n", (int)p.elapsed_ms,
+               (int)p.downtime_ms);
+        assert_true(guest_ticks(&g, 2, 3, 5000));
+
+        lab_reset(only_migration, &s);
+        through_the_server("/disk0", OWNER_3, 0, 0600);
+        assert_true(mark_wait(0, MARK_EVENT, 2, VIRT_IO_ERROR, "efault", 3000) >= 0);
+        assert_true(mark_wait(0, MARK_EVENT, 2, VIRT_SUSPENDED, "ioerror", 3000) >= 0);
+        assert_int_equal(virt_resume(lab->hosts[2].virt, g.id, &err), -EACCES);
+        assert_ok(virt_kill(lab->hosts[2].virt, g.id, &err), &err);
 }

@@ -3,6 +3,7 @@
 
 /* stories-start.c */
 void libvirtd_without_the_driver_is_refused(void **state);
+void host_says_what_it_has(void **state);
 void guest_starts_when_the_gate_says_yes(void **state);
 void virsh_start_behind_our_back_is_refused_with_our_reason(void **state);
 void pause_releases_and_resume_asks_again(void **state);
@@ -32,4 +33,5 @@ void destination_libvirtd_killed_after_the_claim(void **state);
 
 /* stories-store.c */
 void nfs_disk_carries_a_user_for_each_layer(void **state);
+void nfs_guest_moves_with_a_grant_and_stops_when_fenced(void **state);
 void rbd_disk_names_monitors_user_and_secret(void **state);
