@@ -101,7 +101,7 @@ int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size);
 
 /* rbd-lease.c: the name as the directory has it, complete or not. */
 int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, struct err *err);
-/* Is the name `mine`? -EACCES: it has moved on; -ENOENT. */
+/* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. */
 int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
 
 /* rbd-gate.c, see there. */

@@ -196,7 +196,7 @@ int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct ga
         if (r < 0)
                 return r;
         if (ret->epoch != epoch)
-                return err_set(err, -EACCES, "instance %s: the gate is at epoch %llu, not %llu", instance,
+                return err_set(err, -ESTALE, "instance %s: the gate is at epoch %llu, not %llu", instance,
                                (unsigned long long)ret->epoch, (unsigned long long)epoch);
         return 0;
 }
@@ -254,6 +254,8 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
 
         if (r == 0)
                 r = lease_check(io, instance, mine, err);
+        if (r == -ESTALE)
+                return err_wrap(err, -EACCES, "refused");
         if (r == 0)
                 r = gate_read(io, instance, &gate, err);
         if (r < 0)

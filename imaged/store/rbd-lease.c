@@ -51,7 +51,7 @@ int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine
         int r = lease_name_find(io, instance, &now, err);
 
         if (r == 0 && (now.epoch != mine->epoch || now.host != mine->host))
-                return err_set(err, -EACCES, "instance %s is at e%llu.h%u, no longer at e%llu.h%u", instance,
+                return err_set(err, -ESTALE, "instance %s is at e%llu.h%u, no longer at e%llu.h%u", instance,
                                (unsigned long long)now.epoch, now.host, (unsigned long long)mine->epoch, mine->host);
         return r;
 }
@@ -128,6 +128,8 @@ static int claim_judge(rados_ioctx_t io, const char *instance, const struct leas
         struct lease now;
         int r = lease_name_find(io, instance, &now, err);
 
+        if (r == -ENOENT)
+                return err_set(err, -ESTALE, "instance %s has no disks any more", instance);
         if (r < 0)
                 return r;
         /* Only this host makes names with its number, one operation per instance at a time: an earlier try of this claim. */
@@ -172,7 +174,7 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
                 return r;
         r = complete(io, instance, from, err);
         if (r == 0)
-                return err_set(err, -ENOENT, "instance %s has no disks yet", instance);
+                return err_set(err, -ESTALE, "instance %s has no disks yet, or no more", instance);
         for (int i = 0; i < CLAIM_TRIES && r == 1; i++) {
                 to.epoch++;
                 r = claim_try(io, instance, from, &to, ret, err);

@@ -202,6 +202,8 @@ static int rbd_record_put(struct store *s, enum record_kind kind, const char *id
         if (expected ? !prior.live || prior.version != expected : prior.live)
                 return err_set(err, -ESTALE, "%s %s is at version %llu, not %llu", name, id,
                                (unsigned long long)(prior.live ? prior.version : 0), (unsigned long long)expected);
+        if (!text && !prior.live)
+                return err_set(err, -ENOENT, "there is no %s %s", name, id);
         r = put_making(io, oid, id, &prior, text, nonce);
         if ((r == -ECANCELED || r == -ETIMEDOUT) && put_was_mine(io, oid, id, nonce))
                 r = 0;
