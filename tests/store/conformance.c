@@ -107,8 +107,10 @@ int main(int argc, char **argv)
                 return run_all();
         if (streq(what, "full"))
                 return run_full();
+        if (streq(what, "outage"))
+                return run_outage();
         if (streq(what, "squash"))
                 return run_squash();
-        fprintf(stderr, "Usage: %s [all|full|squash]\n", argv[0]);
+        fprintf(stderr, "Usage: %s [all|full|outage|squash]\n", argv[0]);
         return 2;
 }
