@@ -84,7 +84,9 @@ static void marks_end(struct collector *c, const char *kind)
         for (struct mark **p = &c->marks; *p;) {
                 struct mark *m = *p;
 
-                if (strncmp(m->key, kind, n) != 0 || m->key[n] != ' ' || m->seen) {
+                if (strncmp(m->key, kind, n) != 0 || m->key[n] != ' ') {
+                        p = &m->next;
+                } else if (m->seen) {
                         m->seen = false;
                         p = &m->next;
                 } else {
@@ -98,7 +100,9 @@ static void report(const char *what, const char *id, int r, const struct err *er
 {
         if (r == 0)
                 log_info("%s %s: a left-over was cleaned up", what, id);
-        else if (r != -ESTALE && r != -ENOENT) /* those: it moved after all */
+        else if (r == -ESTALE || r == -ENOENT) /* it moved after all */
+                log_debug("%s %s: %s", what, id, err_text(err));
+        else
                 log_warn("%s %s: left-over: %s", what, id, err_text(err));
 }
 

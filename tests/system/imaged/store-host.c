@@ -13,8 +13,9 @@
 #include "imaged/store/store.h"
 
 /*
- * A host as imaged sees one, without guests: its record, its heartbeats, its hostd's HTTP calls, and the claims and
- * records of instances that are placed on it, made with the real store library. (The lab's stories run the real hostd.)
+ * A host as imaged sees one, without guests: its record, its heartbeats, its hostd's HTTP calls, and the
+ * claims and records of instances that are placed on it, made with the real store library. (The lab's
+ * stories run the real hostd.)
  *
  *   store-host STORE-URL NUMBER CPUS MEMORY TOKEN
  */
@@ -75,7 +76,8 @@ static int look(struct host *h, const char *id, struct err *err)
         if (lease.host != h->number) {
                 json_t *p = json_object_get(record, "placement");
 
-                if (json_get_int(p, "host", 0) != h->number || (uint64_t)json_get_int(p, "epoch", -1) != lease.epoch)
+                if (json_get_int(p, "host", 0) != h->number ||
+                    (uint64_t)json_get_int(p, "epoch", -1) != lease.epoch)
                         return 0;
                 r = lease_claim(h->store, id, &lease, h->number, &lease, err);
                 if (r < 0)
@@ -101,7 +103,8 @@ static int on_look(struct http_request *req, void *userdata, struct err *err)
 
 static int on_migration(struct http_request *req, void *userdata, struct err *err)
 {
-        _cleanup_(json_decrefpp) json_t *reply = json_pack("{s:s,s:i}", "state", "active", "transferred", 4711);
+        _cleanup_(json_decrefpp) json_t *reply =
+            json_pack("{s:s,s:i}", "state", "active", "transferred", 4711);
 
         return http_reply_json(req, 200, reply);
 }
@@ -119,13 +122,15 @@ static void echo(void *state, int fd, const void *early, size_t n_early)
 
 static int on_console(struct http_request *req, void *userdata, struct err *err)
 {
-        return http_reply_upgrade(req, "wherry-console", echo, NULL) < 0 ? err_set(err, -EINVAL, "no upgrade") : 0;
+        return http_reply_upgrade(req, "wherry-console", echo, NULL) < 0
+                   ? err_set(err, -EINVAL, "no upgrade")
+                   : 0;
 }
 
 static const struct http_route routes[] = {
-        {"POST", "/v1/look", on_look, NULL, false},
-        {"GET", "/v1/instances/{id}/migration", on_migration, NULL, false},
-        {"GET", "/v1/instances/{id}/console", on_console, NULL, false},
+    {"POST", "/v1/look", on_look, NULL, false},
+    {"GET", "/v1/instances/{id}/migration", on_migration, NULL, false},
+    {"GET", "/v1/instances/{id}/console", on_console, NULL, false},
 };
 
 static int announce(struct host *h, int cpus, long long memory, struct err *err)
@@ -136,10 +141,10 @@ static int announce(struct host *h, int cpus, long long memory, struct err *err)
         char id[16];
 
         snprintf(id, sizeof(id), "%u", h->number);
-        record = json_pack("{s:s,s:i,s:o,s:o,s:s,s:i,s:i,s:I,s:b}", "id", id, "number", (int)h->number, "name",
-                           json_sprintf("host%u", h->number), "api",
-                           json_sprintf("http://127.0.0.1:%u", http_server_port(h->server)), "state", "up", "epoch", 1,
-                           "cpus", cpus, "memory", (json_int_t)memory, "drained", 0);
+        record = json_pack("{s:s,s:i,s:o,s:o,s:s,s:i,s:i,s:I,s:b}", "id", id, "number", (int)h->number,
+                           "name", json_sprintf("host%u", h->number), "api",
+                           json_sprintf("http://127.0.0.1:%u", http_server_port(h->server)), "state", "up",
+                           "epoch", 1, "cpus", cpus, "memory", (json_int_t)memory, "drained", 0);
         text = json_text(record);
         record_get(h->store, RECORD_HOST, id, &old, &version, NULL);
         return record_put(h->store, RECORD_HOST, id, version, text, NULL, err);
