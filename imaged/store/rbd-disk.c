@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RBD images of instances. All have the feature "layering" and nothing else: with exclusive-lock on, a rename
- * waits 10 to 27 s for the watch of a dead QEMU.
+ * RBD images of instances. All have the feature "layering" and nothing else: with exclusive-lock on, a
+ * rename waits 10 to 27 s for the watch of a dead QEMU.
  */
 #include <errno.h>
 #include <rbd/librbd.h>
@@ -60,9 +60,9 @@ int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size)
 }
 
 /*
- * Gives a fresh clone that nobody has opened yet its size by the one operation on its header that a resize comes down
- * to (class "rbd", method "set_size"). rbd_resize() would need the image open: a watch, a dozen round
- * trips, half as much again as the clone itself.
+ * Gives a fresh clone that nobody has opened yet its size by the one operation on its header that a resize
+ * comes down to (class "rbd", method "set_size"). rbd_resize() would need the image open: a watch, a dozen
+ * round trips, half as much again as the clone itself.
  */
 static int fresh_set_size(rados_ioctx_t io, const char *name, uint64_t size)
 {
@@ -194,10 +194,10 @@ static int directory_rename(rados_ioctx_t io, const char *old, const char *new, 
 }
 
 /*
- * The steps of librbd's rename, but with `old` taken at its word. rbd_rename() in 16.2 and later looks up what the image
- * is called now and renames it from there: an old name that still resolves, because whoever renamed it is just about to
- * remove it or crashed before that, would steal the image from its new owner. Here only the directory's atomic step
- * decides, on the name that the caller knows.
+ * The steps of librbd's rename, but with `old` taken at its word. rbd_rename() in 16.2 and later looks up
+ * what the image is called now and renames it from there: an old name that still resolves, because whoever
+ * renamed it is just about to remove it or crashed before that, would steal the image from its new owner.
+ * Here only the directory's atomic step decides, on the name that the caller knows.
  */
 int disk_rename(rados_ioctx_t io, const char *old, const char *new)
 {
@@ -238,8 +238,8 @@ static bool comes_from(const char *client, const char *address)
         return n == len && strncmp(client, address, n) == 0;
 }
 
-int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but, disk_watcher_cb cb,
-                  void *arg, struct err *err)
+int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but,
+                  disk_watcher_cb cb, void *arg, struct err *err)
 {
         _cleanup_(image_closep) rbd_image_t image = NULL;
         rbd_image_watcher_t watchers[WATCHERS_MAX];

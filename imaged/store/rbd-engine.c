@@ -72,9 +72,11 @@ int pool_fail(struct err *err, int r, const char *fmt, ...)
         vsnprintf(what, sizeof what, fmt, ap);
         va_end(ap);
         if (r == -ESHUTDOWN)
-                return err_set(err, -EACCES, "%s: this client is on Ceph's blocklist (it has been fenced)", what);
+                return err_set(err, -EACCES, "%s: this client is on Ceph's blocklist (it has been fenced)",
+                               what);
         if (r == -ETIMEDOUT)
-                return err_set(err, r, "%s: Ceph did not answer in time; whether it was done is unknown", what);
+                return err_set(err, r, "%s: Ceph did not answer in time; whether it was done is unknown",
+                               what);
         return err_set(err, pool_code(r), "%s: %s", what, strerror(-r));
 }
 
@@ -203,10 +205,8 @@ static int monitors_read(const struct pool *p, char *ret, size_t len, struct err
         r = json_parse(text, "the monitor map", &map, err);
         if (r < 0)
                 return r;
-        json_array_foreach(json_object_get(map, "mons"), i, mon)
-        {
-                json_array_foreach(json_path(mon, "public_addrs.addrvec"), k, addr)
-                {
+        json_array_foreach (json_object_get(map, "mons"), i, mon) {
+                json_array_foreach (json_path(mon, "public_addrs.addrvec"), k, addr) {
                         const char *a = json_get_str(addr, "addr", "");
 
                         if (used + strlen(a) + 2 > len)
@@ -235,7 +235,8 @@ int pool_monitors(const struct store *s, char *ret, size_t len, struct err *err)
                 pthread_mutex_unlock(&p->lock);
         }
         if (strlen(found) >= len)
-                return err_set(err, -EINVAL, "the monitors' addresses are %zu bytes, at most %zu fit", strlen(found), len);
+                return err_set(err, -EINVAL, "the monitors' addresses are %zu bytes, at most %zu fit",
+                               strlen(found), len);
         strcpy(ret, found);
         return 0;
 }
@@ -265,14 +266,14 @@ static int set_limits(rados_t cluster, unsigned timeout_ms)
         char seconds[32];
         int r = 0;
         const char *const settings[][2] = {
-                {"rados_osd_op_timeout", seconds},
-                {"rados_mon_op_timeout", seconds},
-                {"client_mount_timeout", seconds},
-                {"rbd_cache", "false"}, /* only whole images are written here, with many requests at once */
-                {"rbd_default_clone_format", "2"},
-                {"rbd_validate_pool", "false"}, /* store_prepare() does it once, not every clone again */
-                {"log_to_stderr", "false"}, /* a library does not print; failures come back as codes */
-                {"err_to_stderr", "false"},
+            {"rados_osd_op_timeout", seconds},
+            {"rados_mon_op_timeout", seconds},
+            {"client_mount_timeout", seconds},
+            {"rbd_cache", "false"}, /* only whole images are written here, with many requests at once */
+            {"rbd_default_clone_format", "2"},
+            {"rbd_validate_pool", "false"}, /* store_prepare() does it once, not every clone again */
+            {"log_to_stderr", "false"},     /* a library does not print; failures come back as codes */
+            {"err_to_stderr", "false"},
         };
 
         /* Ceph takes whole seconds here. */
@@ -385,8 +386,7 @@ static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_
         if (r < 0)
                 return r;
         *ret_total = *ret_free = 0;
-        json_array_foreach(json_object_get(df, "pools"), i, pool)
-        {
+        json_array_foreach (json_object_get(df, "pools"), i, pool) {
                 const json_t *stats = json_object_get(pool, "stats");
 
                 if (!streq(json_get_str(pool, "name", NULL), p->name))
@@ -399,8 +399,9 @@ static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_
 
 static int check_clone_v2(const struct pool *p, struct err *err)
 {
-        static const char *const old[] = {"argonaut", "bobtail", "cuttlefish", "dumpling", "emperor", "firefly", "giant",
-                                          "hammer", "infernalis", "jewel", "kraken", "luminous"};
+        static const char *const old[] = {"argonaut",   "bobtail", "cuttlefish", "dumpling",
+                                          "emperor",    "firefly", "giant",      "hammer",
+                                          "infernalis", "jewel",   "kraken",     "luminous"};
         _cleanup_(freep) char *text = NULL;
         int r = pool_ask(p->cluster, "osd get-require-min-compat-client", &text);
 
@@ -427,8 +428,8 @@ static int rbd_engine_prepare(struct store *s, struct err *err)
         r = pool_io_in(s, p->cluster, "", &io, err);
         if (r < 0)
                 return r;
-        /* Marks the pool as RBD's, which only an administrator may, and tries snapshots once, which spares the first
-         * image that wait. Whoever made the pool has usually done it. */
+        /* Marks the pool as RBD's, which only an administrator may, and tries snapshots once, which spares
+         * the first image that wait. Whoever made the pool has usually done it. */
         r = rbd_pool_init(io, false);
         if (r < 0 && r != -EPERM && r != -EACCES)
                 return pool_fail(err, r, "prepare pool %s for RBD", p->name);
@@ -444,15 +445,14 @@ static int rbd_engine_prepare(struct store *s, struct err *err)
 }
 
 const struct engine engine_rbd = {
-        .name = "rbd",
-        .prefix = "rbd:",
-        .open = rbd_engine_open,
-        .close = rbd_engine_close,
-        .space = rbd_engine_space,
-        .prepare = rbd_engine_prepare,
-        .selftest = rbd_selftest,
-        .secret = rbd_secret,
-        .records = &rbd_records,
-        .volumes = &rbd_volumes,
-        .leases = &rbd_leases,
+    .name = "rbd",
+    .prefix = "rbd:",
+    .open = rbd_engine_open,
+    .close = rbd_engine_close,
+    .space = rbd_engine_space,
+    .prepare = rbd_engine_prepare,
+    .selftest = rbd_selftest,
+    .records = &rbd_records,
+    .volumes = &rbd_volumes,
+    .leases = &rbd_leases,
 };

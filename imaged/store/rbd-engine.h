@@ -9,7 +9,8 @@
 
 /*
  * The rbd engine's own parts: rbd-engine.c (life, pool), rbd-record.c, rbd-volume.c, rbd-disk.c (images of
- * instances), rbd-make.c (making and removing them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist, self-test).
+ * instances), rbd-make.c (making and removing them), rbd-lease.c (names), rbd-gate.c (who may write),
+ * rbd-fence.c (blocklist, self-test).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -20,7 +21,8 @@
  *   RBD images               golden.<image>.<nonce>   <instance>.e<N>.h<H>   <instance>.<disk>
  */
 
-/* One rados_t for all threads (librados is thread-safe); each call makes itself an I/O context, which is local work. */
+/* One rados_t for all threads (librados is thread-safe); each call makes itself an I/O context, which is
+ * local work. */
 struct pool {
         rados_t cluster;
         bool connected;
@@ -34,10 +36,11 @@ struct pool {
 };
 
 #define RBD_DIRECTORY "rbd_directory" /* librbd's own: omap "name_<image>" -> id, "id_<id>" -> name */
-#define POOL_GOLDEN "golden" /* the object that lists sealed images */
-#define POOL_SNAP "sealed"   /* the snapshot that clones hang on */
-#define POOL_NAME_MAX 192    /* a buffer for any RBD image or object name here */
-#define POOL_FOREVER 630720000U /* seconds (20 years): how long a blocklist entry lasts, "for ever" in a 32 bit time */
+#define POOL_GOLDEN "golden"          /* the object that lists sealed images */
+#define POOL_SNAP "sealed"            /* the snapshot that clones hang on */
+#define POOL_NAME_MAX 192             /* a buffer for any RBD image or object name here */
+#define POOL_FOREVER                                                                                        \
+        630720000U /* seconds (20 years): how long a blocklist entry lasts, "for ever" in a 32 bit time */
 
 static inline struct pool *pool_of(const struct store *s)
 {
@@ -51,21 +54,23 @@ int pool_address(rados_t cluster, char **ret, struct err *err);
 
 int pool_io(const struct store *s, rados_ioctx_t *ret, struct err *err);
 int pool_io_in(const struct store *s, rados_t cluster, const char *ns, rados_ioctx_t *ret, struct err *err);
-void pool_io_donep(rados_ioctx_t *io);                 /* for _cleanup_ */
-void pool_iter_donep(rados_omap_iter_t *it);           /* for _cleanup_ */
-void pool_read_op_donep(rados_read_op_t *op);          /* for _cleanup_ */
-void pool_write_op_donep(rados_write_op_t *op);        /* for _cleanup_ */
+void pool_io_donep(rados_ioctx_t *io);          /* for _cleanup_ */
+void pool_iter_donep(rados_omap_iter_t *it);    /* for _cleanup_ */
+void pool_read_op_donep(rados_read_op_t *op);   /* for _cleanup_ */
+void pool_write_op_donep(rados_write_op_t *op); /* for _cleanup_ */
 
 /* librados's code as store.h's: fenced is -EACCES, what nobody can act on is -EIO. */
 int pool_code(int r);
 /* pool_code() and a message "<fmt>: <reason>". */
 int pool_fail(struct err *err, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Up to `max` omap entries behind `after` ("" from the first) whose key starts with `prefix`. -ENOENT: no such object. */
+/* Up to `max` omap entries behind `after` ("" from the first) whose key starts with `prefix`. -ENOENT: no
+ * such object. */
 int pool_omap(rados_ioctx_t io, const char *oid, const char *after, const char *prefix, unsigned max,
               rados_omap_iter_t *ret, bool *ret_more);
 
-/* Calls cb for every RBD image whose name starts with prefix, as the pool's directory says. cb as in record_list. */
+/* Calls cb for every RBD image whose name starts with prefix, as the pool's directory says. cb as in
+ * record_list. */
 typedef int (*pool_name_cb)(void *arg, const char *name, const char *id);
 int pool_names(rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg, struct err *err);
 
@@ -90,12 +95,13 @@ int golden_find(rados_ioctx_t io, const char *image, char *name, uint64_t *ret_s
 /* rbd-disk.c: the RBD images of instances. */
 int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err);
 int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one that is not there is fine */
-/* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without the client
- * `but`. Calls cb with each; returns their number. */
+/* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without
+ * the client `but`. Calls cb with each; returns their number. */
 typedef int (*disk_watcher_cb)(void *arg, const char *client);
-int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but, disk_watcher_cb cb,
-                  void *arg, struct err *err);
-/* -EEXIST: the new name is occupied, by the rest of an earlier crash; -ENOENT: the old one is not in the directory. */
+int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but,
+                  disk_watcher_cb cb, void *arg, struct err *err);
+/* -EEXIST: the new name is occupied, by the rest of an earlier crash; -ENOENT: the old one is not in the
+ * directory. */
 int disk_rename(rados_ioctx_t io, const char *old, const char *new);
 int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size);
 
@@ -124,28 +130,31 @@ bool gate_writable(const struct gate *g, const struct disk_spec *spec);
 rados_write_op_t gate_begin_op(const char *nonce, const char *old);
 rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks);
 int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err);
-int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n, struct err *err);
+int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n,
+              struct err *err);
 void gate_object(const char *instance, char ret[POOL_NAME_MAX]);
 /* The RBD image of a disk. */
 void disk_image(const char *instance, const struct lease *lease, const struct disk_spec *disks, size_t i,
                 char ret[POOL_NAME_MAX]);
 
-int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
-                   const struct disk_spec *disks, size_t n_disks, struct err *err);
+int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine,
+                   const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                   struct err *err);
 void rbd_start_forget(struct store *s, const char *instance, const struct start *start);
 
 /* rbd-make.c */
 int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                      struct err *err);
-int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine, const struct disk_spec *disks,
-                     size_t n_disks, struct err *err);
+int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine,
+                     const struct disk_spec *disks, size_t n_disks, struct err *err);
 
 /* rbd-fence.c */
 /* Blocklists them all, in one batch, and waits until the new map is here. */
-int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n, struct err *err);
-int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
-                    const struct disk_spec *disks, size_t n_disks, struct err *err);
-int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
+int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n,
+                  struct err *err);
+int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine,
+                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                    struct err *err);
 int rbd_selftest(struct store *s, struct err *err);
 
 extern const struct engine_records rbd_records;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fence: raise the gate, put the recorded clients on Ceph's blocklist, wait for the OSD map that says so.
+ * The fence: raise the gate, put the recorded clients on Ceph's blocklist, wait for the OSD map that says
+ * so.
  *
  * Why this client's having the new map is enough, though an OSD may still lack it: every request carries its
- * sender's map epoch, and an OSD serves none before it has that map itself. The new QEMU connects after the fence, so
- * its map is at least this one, and the first request that it sends about an object brings the OSD up to it. What the
- * old QEMU wrote to that object before is seen; what it sends after is refused. An old write to an object that the
- * new QEMU has not looked at yet is no different from one that came before the fence.
+ * sender's map epoch, and an OSD serves none before it has that map itself. The new QEMU connects after the
+ * fence, so its map is at least this one, and the first request that it sends about an object brings the OSD
+ * up to it. What the old QEMU wrote to that object before is seen; what it sends after is refused. An old
+ * write to an object that the new QEMU has not looked at yet is no different from one that came before the
+ * fence.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -35,8 +37,10 @@ static void *blocklist_run(void *arg)
         return NULL;
 }
 
-/* librados offers the command only as a call that blocks; together they share one proposal of the monitors. */
-static int blocklist_batch(rados_t cluster, const struct gate_client *const *clients, size_t n, struct err *err)
+/* librados offers the command only as a call that blocks; together they share one proposal of the monitors.
+ */
+static int blocklist_batch(rados_t cluster, const struct gate_client *const *clients, size_t n,
+                           struct err *err)
 {
         struct blocklisting batch[BATCH] = {0};
         int r = 0;
@@ -44,7 +48,8 @@ static int blocklist_batch(rados_t cluster, const struct gate_client *const *cli
         for (size_t i = 0; i < n; i++) {
                 batch[i].cluster = cluster;
                 strcpy(batch[i].address, clients[i]->address);
-                batch[i].started = i > 0 && pthread_create(&batch[i].thread, NULL, blocklist_run, &batch[i]) == 0;
+                batch[i].started =
+                    i > 0 && pthread_create(&batch[i].thread, NULL, blocklist_run, &batch[i]) == 0;
         }
         for (size_t i = 0; i < n; i++)
                 if (!batch[i].started) /* the first one here, and any for which there was no thread */
@@ -74,10 +79,11 @@ int fence_clients(const struct store *s, const struct gate_client *const *client
 }
 
 /*
- * Who of the recorded clients must be refused before `start` may run. Not its own client (a source that runs on). And at a migration's
- * commit not the source's: its vCPUs are stopped, its writes are done and its gate will refuse; waiting for the monitors here
- * would be the guest's downtime. It stays recorded until its end is proved, or the next fence meets it. A commit is what
- * has a start of a migration attempt (it alone has a group) that the gate has not registered yet; the source is who was registered last.
+ * Who of the recorded clients must be refused before `start` may run. Not its own client (a source that runs
+ * on). And at a migration's commit not the source's: its vCPUs are stopped, its writes are done and its gate
+ * will refuse; waiting for the monitors here would be the guest's downtime. It stays recorded until its end
+ * is proved, or the next fence meets it. A commit is what has a start of a migration attempt (it alone has a
+ * group) that the gate has not registered yet; the source is who was registered last.
  */
 static bool spared(const struct gate *g, const struct gate_client *c, const struct start *start)
 {
@@ -93,8 +99,9 @@ static bool spared(const struct gate *g, const struct gate_client *c, const stru
         return start->gid != 0 && !mine_known && c->epoch == newest;
 }
 
-int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
-                    const struct disk_spec *disks _unused_, size_t n_disks _unused_, struct err *err)
+int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine,
+                    const struct start *start, const struct disk_spec *disks _unused_,
+                    size_t n_disks _unused_, struct err *err)
 {
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(gate_done) struct gate gate = {0};
@@ -158,7 +165,8 @@ static int selftest_run(struct store *s, rados_ioctx_t io, struct scratch *w, st
         r = rados_blocklist_add(p->cluster, w->address, SCRATCH_TTL);
         if (r == -EACCES || r == -EPERM) {
                 err_set(err, -EACCES,
-                        "client.%s may not put clients on Ceph's blocklist, so a dead host's guests cannot be fenced: run "
+                        "client.%s may not put clients on Ceph's blocklist, so a dead host's guests cannot "
+                        "be fenced: run "
                         "\"ceph auth caps client.%s mon 'profile rbd' osd 'profile rbd pool=%s'\"",
                         s->options.ceph_user ? s->options.ceph_user : "admin",
                         s->options.ceph_user ? s->options.ceph_user : "admin", p->name);
@@ -167,12 +175,14 @@ static int selftest_run(struct store *s, rados_ioctx_t io, struct scratch *w, st
         if (r == 0)
                 r = rados_wait_for_latest_osdmap(p->cluster);
         if (r == 0)
-                r = rados_read(io, w->oid, got, 6, 0); /* as the new owner does: brings the OSD up to this map */
+                r = rados_read(io, w->oid, got, 6,
+                               0); /* as the new owner does: brings the OSD up to this map */
         if (r < 0)
                 return pool_fail(err, r, "blocklist client %s", w->address);
         r = rados_write_full(w->io, w->oid, "after!", 6);
         if (r == 0) {
-                err_set(err, -EIO, "client %s is on Ceph's blocklist, yet it could write: failover would not be safe",
+                err_set(err, -EIO,
+                        "client %s is on Ceph's blocklist, yet it could write: failover would not be safe",
                         w->address);
                 return 0;
         }

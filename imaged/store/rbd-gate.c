@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gate of an instance: who may write its disks. One object "gate.<instance>" for all its disks, so that raising it shuts
- * them all in one atomic operation. Omap:
+ * The gate of an instance: who may write its disks. One object "gate.<instance>" for all its disks, so that
+ * raising it shuts them all in one atomic operation. Omap:
  *
  *   epoch              16 hexadecimal digits; there from the moment on that all disks are made
  *   making             the nonce of who took over making the disks; never beside an epoch
@@ -12,8 +12,8 @@
  *   raise(e)           only if stored < e, or it is e already; all recorded clients are returned
  *   register(e, c)     only if stored == e
  *
- * So of a registration at e and a raise to e+1 the one that comes second sees the other: a client that was registered
- * is returned, one that comes late is refused.
+ * So of a registration at e and a raise to e+1 the one that comes second sees the other: a client that was
+ * registered is returned, one that comes late is refused.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -53,7 +53,8 @@ static int client_add(struct gate *g, const char *address, const char *val)
         g->clients = grown;
         c = &grown[g->n_clients];
         *c = (struct gate_client){0};
-        if (strlen(address) >= sizeof c->address || sscanf(val, "%16llx %36s %15s", &epoch, c->start, c->disk) != 3)
+        if (strlen(address) >= sizeof c->address ||
+            sscanf(val, "%16llx %36s %15s", &epoch, c->start, c->disk) != 3)
                 return -EIO;
         strcpy(c->address, address);
         c->epoch = epoch;
@@ -105,7 +106,8 @@ int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct e
                         snprintf(after, sizeof after, "%.*s", (int)n_key, key);
                         r = v ? entry_add(ret, after, v) : -ENOMEM;
                         if (r < 0)
-                                return pool_fail(err, r, "the gate of instance %s, entry %s", instance, after);
+                                return pool_fail(err, r, "the gate of instance %s, entry %s", instance,
+                                                 after);
                 }
         }
         return 0;
@@ -154,7 +156,8 @@ rados_write_op_t gate_begin_op(const char *nonce, const char *old)
         return op;
 }
 
-/* "All are made": only if nobody took my place. nonce NULL: nothing was noted, so nothing may stand there. */
+/* "All are made": only if nobody took my place. nonce NULL: nothing was noted, so nothing may stand there.
+ */
 rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks)
 {
         rados_write_op_t op = rados_create_write_op();
@@ -201,7 +204,8 @@ int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct ga
         return 0;
 }
 
-int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n, struct err *err)
+int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n,
+              struct err *err)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
         char oid[POOL_NAME_MAX], key[128];
@@ -241,8 +245,8 @@ static int register_client(void *arg, const char *client)
         return 0;
 }
 
-int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
-                   const struct disk_spec *disks, size_t n_disks, struct err *err)
+int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine,
+                   const struct start *start, const struct disk_spec *disks, size_t n_disks, struct err *err)
 {
         const struct pool *p = pool_of(s);
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
@@ -269,8 +273,10 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
                 disk_image(instance, mine, disks, i, image);
                 r = disk_watchers(io, image, p->address, p->own, register_client, &reg, err);
                 if (r == 0)
-                        return err_set(err, -EACCES, "instance %s: nothing on %s has disk %s open, so nothing can be let through",
-                                       instance, p->address, disks[i].name);
+                        return err_set(
+                            err, -EACCES,
+                            "instance %s: nothing on %s has disk %s open, so nothing can be let through",
+                            instance, p->address, disks[i].name);
                 if (r < 0)
                         return r;
         }
@@ -288,9 +294,10 @@ static int same_client(void *arg, const char *client)
 }
 
 /*
- * That QEMU is gone, says the host it ran on. Its client is proved dead where its watch has gone too: a QEMU that ends in
- * order has finished its writes and taken its watch back. The watch of one that was killed stays, 30 s, and with it
- * the record: what the kernel still sends for it may arrive later, so the next fence blocklists it.
+ * That QEMU is gone, says the host it ran on. Its client is proved dead where its watch has gone too: a QEMU
+ * that ends in order has finished its writes and taken its watch back. The watch of one that was killed
+ * stays, 30 s, and with it the record: what the kernel still sends for it may arrive later, so the next
+ * fence blocklists it.
  */
 void rbd_start_forget(struct store *s, const char *instance, const struct start *start)
 {
@@ -311,7 +318,8 @@ void rbd_start_forget(struct store *s, const char *instance, const struct start 
                         disk_image(instance, &lease, NULL, 0, image);
                 else
                         snprintf(image, sizeof image, "%s.%s", instance, c->disk);
-                if (disk_watchers(io, image, NULL, NULL, same_client, (void *)(uintptr_t)c->address, NULL) >= 0)
+                if (disk_watchers(io, image, NULL, NULL, same_client, (void *)(uintptr_t)c->address, NULL) >=
+                    0)
                         (void)gate_drop(io, instance, &c, 1, NULL);
         }
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leases: the name of an instance's first image. What the name is says the pool's directory alone: a rename is
- * several steps, and only the one in the directory decides. A crash in between leaves the old name resolvable and the
- * new one's "rbd_id" object occupied; a claim that meets such an occupied name goes on to the next epoch.
+ * Leases: the name of an instance's first image. What the name is says the pool's directory alone: a rename
+ * is several steps, and only the one in the directory decides. A crash in between leaves the old name
+ * resolvable and the new one's "rbd_id" object occupied; a claim that meets such an occupied name goes on to
+ * the next epoch.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -52,11 +53,13 @@ int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine
 
         if (r == 0 && (now.epoch != mine->epoch || now.host != mine->host))
                 return err_set(err, -ESTALE, "instance %s is at e%llu.h%u, no longer at e%llu.h%u", instance,
-                               (unsigned long long)now.epoch, now.host, (unsigned long long)mine->epoch, mine->host);
+                               (unsigned long long)now.epoch, now.host, (unsigned long long)mine->epoch,
+                               mine->host);
         return r;
 }
 
-/* A name at epoch 0 may stand for disks that are still being made, or never will be: the gate knows. 1: complete. */
+/* A name at epoch 0 may stand for disks that are still being made, or never will be: the gate knows. 1:
+ * complete. */
 static int complete(rados_ioctx_t io, const char *instance, const struct lease *lease, struct err *err)
 {
         _cleanup_(gate_done) struct gate gate = {0};
@@ -120,10 +123,10 @@ static int rbd_lease_list(struct store *s, lease_cb cb, void *arg, struct err *e
         return pool_names(io, "", list_name, &l, err);
 }
 
-
-/* A rename that failed: who holds the name now? 0: me, ret says at which epoch; 1: nobody moved it; else -errno. */
-static int claim_judge(rados_ioctx_t io, const char *instance, const struct lease *from, const struct lease *to,
-                       struct lease *ret, struct err *err)
+/* A rename that failed: who holds the name now? 0: me, ret says at which epoch; 1: nobody moved it; else
+ * -errno. */
+static int claim_judge(rados_ioctx_t io, const char *instance, const struct lease *from,
+                       const struct lease *to, struct lease *ret, struct err *err)
 {
         struct lease now;
         int r = lease_name_find(io, instance, &now, err);
@@ -132,7 +135,8 @@ static int claim_judge(rados_ioctx_t io, const char *instance, const struct leas
                 return err_set(err, -ESTALE, "instance %s has no disks any more", instance);
         if (r < 0)
                 return r;
-        /* Only this host makes names with its number, one operation per instance at a time: an earlier try of this claim. */
+        /* Only this host makes names with its number, one operation per instance at a time: an earlier try
+         * of this claim. */
         if (now.host == to->host && now.epoch > from->epoch && now.epoch <= to->epoch) {
                 *ret = now;
                 return 0;
@@ -144,8 +148,8 @@ static int claim_judge(rados_ioctx_t io, const char *instance, const struct leas
 }
 
 /* One rename: 0 won; 1 the new name is occupied by the rest of an earlier crash; else -errno. */
-static int claim_try(rados_ioctx_t io, const char *instance, const struct lease *from, const struct lease *to,
-                     struct lease *ret, struct err *err)
+static int claim_try(rados_ioctx_t io, const char *instance, const struct lease *from,
+                     const struct lease *to, struct lease *ret, struct err *err)
 {
         char old[LEASE_NAME_MAX + 1], new[LEASE_NAME_MAX + 1];
         int renamed, r;
@@ -180,12 +184,13 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
                 r = claim_try(io, instance, from, &to, ret, err);
         }
         if (r == 1)
-                return err_set(err, -EIO, "instance %s: the next %d epochs are all occupied by left-overs", instance,
-                               CLAIM_TRIES);
+                return err_set(err, -EIO, "instance %s: the next %d epochs are all occupied by left-overs",
+                               instance, CLAIM_TRIES);
         return r;
 }
 
-/* RBD lets everybody open an image; who may write is the gate's business. Only the recheck of the name is left. */
+/* RBD lets everybody open an image; who may write is the gate's business. Only the recheck of the name is
+ * left. */
 static int rbd_lease_grant(struct store *s, const char *instance, const struct lease *mine,
                            const struct start *destination _unused_, const struct disk_spec *disks _unused_,
                            size_t n_disks _unused_, struct err *err)
@@ -197,8 +202,8 @@ static int rbd_lease_grant(struct store *s, const char *instance, const struct l
 }
 
 static int rbd_lease_attach(struct store *s, const char *instance, const struct lease *lease,
-                            const struct start *start _unused_, const struct disk_spec *disks, size_t n_disks,
-                            struct attach *ret, struct err *err)
+                            const struct start *start _unused_, const struct disk_spec *disks,
+                            size_t n_disks, struct attach *ret, struct err *err)
 {
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(gate_done) struct gate gate = {0};
@@ -221,14 +226,14 @@ static int rbd_lease_attach(struct store *s, const char *instance, const struct 
 }
 
 const struct engine_leases rbd_leases = {
-        .create = rbd_lease_create,
-        .find = rbd_lease_find,
-        .list = rbd_lease_list,
-        .claim = rbd_lease_claim,
-        .fence = rbd_lease_fence,
-        .grant = rbd_lease_grant,
-        .gate = rbd_lease_gate,
-        .attach = rbd_lease_attach,
-        .forget = rbd_start_forget,
-        .remove = rbd_lease_remove,
+    .create = rbd_lease_create,
+    .find = rbd_lease_find,
+    .list = rbd_lease_list,
+    .claim = rbd_lease_claim,
+    .fence = rbd_lease_fence,
+    .grant = rbd_lease_grant,
+    .gate = rbd_lease_gate,
+    .attach = rbd_lease_attach,
+    .forget = rbd_start_forget,
+    .remove = rbd_lease_remove,
 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making and removing the disks of an instance. Whole or not at all: librbd's clone is several steps, so the gate says when all
- * disks are made (it appears, with an epoch), and until then the instance counts as having none. Of two who make the same ones
- * the pool's directory lets one have the name of the first disk; only where that one never finishes does another write into the
- * gate that it takes over. So an orderly creation waits for one short write more than the clone itself.
+ * Making and removing the disks of an instance. Whole or not at all: librbd's clone is several steps, so the
+ * gate says when all disks are made (it appears, with an epoch), and until then the instance counts as
+ * having none. Of two who make the same ones the pool's directory lets one have the name of the first disk;
+ * only where that one never finishes does another write into the gate that it takes over. So an orderly
+ * creation waits for one short write more than the clone itself.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -67,7 +68,8 @@ static int make_disks(rados_ioctx_t io, const char *instance, const struct disk_
         return r;
 }
 
-/* Removes what images there are, the one that is the lease last: as long as it is there, the work is not done. */
+/* Removes what images there are, the one that is the lease last: as long as it is there, the work is not
+ * done. */
 static int remove_images(rados_ioctx_t io, const char *instance, struct err *err)
 {
         _cleanup_(pool_list_done) struct pool_list names = {0};
@@ -94,9 +96,10 @@ static int remove_gate(rados_ioctx_t io, const char *instance, struct err *err)
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove the gate of instance %s", instance) : 0;
 }
 
-/* Waits until the disks are complete (-EEXIST), somebody else takes over (-EEXIST), or the time is up: then ret_maker is
- * who said last to make them, or empty. */
-static int wait_for_maker(rados_ioctx_t io, const char *instance, char ret_maker[NONCE_LEN + 1], struct err *err)
+/* Waits until the disks are complete (-EEXIST), somebody else takes over (-EEXIST), or the time is up: then
+ * ret_maker is who said last to make them, or empty. */
+static int wait_for_maker(rados_ioctx_t io, const char *instance, char ret_maker[NONCE_LEN + 1],
+                          struct err *err)
 {
         const struct timespec pause = {.tv_nsec = MAKING_LOOK_MS * 1000000L};
         const int64_t deadline = clock_ms() + MAKING_MS;
@@ -117,8 +120,10 @@ static int wait_for_maker(rados_ioctx_t io, const char *instance, char ret_maker
         }
 }
 
-/* Puts our nonce into the gate: where there is none (maker empty), or in the place of theirs. -EEXIST: another was first. */
-static int note_maker(rados_ioctx_t io, const char *instance, const char *nonce, const char *maker, struct err *err)
+/* Puts our nonce into the gate: where there is none (maker empty), or in the place of theirs. -EEXIST:
+ * another was first. */
+static int note_maker(rados_ioctx_t io, const char *instance, const char *nonce, const char *maker,
+                      struct err *err)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_begin_op(nonce, *maker ? maker : NULL);
         char oid[POOL_NAME_MAX];
@@ -131,8 +136,8 @@ static int note_maker(rados_ioctx_t io, const char *instance, const char *nonce,
         return r < 0 ? pool_fail(err, r, "note who makes the disks of instance %s", instance) : 0;
 }
 
-/* Somebody makes, or once began to make, the disks. If nothing comes of it they are ours to make, from the beginning;
- * should the other come back, its last step finds our nonce and fails. */
+/* Somebody makes, or once began to make, the disks. If nothing comes of it they are ours to make, from the
+ * beginning; should the other come back, its last step finds our nonce and fails. */
 static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, struct err *err)
 {
         char maker[NONCE_LEN + 1];
@@ -147,7 +152,8 @@ static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, 
 static int make_complete(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over,
                          const struct disk_spec *disks, size_t n, struct err *err)
 {
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = gate_complete_op(taken_over ? nonce : NULL, disks, n);
+        _cleanup_(pool_write_op_donep) rados_write_op_t op =
+            gate_complete_op(taken_over ? nonce : NULL, disks, n);
         char oid[POOL_NAME_MAX];
         int r;
 
@@ -178,7 +184,8 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
 
         if (r < 0)
                 return r;
-        /* One short read: a claimed instance has its first disk under another name, where a clone would not meet it. */
+        /* One short read: a claimed instance has its first disk under another name, where a clone would not
+         * meet it. */
         r = lease_name_find(io, instance, &lease, err);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -203,8 +210,8 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
         return r;
 }
 
-/* The owner ends the QEMUs first. One that was killed is still a watcher of its image for 30 s, which stands in the way
- * of a removal; on the blocklist it no longer is. */
+/* The owner ends the QEMUs first. One that was killed is still a watcher of its image for 30 s, which stands
+ * in the way of a removal; on the blocklist it no longer is. */
 static int evict(const struct store *s, rados_ioctx_t io, const char *instance, struct err *err)
 {
         _cleanup_(gate_done) struct gate gate = {0};

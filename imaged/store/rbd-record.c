@@ -7,9 +7,9 @@
  *   n:<id>   the nonces of the last 16 writes, newest first, 8 bytes each
  *   t:<id>   the text; absent when deleted
  *
- * A write compares v: (an absent key compares as empty). The version stays behind a deletion, so that a writer who read
- * version 3 long ago cannot win against a later version 3. A list reads the small v: entries and only those texts
- * whose version the cache does not have.
+ * A write compares v: (an absent key compares as empty). The version stays behind a deletion, so that a
+ * writer who read version 3 long ago cannot win against a later version 3. A list reads the small v: entries
+ * and only those texts whose version the cache does not have.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -79,7 +79,8 @@ static int stand_entry(struct stand *st, char kind, const char *val, size_t len)
 }
 
 /* What stands there now: of `kinds` ("vt", "vn") the entries, all of one moment. */
-static int stand_read(rados_ioctx_t io, const char *oid, const char *id, const char *kinds, struct stand *ret)
+static int stand_read(rados_ioctx_t io, const char *oid, const char *id, const char *kinds,
+                      struct stand *ret)
 {
         _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
         _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
@@ -127,8 +128,8 @@ static int rbd_record_get(struct store *s, enum record_kind kind, const char *id
 }
 
 /* One attempt: 0, -ECANCELED where another was first, or what librados says. */
-static int put_once(rados_ioctx_t io, const char *oid, const char *id, const struct stand *prior, const char *text,
-                    uint64_t nonce)
+static int put_once(rados_ioctx_t io, const char *oid, const char *id, const struct stand *prior,
+                    const char *text, uint64_t nonce)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
         char v[STORE_ID_MAX + 3], n[STORE_ID_MAX + 3], t[STORE_ID_MAX + 3], was[32] = "", next[32];
@@ -144,7 +145,8 @@ static int put_once(rados_ioctx_t io, const char *oid, const char *id, const str
         snprintf(t, sizeof t, "t:%s", id);
         memcpy(nonces + 1, prior->nonces, kept * 8);
         if (prior->version > 0)
-                snprintf(was, sizeof was, "%016llx%c", (unsigned long long)prior->version, prior->live ? '+' : '-');
+                snprintf(was, sizeof was, "%016llx%c", (unsigned long long)prior->version,
+                         prior->live ? '+' : '-');
         snprintf(next, sizeof next, "%016llx%c", (unsigned long long)prior->version + 1, text ? '+' : '-');
         rados_write_op_omap_cmp2(op, v, LIBRADOS_CMPXATTR_OP_EQ, was, key_len, strlen(was), &cmp);
         rados_write_op_omap_set2(op, keys, vals, lens, val_lens, 2);
@@ -156,8 +158,8 @@ static int put_once(rados_ioctx_t io, const char *oid, const char *id, const str
 }
 
 /* The object of a bucket is made by the first record in it. */
-static int put_making(rados_ioctx_t io, const char *oid, const char *id, const struct stand *prior, const char *text,
-                      uint64_t nonce)
+static int put_making(rados_ioctx_t io, const char *oid, const char *id, const struct stand *prior,
+                      const char *text, uint64_t nonce)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
         int r = put_once(io, oid, id, prior, text, nonce);
@@ -201,7 +203,8 @@ static int rbd_record_put(struct store *s, enum record_kind kind, const char *id
                 return pool_fail(err, r, "read %s %s", name, id);
         if (expected ? !prior.live || prior.version != expected : prior.live)
                 return err_set(err, -ESTALE, "%s %s is at version %llu, not %llu", name, id,
-                               (unsigned long long)(prior.live ? prior.version : 0), (unsigned long long)expected);
+                               (unsigned long long)(prior.live ? prior.version : 0),
+                               (unsigned long long)expected);
         if (!text && !prior.live)
                 return err_set(err, -ENOENT, "there is no %s %s", name, id);
         r = put_making(io, oid, id, &prior, text, nonce);
@@ -221,9 +224,11 @@ struct wanted {
         char ids[PAGE][STORE_ID_MAX + 1];
 };
 
-/* Texts of up to TEXT_BATCH wanted records, and their versions once more: they may have moved on meanwhile. */
-static int texts_read(struct store *s, rados_ioctx_t io, enum record_kind kind, const char *oid, const struct wanted *w,
-                      size_t first, size_t n, record_cb cb, void *arg, struct err *err)
+/* Texts of up to TEXT_BATCH wanted records, and their versions once more: they may have moved on meanwhile.
+ */
+static int texts_read(struct store *s, rados_ioctx_t io, enum record_kind kind, const char *oid,
+                      const struct wanted *w, size_t first, size_t n, record_cb cb, void *arg,
+                      struct err *err)
 {
         _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
         _cleanup_(pool_iter_donep) rados_omap_iter_t t_it = NULL;
@@ -267,9 +272,9 @@ static int texts_read(struct store *s, rados_ioctx_t io, enum record_kind kind, 
 }
 
 /* One page of versions: what the cache has goes to cb at once, the rest into `w`. `after` moves on. */
-static int versions_read(struct store *s, rados_ioctx_t io, enum record_kind kind, const char *oid, char *after,
-                         size_t after_len, struct wanted *w, record_cb cb, void *arg, bool *ret_more,
-                         struct err *err)
+static int versions_read(struct store *s, rados_ioctx_t io, enum record_kind kind, const char *oid,
+                         char *after, size_t after_len, struct wanted *w, record_cb cb, void *arg,
+                         bool *ret_more, struct err *err)
 {
         _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
         char *key, *val;
@@ -289,7 +294,8 @@ static int versions_read(struct store *s, rados_ioctx_t io, enum record_kind kin
                 bool live;
 
                 if (n_key - 2 > STORE_ID_MAX || version_parse(val, n_val, &version, &live) < 0)
-                        return err_set(err, -EIO, "%s holds an entry that is no record's: %.*s", oid, (int)n_key, key);
+                        return err_set(err, -EIO, "%s holds an entry that is no record's: %.*s", oid,
+                                       (int)n_key, key);
                 snprintf(after, after_len, "%.*s", (int)n_key, key);
                 snprintf(id, sizeof id, "%.*s", (int)(n_key - 2), key + 2);
                 if (!live)
@@ -324,7 +330,8 @@ static int rbd_record_list(struct store *s, enum record_kind kind, record_cb cb,
                 while (more) {
                         r = versions_read(s, io, kind, oid, after, sizeof after, w, cb, arg, &more, err);
                         for (size_t i = 0; r == 0 && i < w->n; i += TEXT_BATCH)
-                                r = texts_read(s, io, kind, oid, w, i, MIN_OF(w->n - i, TEXT_BATCH), cb, arg, err);
+                                r = texts_read(s, io, kind, oid, w, i, MIN_OF(w->n - i, TEXT_BATCH), cb, arg,
+                                               err);
                         if (r != 0)
                                 return r;
                 }
@@ -370,9 +377,9 @@ static int rbd_beat_read(struct store *s, unsigned host, uint64_t *ret_counter, 
 }
 
 const struct engine_records rbd_records = {
-        .get = rbd_record_get,
-        .put = rbd_record_put,
-        .list = rbd_record_list,
-        .beat_write = rbd_beat_write,
-        .beat_read = rbd_beat_read,
+    .get = rbd_record_get,
+    .put = rbd_record_put,
+    .list = rbd_record_list,
+    .beat_write = rbd_beat_write,
+    .beat_read = rbd_beat_read,
 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Golden images: raw RBD images named golden.<image>.<nonce>, each with a snapshot that clones hang on. What seals one is
- * its entry in the object "golden" (omap: image id -> "<size> <RBD image>"), put there by one atomic operation only where
- * there is none: of two imports of one id one is sealed, and what a crash leaves behind is an RBD image that no
- * entry names. The nonce is needed because an image whose writer was killed cannot be removed for 30 s.
+ * Golden images: raw RBD images named golden.<image>.<nonce>, each with a snapshot that clones hang on. What
+ * seals one is its entry in the object "golden" (omap: image id -> "<size> <RBD image>"), put there by one
+ * atomic operation only where there is none: of two imports of one id one is sealed, and what a crash leaves
+ * behind is an RBD image that no entry names. The nonce is needed because an image whose writer was killed
+ * cannot be removed for 30 s.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,8 +14,8 @@
 
 #include "imaged/store/rbd-engine.h"
 
-#define INFLIGHT 16                /* writes under way */
-#define PIECE ((size_t)4 << 20)    /* bytes of one of them: an RBD object */
+#define INFLIGHT 16             /* writes under way */
+#define PIECE ((size_t)4 << 20) /* bytes of one of them: an RBD object */
 #define ENTRY_MAX (POOL_NAME_MAX + 24)
 
 struct rbd_volume {
@@ -95,7 +96,8 @@ static int golden_unused(rados_ioctx_t io, const char *name, struct err *err)
         if (r < 0)
                 return r;
         if (r > 0)
-                return err_set(err, -EBUSY, "%s is open on %d clients, or was until less than 30 s ago", name, r);
+                return err_set(err, -EBUSY, "%s is open on %d clients, or was until less than 30 s ago",
+                               name, r);
         r = rbd_open_read_only(io, name, &image, NULL);
         if (r < 0)
                 return pool_fail(err, r, "open %s", name);
@@ -124,7 +126,8 @@ static int golden_remove(rados_ioctx_t io, const char *name, struct err *err)
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove %s", name) : disk_remove(io, name, err);
 }
 
-/* Removes every RBD image of a golden image that no entry names. Returns their number, the last failure in ret_left. */
+/* Removes every RBD image of a golden image that no entry names. Returns their number, the last failure in
+ * ret_left. */
 static int sweep_leftovers(rados_ioctx_t io, const char *image, int *ret_left, struct err *err)
 {
         _cleanup_(pool_list_done) struct pool_list list = {0};
@@ -192,7 +195,8 @@ static int rbd_volume_create(struct volume *v, struct err *err)
                 return err_set(err, -EEXIST, "image %s is sealed already", v->image);
         if (r != -ENOENT)
                 return r;
-        /* One that resists is still open, or was 30 s ago; it is in nobody's way, as ours has another name. */
+        /* One that resists is still open, or was 30 s ago; it is in nobody's way, as ours has another name.
+         */
         r = sweep_leftovers(rv->io, v->image, &left, err);
         if (r < 0)
                 return r;
@@ -275,7 +279,8 @@ static int rbd_volume_write(struct volume *v, const void *buf, size_t len, uint6
                 int r = piece_write(rv, data, n, offset);
 
                 if (r < 0)
-                        return pool_fail(err, r, "write golden image %s at %llu", v->image, (unsigned long long)offset);
+                        return pool_fail(err, r, "write golden image %s at %llu", v->image,
+                                         (unsigned long long)offset);
                 data += n;
                 offset += n;
                 len -= n;
@@ -312,7 +317,8 @@ static int rbd_volume_seal(struct volume *v, struct err *err)
                 return err_set(err, -EEXIST, "image %s was sealed by another", v->image);
         if (r < 0)
                 return pool_fail(err, r, "seal golden image %s", v->image);
-        /* From here on it reads, and as every reader without a watch, which would stand in the way of a removal. */
+        /* From here on it reads, and as every reader without a watch, which would stand in the way of a
+         * removal. */
         rbd_close(rv->image);
         rv->image = NULL;
         r = rbd_open_read_only(rv->io, rv->name, &rv->image, POOL_SNAP);
@@ -419,12 +425,12 @@ static int rbd_volume_attach(struct store *s, const char *image, struct attach *
 }
 
 const struct engine_volumes rbd_volumes = {
-        .create = rbd_volume_create,
-        .write = rbd_volume_write,
-        .seal = rbd_volume_seal,
-        .open = rbd_volume_open,
-        .read = rbd_volume_read,
-        .close = rbd_volume_close,
-        .remove = rbd_volume_remove,
-        .attach = rbd_volume_attach,
+    .create = rbd_volume_create,
+    .write = rbd_volume_write,
+    .seal = rbd_volume_seal,
+    .open = rbd_volume_open,
+    .read = rbd_volume_read,
+    .close = rbd_volume_close,
+    .remove = rbd_volume_remove,
+    .attach = rbd_volume_attach,
 };

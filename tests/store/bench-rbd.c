@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What making an instance's disk costs beside librbd's own clone call, in turns, and what a claim, a fence and a gate
- * cost. Run by hand: bench-rbd URL CEPH_CONF USER [ROUNDS]
+ * What making an instance's disk costs beside librbd's own clone call, in turns, and what a claim, a fence
+ * and a gate cost. Run by hand: bench-rbd URL CEPH_CONF USER [ROUNDS]
  */
 #include <rbd/librbd.h>
 #include <stdlib.h>
@@ -50,8 +50,8 @@ static void own_clone(rados_ioctx_t io, const char *golden, const char *name)
         rbd_image_options_destroy(opts);
 }
 
-static void one_round(struct store *s, rados_ioctx_t io, const char *golden, const char *image, uint64_t size,
-                      double ret[4])
+static void one_round(struct store *s, rados_ioctx_t io, const char *golden, const char *image,
+                      uint64_t size, double ret[4])
 {
         struct disk_spec spec = {.name = "disk0", .image = image, .size = size};
         char id[UUID_LEN + 1];
@@ -80,7 +80,8 @@ static void one_round(struct store *s, rados_ioctx_t io, const char *golden, con
 
 int main(int argc, char **argv)
 {
-        const struct store_options options = {.ceph_conf = argc > 2 ? argv[2] : NULL, .ceph_user = argc > 3 ? argv[3] : NULL};
+        const struct store_options options = {.ceph_conf = argc > 2 ? argv[2] : NULL,
+                                              .ceph_user = argc > 3 ? argv[3] : NULL};
         size_t rounds = MIN_OF(argc > 4 ? (size_t)atoi(argv[4]) : 20, ROUNDS_MAX);
         double v[5][ROUNDS_MAX], four[4];
         char image[UUID_LEN + 1], golden[POOL_NAME_MAX];
@@ -111,9 +112,10 @@ int main(int argc, char **argv)
                 one_round(s, io, golden, image, 64 * MIB, four);
                 v[4][i] = four[1];
         }
-        printf("medians of %zu, ms: rbd_clone3 %.2f, lease_create %.2f, with a larger disk %.2f, claim %.2f, first fence %.2f\n",
-               rounds, median(v[0], rounds), median(v[1], rounds), median(v[4], rounds), median(v[2], rounds),
-               median(v[3], rounds));
+        printf("medians of %zu, ms: rbd_clone3 %.2f, lease_create %.2f, with a larger disk %.2f, claim "
+               "%.2f, first fence %.2f\n",
+               rounds, median(v[0], rounds), median(v[1], rounds), median(v[4], rounds),
+               median(v[2], rounds), median(v[3], rounds));
         must(volume_remove(s, image, &err), &err, "volume_remove");
         pool_io_donep(&io);
         rados_shutdown(plain);

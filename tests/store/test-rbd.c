@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What only the rbd engine has: the gate, the blocklist, what crashes inside librbd's rename and clone leave behind, and
- * the rights of its users. Against a real cluster (STORE_URL, STORE_CEPH_CONF); the writer that is fenced is QEMU's own block
- * layer. Host A lives at the client's own address, host B is given another one.
+ * What only the rbd engine has: the gate, the blocklist, what crashes inside librbd's rename and clone leave
+ * behind, and the rights of its users. Against a real cluster (STORE_URL, STORE_CEPH_CONF); the writer that
+ * is fenced is QEMU's own block layer. Host A lives at the client's own address, host B is given another
+ * one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "imaged/store/rbd-engine.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -29,26 +31,27 @@ struct fixture {
         struct disk_spec disks[2];
 };
 
-#define ok(call)                                                                                                       \
-        do {                                                                                                           \
-                struct err err_ = {0}, *err = &err_;                                                                   \
-                int r_ = (call);                                                                                       \
-                if (r_ < 0)                                                                                            \
-                        fail_msg("%s: %s", #call, err_text(err));                                                      \
+#define ok(call)                                                                                            \
+        do {                                                                                                \
+                struct err err_ = {0}, *err = &err_;                                                        \
+                int r_ = (call);                                                                            \
+                if (r_ < 0)                                                                                 \
+                        fail_msg("%s: %s", #call, err_text(err));                                           \
         } while (0)
 
-#define fails(code, call)                                                                                              \
-        do {                                                                                                           \
-                struct err err_ = {0}, *err = &err_;                                                                   \
-                int r_ = (call);                                                                                       \
-                if (r_ != (code))                                                                                      \
-                        fail_msg("%s: %d (%s), not %d", #call, r_, err_text(err), code);                               \
-                assert_true(err->text[0]);                                                                             \
+#define fails(code, call)                                                                                   \
+        do {                                                                                                \
+                struct err err_ = {0}, *err = &err_;                                                        \
+                int r_ = (call);                                                                            \
+                if (r_ != (code))                                                                           \
+                        fail_msg("%s: %d (%s), not %d", #call, r_, err_text(err), code);                    \
+                assert_true(err->text[0]);                                                                  \
         } while (0)
 
 static struct store *open_as(const char *user, const char *address)
 {
-        const struct store_options options = {.ceph_conf = getenv("STORE_CEPH_CONF"), .ceph_user = user, .address = address};
+        const struct store_options options = {
+            .ceph_conf = getenv("STORE_CEPH_CONF"), .ceph_user = user, .address = address};
         const char *url = getenv("STORE_URL");
         struct store *s = NULL;
 
@@ -92,7 +95,8 @@ static int teardown(void **state)
         return 0;
 }
 
-/* --- QEMU's block layer as a process that has the image open and does what it is told ------------------------ */
+/* --- QEMU's block layer as a process that has the image open and does what it is told
+ * ------------------------ */
 
 struct writer {
         pid_t pid;
@@ -126,7 +130,7 @@ static const char *writer_say(struct writer *w, const char *command)
 static void writer_start(const struct store *s, const char *image, struct writer *w)
 {
         _cleanup_(freep) char *file =
-                str_printf("rbd:%s/%s:id=wherry:conf=%s", pool_of(s)->name, image, getenv("STORE_CEPH_CONF"));
+            str_printf("rbd:%s/%s:id=wherry:conf=%s", pool_of(s)->name, image, getenv("STORE_CEPH_CONF"));
         int in[2], out[2];
 
         assert_int_equal(pipe2(in, O_CLOEXEC), 0);
@@ -239,7 +243,8 @@ static void test_the_gate_wants_an_open_image_at_its_own_epoch(void **state)
         writer_start(f->a, image, &w);
         /* It runs on another host than B. */
         fails(-EACCES, lease_gate(f->b, f->instance, &on_a, &a, f->disks, 2, err));
-        /* The gate is raised, though the name has not moved: a fence that ran ahead of A's look at the name. */
+        /* The gate is raised, though the name has not moved: a fence that ran ahead of A's look at the name.
+         */
         _cleanup_(gate_done) struct gate gate = {0};
         ok(gate_raise(f->io, f->instance, on_a.epoch + 1, &gate, err));
         fails(-EACCES, lease_gate(f->a, f->instance, &on_a, &a, f->disks, 2, err));
@@ -345,7 +350,8 @@ static void test_a_claim_steps_over_a_name_that_a_crash_left_occupied(void **sta
         (void)rados_remove(f->io, oid);
 }
 
-/* A rename whose every step was done, but whose reply was lost; and one that was cut off before its last step. */
+/* A rename whose every step was done, but whose reply was lost; and one that was cut off before its last
+ * step. */
 static void test_a_claim_whose_reply_was_lost_is_a_win(void **state)
 {
         struct fixture *f = *state;
@@ -428,7 +434,8 @@ static void test_a_host_cannot_reach_accounts(void **state)
         store_close(host);
 }
 
-/* Clones go through QEMU and back, of the size that was asked for, and what opens them is told where the monitors are. */
+/* Clones go through QEMU and back, of the size that was asked for, and what opens them is told where the
+ * monitors are. */
 static void test_attach_names_what_qemu_opens(void **state)
 {
         struct fixture *f = *state;
@@ -456,22 +463,89 @@ static void test_attach_names_what_qemu_opens(void **state)
         fails(-EBUSY, volume_remove(f->a, f->image, err));
 }
 
+/* --- a full pool
+ * -------------------------------------------------------------------------------------------------- */
+
+/* Only an administrator may; 0 takes the limit away. */
+static void set_quota(const char *pool, uint64_t bytes)
+{
+        _cleanup_(freep) char *cmd = str_printf("{\"prefix\": \"osd pool set-quota\", \"pool\": \"%s\", "
+                                                "\"field\": \"max_bytes\", \"val\": \"%llu\"}",
+                                                pool, (unsigned long long)bytes);
+        const char *cmds[] = {cmd};
+        rados_t admin;
+
+        assert_int_equal(rados_create(&admin, "admin"), 0);
+        assert_int_equal(rados_conf_read_file(admin, getenv("STORE_CEPH_CONF")), 0);
+        assert_int_equal(rados_connect(admin), 0);
+        assert_int_equal(rados_mon_command(admin, cmds, 1, "", 0, NULL, NULL, NULL, NULL), 0);
+        rados_shutdown(admin);
+}
+
+static int put_big(struct store *s, const char *id)
+{
+        _cleanup_(freep) char *text = malloc(100001);
+        uint64_t version;
+        int r;
+
+        memset(text, 'y', 100000);
+        text[100000] = '\0';
+        r = record_put(s, RECORD_EVENT, id, 0, text, &version, NULL);
+        return r < 0 ? r : record_put(s, RECORD_EVENT, id, version, NULL, &version, NULL);
+}
+
+/* The monitors notice a full pool, and one that is no longer full, with a delay of some seconds; so the
+ * limit is met some time while an image is written, and its room comes back some time after it was given up.
+ */
+static void test_a_full_pool_is_an_error_and_not_a_hang(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_(freep) uint8_t *block = malloc(MIB);
+        char id[UUID_LEN + 1];
+        const int64_t deadline = clock_ms() + 60000;
+        struct volume *v = NULL;
+        struct err err = {0};
+        int r = 0;
+
+        uuid_random(id);
+        memset(block, 0xa5, MIB);
+        set_quota(pool_of(f->a)->name, 64 * MIB);
+        ok(volume_create(f->a, id, 4096 * MIB, &v, err));
+        for (uint64_t i = 0; i < 4096 && r >= 0 && clock_ms() < deadline; i++)
+                r = volume_write(v, block, MIB, i * MIB, &err);
+        assert_int_equal(r, -ENOSPC);
+        assert_int_equal(put_big(f->a, id), -ENOSPC);
+        assert_int_equal(lease_create(f->a, f->instance, f->disks, 2, &err), -ENOSPC);
+        volume_close(v);
+        do
+                r = put_big(f->a, id);
+        while (r == -ENOSPC && clock_ms() < deadline && usleep(200000) == 0);
+        set_quota(pool_of(f->a)->name, 0);
+        assert_int_equal(r, 0);
+        fails(-ENOENT, volume_open(f->a, id, &v, err));
+        do
+                r = lease_create(f->a, f->instance, f->disks, 2, &err);
+        while (r == -ENOSPC && clock_ms() < deadline && usleep(200000) == 0);
+        assert_int_equal(r, 0);
+}
+
 #define with_fixture(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                with_fixture(test_qemu_is_refused_after_a_take_over),
-                with_fixture(test_the_gate_wants_an_open_image_at_its_own_epoch),
-                with_fixture(test_a_commit_spares_the_stopped_source_until_the_next_fence),
-                with_fixture(test_a_source_that_runs_on_is_not_fenced_by_itself),
-                with_fixture(test_a_clean_end_clears_the_record_and_a_kill_does_not),
-                with_fixture(test_a_claim_steps_over_a_name_that_a_crash_left_occupied),
-                with_fixture(test_a_claim_whose_reply_was_lost_is_a_win),
-                with_fixture(test_half_made_disks_do_not_exist_and_can_be_made_again),
-                with_fixture(test_a_user_without_the_right_to_blocklist_is_told_so),
-                with_fixture(test_a_host_cannot_reach_accounts),
-                with_fixture(test_attach_names_what_qemu_opens),
+            with_fixture(test_qemu_is_refused_after_a_take_over),
+            with_fixture(test_the_gate_wants_an_open_image_at_its_own_epoch),
+            with_fixture(test_a_commit_spares_the_stopped_source_until_the_next_fence),
+            with_fixture(test_a_source_that_runs_on_is_not_fenced_by_itself),
+            with_fixture(test_a_clean_end_clears_the_record_and_a_kill_does_not),
+            with_fixture(test_a_claim_steps_over_a_name_that_a_crash_left_occupied),
+            with_fixture(test_a_claim_whose_reply_was_lost_is_a_win),
+            with_fixture(test_half_made_disks_do_not_exist_and_can_be_made_again),
+            with_fixture(test_a_user_without_the_right_to_blocklist_is_told_so),
+            with_fixture(test_a_host_cannot_reach_accounts),
+            with_fixture(test_attach_names_what_qemu_opens),
+            with_fixture(test_a_full_pool_is_an_error_and_not_a_hang),
         };
 
         signal(SIGPIPE, SIG_IGN);
