@@ -452,6 +452,7 @@ const struct engine engine_rbd = {
     .space = rbd_engine_space,
     .prepare = rbd_engine_prepare,
     .selftest = rbd_selftest,
+    .secret = rbd_secret,
     .records = &rbd_records,
     .volumes = &rbd_volumes,
     .leases = &rbd_leases,

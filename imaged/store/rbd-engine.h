@@ -155,6 +155,7 @@ int fence_clients(const struct store *s, const struct gate_client *const *client
 int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine,
                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
                     struct err *err);
+int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
 int rbd_selftest(struct store *s, struct err *err);
 
 extern const struct engine_records rbd_records;

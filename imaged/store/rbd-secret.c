@@ -18,10 +18,9 @@ static int keyring_line(void *user, const char *section, const char *name, const
 {
         struct keyring *k = user;
 
-        if (streq(section, k->section) && streq(name, "key")) {
-                free(k->key);
+        /* The first value: inih gives the indented `caps` lines that follow as more of it. */
+        if (!k->key && streq(section, k->section) && streq(name, "key"))
                 k->key = strdup(value);
-        }
         return 1;
 }
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,6 +147,7 @@ static struct qemu *start(const struct attach *a)
         assert_int_equal(pipe2(from, O_CLOEXEC), 0);
         q->pid = fork();
         if (q->pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when the test dies */
                 dup2(to[0], 0);
                 dup2(from[1], 1);
                 dup2(from[1], 2);
