@@ -10,8 +10,9 @@ wherry() {
         "$TOP/build/imaged/cli/wherry" "$@"
 }
 
+# The demo's own terminal (descriptors 3 and 4) stays with the demo: daemons that outlive it must not hold it open.
 lab() {
-        "$TOP/scripts/lab" "$@"
+        "$TOP/scripts/lab" "$@" 3>&- 4>&-
 }
 
 hosts_alive() {

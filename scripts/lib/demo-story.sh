@@ -70,7 +70,7 @@ booted_since() {
 }
 
 install_iso() {
-        local at root
+        local at at_host root
         wherry run installer --name installed --memory 256M --disk 1G --ssh-key "$dir/key.pub" --json >"$dir/installed.json"
         at=$(instance_address installed)
         # ssh is only in the installed system: the installer has none.
@@ -79,7 +79,10 @@ install_iso() {
         # shellcheck disable=SC2016 # the guest's awk gets it
         root=$(guest_on "$at" 'awk "\$2 == \"/\" { print \$1 }" /proc/mounts' | tail -n 1)
         [[ $root == /dev/vda1 ]] || fail "its root file system is $root"
-        wherry rm installed --json >/dev/null
+        # Its disks may take the store a while; only its guest is in the way of what follows.
+        at_host=$(instance_host installed)
+        wherry rm installed --no-wait --json >/dev/null
+        wait_until 30 no_qemu "$at_host" installed || fail "$at_host still runs the QEMU of installed"
         detail="empty disk installed, restarted, booted from $root, ssh at $at"
 }
 
@@ -112,7 +115,7 @@ migrate() {
 }
 
 no_qemu() {
-        ! qemu_pid "$1" "$demo"
+        ! qemu_pid "$1" "${2:-$demo}"
 }
 
 # storage_was_not_copied JOB: libvirt was asked for no copy (its job counts no disk bytes at all), and what crossed is less than the
