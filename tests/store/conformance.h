@@ -37,6 +37,7 @@ int store_connect(struct store **ret,
                 int r_ = (call);                                                                            \
                 if (r_ < 0)                                                                                 \
                         fail_msg("%s = %d: %s", #call, r_, err_text(&err));                                 \
+                assert_int_equal(err.code, 0);                                                              \
         } while (0)
 #define assert_fails(code, call)                                                                            \
         do {                                                                                                \
