@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "imaged/store/store-call.h"
+
 #define DISKS_MAX 32
 #define CONTENT_MAX ((size_t)16 << 20) /* bytes of a small read-only disk */
 
@@ -90,21 +92,21 @@ int lease_create(struct store *s, const char *instance, const struct disk_spec *
 
         if (r >= 0)
                 r = check_sizes(s, instance, disks, n_disks, err);
-        return r < 0 ? r : s->engine->leases->create(s, instance, disks, n_disks, err);
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->create(s, instance, disks, n_disks, &own));
 }
 
 int lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err)
 {
         int r = check_instance(s, instance, err);
 
-        return r < 0 ? r : s->engine->leases->find(s, instance, ret, err);
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->find(s, instance, ret, &own));
 }
 
 int lease_list(struct store *s, lease_cb cb, void *arg, struct err *err)
 {
         int r = check_instance(s, "list", err);
 
-        return r < 0 ? r : s->engine->leases->list(s, cb, arg, err);
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->list(s, cb, arg, &own));
 }
 
 int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
@@ -118,7 +120,7 @@ int lease_claim(struct store *s, const char *instance, const struct lease *from,
                 return err_set(err, -EINVAL, "instance %s: host 0 is nobody and claims nothing", instance);
         if (from->epoch == UINT64_MAX)
                 return err_set(err, -EINVAL, "instance %s: no epoch after %" PRIu64, instance, from->epoch);
-        return s->engine->leases->claim(s, instance, from, host, ret, err);
+        return ENGINE_CALL(err, s->engine->leases->claim(s, instance, from, host, ret, &own));
 }
 
 int lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
@@ -128,7 +130,9 @@ int lease_fence(struct store *s, const char *instance, const struct lease *mine,
 
         if (r >= 0)
                 r = check_start(instance, start, err);
-        return r < 0 ? r : s->engine->leases->fence(s, instance, mine, start, disks, n_disks, err);
+        return r < 0 ? r
+                     : ENGINE_CALL(err,
+                                   s->engine->leases->fence(s, instance, mine, start, disks, n_disks, &own));
 }
 
 int lease_grant(struct store *s, const char *instance, const struct lease *mine,
@@ -139,7 +143,9 @@ int lease_grant(struct store *s, const char *instance, const struct lease *mine,
 
         if (r >= 0)
                 r = check_start(instance, destination, err);
-        return r < 0 ? r : s->engine->leases->grant(s, instance, mine, destination, disks, n_disks, err);
+        return r < 0 ? r
+                     : ENGINE_CALL(err, s->engine->leases->grant(s, instance, mine, destination, disks,
+                                                                 n_disks, &own));
 }
 
 int lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
@@ -149,7 +155,9 @@ int lease_gate(struct store *s, const char *instance, const struct lease *mine, 
 
         if (r >= 0)
                 r = check_start(instance, start, err);
-        return r < 0 ? r : s->engine->leases->gate(s, instance, mine, start, disks, n_disks, err);
+        return r < 0 ? r
+                     : ENGINE_CALL(err,
+                                   s->engine->leases->gate(s, instance, mine, start, disks, n_disks, &own));
 }
 
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,
@@ -163,7 +171,8 @@ int lease_attach(struct store *s, const char *instance, const struct lease *leas
         if (r >= 0 && !s->engine->leases->attach)
                 r = err_set(err, -EOPNOTSUPP, "%s: QEMU cannot open what this engine keeps", s->url);
         if (r >= 0)
-                r = s->engine->leases->attach(s, instance, lease, start, disks, n_disks, a, err);
+                r = ENGINE_CALL(
+                    err, s->engine->leases->attach(s, instance, lease, start, disks, n_disks, a, &own));
         if (r >= 0)
                 memcpy(ret, a, n_disks * sizeof(*a));
         return r;
@@ -176,7 +185,7 @@ int lease_lock_path(struct store *s, const char *instance, char **ret, struct er
         if (r < 0)
                 return r;
         if (s->engine->leases->lock_path)
-                return s->engine->leases->lock_path(s, instance, ret, err);
+                return ENGINE_CALL(err, s->engine->leases->lock_path(s, instance, ret, &own));
         *ret = strdup("/dev/null");
         return *ret ? 0 : err_set(err, -ENOMEM, "instance %s: out of memory", instance);
 }
@@ -194,5 +203,6 @@ int lease_remove(struct store *s, const char *instance, const struct lease *mine
 {
         int r = check(s, instance, disks, n_disks, err);
 
-        return r < 0 ? r : s->engine->leases->remove(s, instance, mine, disks, n_disks, err);
+        return r < 0 ? r
+                     : ENGINE_CALL(err, s->engine->leases->remove(s, instance, mine, disks, n_disks, &own));
 }

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "imaged/store/store-call.h"
+
 static const char *const kind_names[RECORD_KIND_MAX] = {
     [RECORD_IMAGE] = "image",     [RECORD_INSTANCE] = "instance", [RECORD_HOST] = "host",
     [RECORD_NETWORK] = "network", [RECORD_ACCOUNT] = "account",   [RECORD_EVENT] = "event",
@@ -34,7 +36,8 @@ int record_get(struct store *s, enum record_kind kind, const char *id, char **re
 
         if (r < 0)
                 return r;
-        return s->engine->records->get(s, kind, id, ret_text, ret_version ? ret_version : &version, err);
+        return ENGINE_CALL(
+            err, s->engine->records->get(s, kind, id, ret_text, ret_version ? ret_version : &version, &own));
 }
 
 int record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected, const char *text,
@@ -51,27 +54,27 @@ int record_put(struct store *s, enum record_kind kind, const char *id, uint64_t 
         if (text && !*text)
                 return err_set(err, -EINVAL, "%s %s: an empty text is no document", record_kind_name(kind),
                                id);
-        return s->engine->records->put(s, kind, id, expected, text, ret_version ? ret_version : &version,
-                                       err);
+        return ENGINE_CALL(err, s->engine->records->put(s, kind, id, expected, text,
+                                                        ret_version ? ret_version : &version, &own));
 }
 
 int record_list(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err)
 {
         int r = check_record(s, kind, "list", err);
 
-        return r < 0 ? r : s->engine->records->list(s, kind, cb, arg, err);
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->records->list(s, kind, cb, arg, &own));
 }
 
 int beat_write(struct store *s, unsigned host, uint64_t counter, struct err *err)
 {
         if (!s->engine->records || !s->engine->records->beat_write)
                 return err_set(err, -EOPNOTSUPP, "%s: the engine keeps no heartbeats", s->url);
-        return s->engine->records->beat_write(s, host, counter, err);
+        return ENGINE_CALL(err, s->engine->records->beat_write(s, host, counter, &own));
 }
 
 int beat_read(struct store *s, unsigned host, uint64_t *ret_counter, struct err *err)
 {
         if (!s->engine->records || !s->engine->records->beat_read)
                 return err_set(err, -EOPNOTSUPP, "%s: the engine keeps no heartbeats", s->url);
-        return s->engine->records->beat_read(s, host, ret_counter, err);
+        return ENGINE_CALL(err, s->engine->records->beat_read(s, host, ret_counter, &own));
 }

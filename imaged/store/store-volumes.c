@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "imaged/store/store-call.h"
+
 #define VOLUME_MAX (UINT64_C(1) << 50) /* bytes; far below where an off_t ends */
 
 static int check_image(struct store *s, const char *image, struct err *err)
@@ -53,7 +55,7 @@ int volume_create(struct store *s, const char *image, uint64_t size, struct volu
         v = volume_new(s, image, size);
         if (!v)
                 return err_set(err, -ENOMEM, "image %s: out of memory", image);
-        return finish(v, s->engine->volumes->create(v, err), ret);
+        return finish(v, ENGINE_CALL(err, s->engine->volumes->create(v, &own)), ret);
 }
 
 int volume_open(struct store *s, const char *image, struct volume **ret, struct err *err)
@@ -66,7 +68,7 @@ int volume_open(struct store *s, const char *image, struct volume **ret, struct 
         v = volume_new(s, image, 0);
         if (!v)
                 return err_set(err, -ENOMEM, "image %s: out of memory", image);
-        return finish(v, s->engine->volumes->open(v, err), ret);
+        return finish(v, ENGINE_CALL(err, s->engine->volumes->open(v, &own)), ret);
 }
 
 static int check_range(const struct volume *v, size_t len, uint64_t offset, struct err *err)
@@ -86,7 +88,7 @@ int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset,
                 return r;
         if (v->sealed)
                 return err_set(err, -EROFS, "image %s is sealed", v->image);
-        return len == 0 ? 0 : v->store->engine->volumes->write(v, buf, len, offset, err);
+        return len == 0 ? 0 : ENGINE_CALL(err, v->store->engine->volumes->write(v, buf, len, offset, &own));
 }
 
 int volume_seal(struct volume *v, struct err *err)
@@ -95,7 +97,7 @@ int volume_seal(struct volume *v, struct err *err)
 
         if (v->sealed)
                 return 0;
-        r = v->store->engine->volumes->seal(v, err);
+        r = ENGINE_CALL(err, v->store->engine->volumes->seal(v, &own));
         if (r < 0)
                 return r;
         v->sealed = true;
@@ -108,7 +110,7 @@ int volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct
 
         if (r < 0)
                 return r;
-        return len == 0 ? 0 : v->store->engine->volumes->read(v, buf, len, offset, err);
+        return len == 0 ? 0 : ENGINE_CALL(err, v->store->engine->volumes->read(v, buf, len, offset, &own));
 }
 
 uint64_t volume_size(const struct volume *v)
@@ -129,7 +131,7 @@ int volume_remove(struct store *s, const char *image, struct err *err)
 {
         int r = check_image(s, image, err);
 
-        return r < 0 ? r : s->engine->volumes->remove(s, image, err);
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->volumes->remove(s, image, &own));
 }
 
 int volume_attach(struct store *s, const char *image, struct attach *ret, struct err *err)
@@ -141,7 +143,7 @@ int volume_attach(struct store *s, const char *image, struct attach *ret, struct
                 return r;
         if (!s->engine->volumes->attach)
                 return err_set(err, -EOPNOTSUPP, "%s: QEMU cannot open what this engine keeps", s->url);
-        r = s->engine->volumes->attach(s, image, &a, err);
+        r = ENGINE_CALL(err, s->engine->volumes->attach(s, image, &a, &own));
         if (r >= 0)
                 *ret = a;
         return r;

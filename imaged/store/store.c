@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "imaged/store/record-cache.h"
+#include "imaged/store/store-call.h"
 
 /*
  * The one place that checks arguments and knows which engines there are. The calls themselves are in
@@ -86,7 +87,7 @@ int store_open(const char *url, const struct store_options *options, struct stor
                 store_free(s);
                 return err_set(err, -ENOMEM, "%s: out of memory", url);
         }
-        r = engine->open(s, err);
+        r = ENGINE_CALL(err, engine->open(s, &own));
         if (r < 0) {
                 engine->close(s);
                 store_free(s);
@@ -121,12 +122,12 @@ int store_space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct
                 *ret_total = *ret_free = 0;
                 return 0;
         }
-        return s->engine->space(s, ret_total, ret_free, err);
+        return ENGINE_CALL(err, s->engine->space(s, ret_total, ret_free, &own));
 }
 
 int store_prepare(struct store *s, struct err *err)
 {
-        return s->engine->prepare ? s->engine->prepare(s, err) : 0;
+        return s->engine->prepare ? ENGINE_CALL(err, s->engine->prepare(s, &own)) : 0;
 }
 
 int store_secret(struct store *s, char **ret, struct err *err)
@@ -138,10 +139,16 @@ int store_secret(struct store *s, char **ret, struct err *err)
 
 int store_selftest(struct store *s, struct err *err)
 {
+        struct err own = {};
+        int r;
+
         if (!s->engine->selftest)
                 return err_set(err, -EOPNOTSUPP, "%s: the engine %s has no fence to test", s->url,
                                s->engine->name);
-        return s->engine->selftest(s, err);
+        r = s->engine->selftest(s, &own);
+        if (r <= 0 && err)
+                *err = own;
+        return r;
 }
 
 /*

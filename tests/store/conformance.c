@@ -109,8 +109,12 @@ int main(int argc, char **argv)
                 return run_full();
         if (streq(what, "outage"))
                 return run_outage();
+#ifdef HAVE_NFS
+        if (streq(what, "late"))
+                return run_late();
+#endif
         if (streq(what, "squash"))
                 return run_squash();
-        fprintf(stderr, "Usage: %s [all|full|outage|squash]\n", argv[0]);
+        fprintf(stderr, "Usage: %s [all|full|late|outage|squash]\n", argv[0]);
         return 2;
 }

@@ -37,6 +37,7 @@ int store_connect(struct store **ret,
                 int r_ = (call);                                                                            \
                 if (r_ < 0)                                                                                 \
                         fail_msg("%s = %d: %s", #call, r_, err_text(&err));                                 \
+                assert_int_equal(err.code, 0);                                                              \
         } while (0)
 #define assert_fails(code, call)                                                                            \
         do {                                                                                                \
@@ -56,6 +57,7 @@ extern const struct CMUnitTest record_tests[], volume_tests[], lease_tests[], ra
 extern const size_t n_record_tests, n_volume_tests, n_lease_tests, n_race_tests, n_fence_tests, n_kill_tests;
 int run_full(void);   /* a store with little room: STORE_URL */
 int run_outage(void); /* a server that is killed under the writer, by the command in STORE_OUTAGE */
+int run_late(void);   /* a WRITE that the server holds while the disks change hands; STORE_SERVER_PID */
 int run_squash(void); /* an export with root_squash: the self-test must say so */
 
 /* A golden image of `size` bytes that begins with `text`, sealed. */
