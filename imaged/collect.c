@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "imaged/hosts.h"
 #include "imaged/image.h"
+#include "imaged/index.h"
 #include "imaged/instance.h"
 #include "imaged/network.h"
 #include "imaged/records.h"
@@ -43,7 +44,6 @@ struct collector {
         pthread_t thread;
         bool thread_runs;
         struct mark *marks; /* the thread's */
-        json_t *known;      /* ids of instances that were in the last list; the thread's */
         int64_t beat_ms, look_ms, sweep_ms;
 
         pthread_mutex_t lock; /* over what follows */
@@ -133,14 +133,12 @@ static bool waits_for_dead_host(struct collector *c, const json_t *record)
                (streq(state, "pending") || streq(state, "stopped")) && !hosts_alive(c->im->hosts, host);
 }
 
-static int look_instance(void *arg, const char *id, uint64_t version, json_t *record)
+static void look_instance(struct collector *c, const char *id, uint64_t version, const json_t *record)
 {
-        struct collector *c = arg;
         const char *by = json_get_str(json_object_get(record, "creating"), "by", NULL);
         struct err err = {0};
         int r;
 
-        json_object_set_new(c->known, id, json_true());
         if (by && mark_age(c, "creating", id, version) >= c->im->stale_ms) {
                 r = instance_undo(c->im, id, json_get_str(record, "name", ""), by, &err);
                 report("instance", id, r, &err);
@@ -154,7 +152,45 @@ static int look_instance(void *arg, const char *id, uint64_t version, json_t *re
                 if (r < 0)
                         log_warn("instance %s: waits for a host: %s", id, err_text(&err));
         }
+}
+
+struct attention {
+        char (*ids)[UUID_LEN + 1];
+        size_t n, room;
+};
+
+static int attention_one(void *arg, const struct indexed *e)
+{
+        struct attention *a = arg;
+
+        if (!e->attention)
+                return 0;
+        if (a->n == a->room) {
+                void *bigger = realloc(a->ids, (a->room * 2 + 64) * sizeof(*a->ids));
+
+                if (!bigger)
+                        return -ENOMEM;
+                a->ids = bigger;
+                a->room = a->room * 2 + 64;
+        }
+        memcpy(a->ids[a->n++], e->id, sizeof(e->id));
         return 0;
+}
+
+static int look_instances(struct collector *c, struct err *err)
+{
+        struct attention a = {0};
+        int r = index_each(c->im->index, 0, attention_one, &a, err);
+
+        for (size_t i = 0; r == 0 && i < a.n; i++) {
+                _cleanup_(json_decrefpp) json_t *record = NULL;
+                uint64_t version;
+
+                if (records_load(c->im->store, RECORD_INSTANCE, a.ids[i], &record, &version, NULL) == 0)
+                        look_instance(c, a.ids[i], version, record);
+        }
+        free(a.ids);
+        return r;
 }
 
 static void look(struct collector *c)
@@ -162,11 +198,9 @@ static void look(struct collector *c)
         struct err err = {0};
         int r;
 
-        json_decref(c->known);
-        c->known = json_object();
         r = records_each(c->im->store, RECORD_IMAGE, look_image, c, &err);
         if (r == 0)
-                r = records_each(c->im->store, RECORD_INSTANCE, look_instance, c, &err);
+                r = look_instances(c, &err);
         if (r < 0) {
                 log_warn("left-overs: %s", err_text(&err));
                 return; /* the marks stay: nothing is known to have moved */
@@ -184,7 +218,7 @@ static int sweep_disks(void *arg, const char *instance, const struct lease *leas
         _cleanup_(freep) char *text = NULL;
         struct err err = {0};
 
-        if (lease->host != 0 || json_object_get(c->known, instance) ||
+        if (lease->host != 0 || index_has(c->im->index, instance) ||
             record_get(c->im->store, RECORD_INSTANCE, instance, &text, NULL, NULL) != -ENOENT)
                 return 0;
         if (mark_age(c, "disks", instance, lease->epoch) < c->im->stale_ms)
@@ -203,9 +237,9 @@ static void sweep(struct collector *c)
         if (r == 0)
                 marks_end(c, "disks");
         if (r == 0)
-                r = name_sweep(c->im, c->known, &err);
+                r = name_sweep(c->im, &err);
         if (r == 0)
-                r = network_sweep(c->im, NETWORK_DEFAULT, c->known, &err);
+                r = network_sweep(c->im, NETWORK_DEFAULT, &err);
         if (r < 0)
                 log_warn("left-overs: %s", err_text(&err));
 }
@@ -241,7 +275,7 @@ static void *collector_run(void *arg)
                         look(c);
                         c->look_ms = now;
                 }
-                if (now - c->sweep_ms >= c->im->stale_ms && c->known) {
+                if (now - c->sweep_ms >= c->im->stale_ms) {
                         sweep(c);
                         c->sweep_ms = now;
                 }
@@ -290,7 +324,6 @@ struct collector *collector_free(struct collector *c)
                 c->marks = m->next;
                 free(m);
         }
-        json_decref(c->known);
         pthread_cond_destroy(&c->stopped);
         pthread_mutex_destroy(&c->lock);
         free(c);

@@ -14,6 +14,7 @@ struct hosts;
 struct events;
 struct collector;
 struct places;
+struct index;
 struct upload;
 
 /* What the parts of imaged share. Set up by imaged_new() before any thread runs, and constant but for what
@@ -24,6 +25,7 @@ struct imaged {
         char nonce[UUID_LEN + 1]; /* of this process: who creates or imports something */
         unsigned stale_ms;
         struct hosts *hosts;
+        struct index *index;
         struct places *places;
         struct events *events;
         struct collector *collector;

@@ -67,9 +67,7 @@ static void host_free(struct host *x)
         free(x);
 }
 
-/* --- the look
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- the look --- */
 
 static int look_record(void *arg, const char *id, uint64_t version, json_t *record)
 {
@@ -252,8 +250,7 @@ struct hosts *hosts_free(struct hosts *h)
         return NULL;
 }
 
-/* --- questions
- * ------------------------------------------------------------------------------------------------------- */
+/* --- questions --- */
 
 bool hosts_alive(struct hosts *h, unsigned number)
 {
@@ -350,9 +347,7 @@ json_t *hosts_record(struct hosts *h, unsigned number)
         return copy;
 }
 
-/* --- nudge
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- nudge --- */
 
 struct nudge {
         struct imaged *im;

@@ -13,8 +13,7 @@
 
 #define OCTETS "application/octet-stream"
 
-/* --- PUT /v2/images/{id}/file
- * ------------------------------------------------------------------------------------- */
+/* --- PUT /v2/images/{id}/file --- */
 
 struct body {
         struct upload *upload;
@@ -84,8 +83,7 @@ int image_on_upload(struct http_request *req, void *userdata, struct err *err)
         return r < 0 ? r : http_reply_json(req, 204, NULL);
 }
 
-/* --- GET /v2/images/{id}/file: the raw disk
- * ------------------------------------------------------------------------ */
+/* --- GET /v2/images/{id}/file: the raw disk --- */
 
 struct download {
         struct volume *volume;

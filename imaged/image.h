@@ -10,6 +10,9 @@
 /* Sets a member and updated_at. Takes the reference to value. */
 void image_set(json_t *record, const char *key, json_t *value);
 
+/* The record as the API shows it, with its links; the caller's. */
+json_t *image_view(const json_t *record);
+
 /* By id, or by the name of an active image where only one has it. The caller owns *ret. */
 int image_find(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err);
 

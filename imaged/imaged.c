@@ -8,6 +8,7 @@
 #include "imaged/daemon.h"
 #include "imaged/events.h"
 #include "imaged/hosts.h"
+#include "imaged/index.h"
 #include "imaged/network.h"
 #include "imaged/place.h"
 
@@ -61,6 +62,8 @@ int imaged_new(const struct imaged_options *o, struct imaged **ret, struct err *
         if (r == 0)
                 r = events_new(im->store, &im->events, err);
         if (r == 0)
+                r = index_new(im->store, &im->index, err);
+        if (r == 0)
                 r = places_new(&im->places, err);
         if (r == 0)
                 r = jobs_new(IMPORTS, &im->imports, err);
@@ -94,6 +97,7 @@ struct imaged *imaged_free(struct imaged *im)
         jobs_free(im->nudges);
         hosts_free(im->hosts);
         places_free(im->places);
+        index_free(im->index);
         events_free(im->events);
         store_close(im->store);
         pthread_mutex_destroy(&im->lock);

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "formats/formats.h"
 #include "imaged/events.h"
+#include "imaged/index.h"
 #include "imaged/records.h"
 #include "imaged/upload.h"
 
@@ -18,7 +19,6 @@
  * The catalog: paths and schemas of the OpenStack Image API v2.
  * Source: https://docs.openstack.org/api-ref/image/v2/
  */
-#define LIMIT_MAX 1000
 /* A list may lag behind by a second; so long after the record stopped new users, it shows all there are. */
 #define LIST_LAG_MS 1200
 
@@ -30,8 +30,7 @@ void image_set(json_t *record, const char *key, json_t *value)
         json_object_set_new(record, "updated_at", json_string(clock_stamp(at)));
 }
 
-/* The record as the API shows it: with the links. */
-static json_t *image_view(const json_t *record)
+json_t *image_view(const json_t *record)
 {
         json_t *view = json_copy((json_t *)record);
         const char *id = json_get_str(record, "id", "");
@@ -93,167 +92,7 @@ int image_find(struct imaged *im, const char *id_or_name, json_t **ret, struct e
         return r;
 }
 
-/* --- list
- * ---------------------------------------------------------------------------------------------------------
- */
-
-struct list {
-        struct http_request *req;
-        json_t **images;
-        size_t n, room;
-        const char *key; /* to sort by */
-        bool ascending;
-};
-
-static bool filter_match(struct list *l, const json_t *record)
-{
-        static const char *const filters[] = {
-            "name", "status", "visibility", "owner", "disk_format", "container_format",
-            "id",   "os",     "version",    "arch"};
-        const char *tag = http_query(l->req, "tag");
-
-        for (size_t i = 0; i < ARRAY_SIZE(filters); i++) {
-                const char *wanted = http_query(l->req, filters[i]);
-
-                if (wanted && !streq(json_get_str(record, filters[i], NULL), wanted))
-                        return false;
-        }
-        if (tag) {
-                json_t *t;
-                size_t i;
-
-                json_array_foreach (json_object_get(record, "tags"), i, t) {
-                        if (streq(json_string_value(t), tag))
-                                return true;
-                }
-                return false;
-        }
-        return true;
-}
-
-static int list_one(void *arg, const char *id, uint64_t version, json_t *record)
-{
-        struct list *l = arg;
-
-        if (!filter_match(l, record))
-                return 0;
-        if (l->n == l->room) {
-                json_t **bigger = realloc(l->images, (l->room * 2 + 64) * sizeof(*bigger));
-
-                if (!bigger)
-                        return -ENOMEM;
-                l->images = bigger;
-                l->room = l->room * 2 + 64;
-        }
-        l->images[l->n++] = json_incref(record);
-        return 0;
-}
-
-static int list_compare(const void *a, const void *b, void *arg)
-{
-        const struct list *l = arg;
-        const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
-        const json_t *v = json_object_get(x, l->key), *w = json_object_get(y, l->key);
-        int r;
-
-        if (json_is_integer(v) || json_is_integer(w))
-                r = (json_integer_value(v) > json_integer_value(w)) -
-                    (json_integer_value(v) < json_integer_value(w));
-        else
-                r = strcmp(json_get_str(x, l->key, ""), json_get_str(y, l->key, ""));
-        if (r == 0) /* a total order, or pages would overlap */
-                r = strcmp(json_get_str(x, "id", ""), json_get_str(y, "id", ""));
-        return l->ascending ? r : -r;
-}
-
-/* "sort=KEY:DIR", or "sort_key=KEY&sort_dir=DIR" */
-static int list_order(struct list *l, char key[32], struct err *err)
-{
-        static const char *const keys[] = {"name", "status", "container_format", "disk_format",
-                                           "size", "id",     "created_at",       "updated_at"};
-        const char *sort = http_query(l->req, "sort"), *dir = http_query(l->req, "sort_dir"),
-                   *sort_key = http_query(l->req, "sort_key");
-
-        if (sort) {
-                size_t n = strcspn(sort, ":");
-
-                snprintf(key, 32, "%.*s", (int)MIN_OF(n, 31U), sort);
-                dir = sort[n] ? sort + n + 1 : dir;
-        } else {
-                snprintf(key, 32, "%s", sort_key ? sort_key : "created_at");
-        }
-        if (dir && !streq(dir, "asc") && !streq(dir, "desc"))
-                return err_set(err, -EINVAL, "sort direction \"%s\": asc and desc are possible", dir);
-        l->ascending = streq(dir, "asc");
-        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-                if (streq(key, keys[i])) {
-                        l->key = keys[i];
-                        return 0;
-                }
-        }
-        return err_set(err, -EINVAL,
-                       "sort key \"%s\": name, status, container_format, disk_format, size, id, created_at "
-                       "and updated_at "
-                       "are possible",
-                       key);
-}
-
-/* The page behind the marker. */
-static int list_page(struct list *l, size_t limit, json_t **ret, struct err *err)
-{
-        const char *marker = http_query(l->req, "marker");
-        json_t *page = json_array(), *reply;
-        size_t i = 0;
-
-        if (marker) {
-                while (i < l->n && !streq(json_get_str(l->images[i], "id", NULL), marker))
-                        i++;
-                if (i++ == l->n) {
-                        json_decref(page);
-                        return err_set(err, -EINVAL, "marker %s: no such image in this list", marker);
-                }
-        }
-        for (; i < l->n && json_array_size(page) < limit; i++)
-                json_array_append_new(page, image_view(l->images[i]));
-        reply = json_pack("{s:O,s:s,s:s}", "images", page, "first", "/v2/images", "schema",
-                          "/v2/schemas/images");
-        if (i < l->n && json_array_size(page) > 0)
-                json_object_set_new(reply, "next",
-                                    json_sprintf("/v2/images?limit=%zu&sort=%s:%s&marker=%s", limit, l->key,
-                                                 l->ascending ? "asc" : "desc",
-                                                 json_get_str(l->images[i - 1], "id", "")));
-        json_decref(page);
-        *ret = reply;
-        return 0;
-}
-
-int image_on_list(struct http_request *req, void *userdata, struct err *err)
-{
-        struct imaged *im = userdata;
-        struct list l = {.req = req};
-        _cleanup_(json_decrefpp) json_t *reply = NULL;
-        const char *limit = http_query(req, "limit");
-        char key[32];
-        int r;
-
-        if (limit && (!*limit || strspn(limit, "0123456789") != strlen(limit)))
-                return err_set(err, -EINVAL, "limit: \"%s\" is not a number", limit);
-        r = list_order(&l, key, err);
-        if (r == 0)
-                r = records_each(im->store, RECORD_IMAGE, list_one, &l, err);
-        if (r == 0) {
-                qsort_r(l.images, l.n, sizeof(*l.images), list_compare, &l);
-                r = list_page(&l, limit ? MIN_OF(strtoull(limit, NULL, 10), LIMIT_MAX) : LIMIT_MAX, &reply,
-                              err);
-        }
-        for (size_t i = 0; i < l.n; i++)
-                json_decref(l.images[i]);
-        free(l.images);
-        return r < 0 ? r : http_reply_json(req, 200, reply);
-}
-
-/* --- create, show, delete
- * ----------------------------------------------------------------------------------------- */
+/* --- create, show, delete --- */
 
 static int create_check_member(const char *key, const json_t *value, struct err *err)
 {
@@ -388,38 +227,44 @@ int image_on_show(struct http_request *req, void *userdata, struct err *err)
         return http_reply_json(req, 200, view);
 }
 
+#define USERS_NAMED 5
+
 struct users {
         const char *image;
         unsigned n;
-        char names[256];
+        char ids[USERS_NAMED][UUID_LEN + 1];
 };
 
-static int users_one(void *arg, const char *id, uint64_t version, json_t *record)
+static int users_one(void *arg, const struct indexed *e)
 {
         struct users *u = arg;
-        size_t at = strlen(u->names);
 
-        if (!streq(json_get_str(record, "image", NULL), u->image) &&
-            !streq(json_get_str(record, "iso", NULL), u->image))
+        if (!streq(e->image, u->image))
                 return 0;
+        if (u->n < USERS_NAMED)
+                memcpy(u->ids[u->n], e->id, sizeof(e->id));
         u->n++;
-        if (sizeof(u->names) - at > 80)
-                snprintf(u->names + at, sizeof(u->names) - at, "%s%s", at ? ", " : "",
-                         json_get_str(record, "name", id));
-        else if (sizeof(u->names) - at > 8)
-                snprintf(u->names + at, sizeof(u->names) - at, ", ...");
         return 0;
 }
 
 static int users_check(struct imaged *im, const char *image, struct err *err)
 {
         struct users u = {.image = image};
-        int r = records_each(im->store, RECORD_INSTANCE, users_one, &u, err);
+        char names[USERS_NAMED * 66] = "";
+        int r = index_each(im->index, 0, users_one, &u, err);
 
-        if (r == 0 && u.n > 0)
-                r = err_set(err, -EBUSY, "image %s is used by %u instance%s: %s", image, u.n,
-                            u.n == 1 ? "" : "s", u.names);
-        return r;
+        if (r < 0 || u.n == 0)
+                return r;
+        for (unsigned i = 0; i < MIN_OF(u.n, USERS_NAMED); i++) {
+                _cleanup_(json_decrefpp) json_t *record = NULL;
+                size_t at = strlen(names);
+
+                records_load(im->store, RECORD_INSTANCE, u.ids[i], &record, NULL, NULL);
+                snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
+                         json_get_str(record, "name", u.ids[i]));
+        }
+        return err_set(err, -EBUSY, "image %s is used by %u instance%s: %s%s", image, u.n,
+                       u.n == 1 ? "" : "s", names, u.n > USERS_NAMED ? ", ..." : "");
 }
 
 /* From here on no instance takes it (the creation looks at the status after it wrote its record). */

@@ -277,9 +277,7 @@ int instance_on_create(struct http_request *req, void *userdata, struct err *err
         return r;
 }
 
-/* --- undo
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- undo --- */
 
 struct seize {
         const char *by, *mine, *name;

@@ -16,9 +16,7 @@ struct change {
         unsigned host;
 };
 
-/* --- delete
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- delete --- */
 
 static int change_delete(json_t *record, void *arg, struct err *err)
 {
@@ -118,8 +116,7 @@ int instance_on_delete(struct http_request *req, void *userdata, struct err *err
         return http_reply_json(req, 202, now);
 }
 
-/* --- another host for one that was never started
- * --------------------------------------------------------------------- */
+/* --- another host for one that was never started --- */
 
 static int change_replace(json_t *record, void *arg, struct err *err)
 {

@@ -77,8 +77,7 @@ int instance_on_migration(struct http_request *req, void *userdata, struct err *
         return r < 0 ? link_code(r, &l, err) : http_reply_json(req, 200, reply);
 }
 
-/* --- the console: bytes both ways until one side ends
- * ---------------------------------------------------------------- */
+/* --- the console: bytes both ways until one side ends --- */
 
 struct console {
         int hostd;

@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "imaged/events.h"
 #include "imaged/hosts.h"
+#include "imaged/index.h"
 #include "imaged/instance.h"
 #include "imaged/network.h"
 #include "imaged/place.h"
@@ -84,31 +85,72 @@ static int accepted(struct http_request *req, struct imaged *im, const json_t *r
         return http_reply_json(req, 202, record);
 }
 
-/* --- list, show
- * ------------------------------------------------------------------------------------------------------ */
+/* --- list, show --- */
 
+/* The records' texts one after the other: at 100,000 of them, parsing and printing would take longer than
+ * reading. */
 struct list {
-        const char *name;
-        json_t *instances;
+        char *text;
+        size_t len, room;
 };
 
-static int list_one(void *arg, const char *id, uint64_t version, json_t *record)
+static int list_add(struct list *l, const char *text)
+{
+        size_t n = strlen(text);
+
+        if (l->len + n + 2 > l->room) {
+                size_t room = MAX_OF(l->room * 2, l->len + n + 4096);
+                char *bigger = realloc(l->text, room);
+
+                if (!bigger)
+                        return -ENOMEM;
+                l->text = bigger;
+                l->room = room;
+        }
+        memcpy(l->text + l->len, text, n + 1);
+        l->len += n;
+        return 0;
+}
+
+static int list_one(void *arg, const char *id, uint64_t version, const char *text)
 {
         struct list *l = arg;
+        int r = l->text[l->len - 1] == '[' ? 0 : list_add(l, ",");
 
-        if (l->name && !streq(json_get_str(record, "name", NULL), l->name))
-                return 0;
-        return json_array_append(l->instances, record) < 0 ? -ENOMEM : 0;
+        return r < 0 ? r : list_add(l, text);
+}
+
+static int list_named(struct imaged *im, const char *name, struct http_request *req, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
+        int r = instance_load(im, name, &record, err);
+
+        if (r < 0 && r != -ENOENT)
+                return r;
+        reply = json_pack("{s:[]}", "instances");
+        if (record && streq(json_get_str(record, "name", NULL), name))
+                json_array_append(json_object_get(reply, "instances"), record);
+        return http_reply_json(req, 200, reply);
 }
 
 int instance_on_list(struct http_request *req, void *userdata, struct err *err)
 {
         struct imaged *im = userdata;
-        struct list l = {.name = http_query(req, "name"), .instances = json_array()};
-        _cleanup_(json_decrefpp) json_t *reply = json_pack("{s:o}", "instances", l.instances);
-        int r = records_each(im->store, RECORD_INSTANCE, list_one, &l, err);
+        const char *name = http_query(req, "name");
+        struct list l = {0};
+        int r;
 
-        return r < 0 ? r : http_reply_json(req, 200, reply);
+        if (name)
+                return list_named(im, name, req, err);
+        r = list_add(&l, "{\"instances\":[");
+        if (r == 0)
+                r = record_list(im->store, RECORD_INSTANCE, list_one, &l, err);
+        if (r == 0)
+                r = list_add(&l, "]}");
+        if (r == 0)
+                r = http_reply_text(req, 200, "application/json", l.text);
+        free(l.text);
+        return records_code(r);
 }
 
 int instance_on_show(struct http_request *req, void *userdata, struct err *err)
@@ -119,8 +161,7 @@ int instance_on_show(struct http_request *req, void *userdata, struct err *err)
         return r < 0 ? r : http_reply_json(req, 200, record);
 }
 
-/* --- start, stop, restart
- * -------------------------------------------------------------------------------------------- */
+/* --- start, stop, restart --- */
 
 struct change {
         struct lease lease;
@@ -181,8 +222,7 @@ int instance_on_start(struct http_request *req, void *userdata, struct err *err)
         r = instance_lease(im, record, &c.lease, err);
         /* Where it still ends, its host starts it again; else where it was last, if that has room. */
         if (r == 0 && runs_nowhere(record))
-                r = place_for(im, record, c.lease.host ? c.lease.host : place_of_record(record), &c.host,
-                              err);
+                r = place_for(im, record, c.lease.host ? c.lease.host : index_host(record), &c.host, err);
         else
                 c.host = c.lease.host;
         if (r == 0)
@@ -268,12 +308,10 @@ int instance_on_restart(struct http_request *req, void *userdata, struct err *er
         if (r == 0)
                 r = records_change(im->store, RECORD_INSTANCE, json_get_str(record, "id", ""),
                                    change_restart, &c, &now, err);
-        return r < 0 ? r : accepted(req, im, now, "instance-restart", place_of_record(now));
+        return r < 0 ? r : accepted(req, im, now, "instance-restart", index_host(now));
 }
 
-/* --- migrate
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- migrate --- */
 
 static int change_migrate(json_t *record, void *arg, struct err *err)
 {

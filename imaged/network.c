@@ -8,6 +8,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "imaged/index.h"
 #include "imaged/records.h"
 
 /* A record holds 256 KiB, a lease some 56 bytes of it. */
@@ -124,8 +125,7 @@ int network_prepare(struct imaged *im, const struct imaged_network *c, struct er
         return r == -ESTALE ? 0 : r; /* another imaged made it */
 }
 
-/* --- addresses
- * ------------------------------------------------------------------------------------------------------- */
+/* --- addresses --- */
 
 struct lease_change {
         const char *network, *instance;
@@ -241,17 +241,17 @@ int network_release(struct imaged *im, const char *network, const char *instance
                               err);
 }
 
-/* 1: there is none, for good. */
-static int instance_gone(struct imaged *im, const char *instance, const json_t *known)
+/* 1: there is none, for good. That one was in a list a moment ago will do to leave it alone. */
+static int instance_gone(struct imaged *im, const char *instance, bool listed_will_do)
 {
         _cleanup_(freep) char *text = NULL;
 
-        if (known && json_object_get(known, instance))
+        if (listed_will_do && im->index && index_has(im->index, instance))
                 return 0;
         return record_get(im->store, RECORD_INSTANCE, instance, &text, NULL, NULL) == -ENOENT;
 }
 
-int network_sweep(struct imaged *im, const char *network, const json_t *known, struct err *err)
+int network_sweep(struct imaged *im, const char *network, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
         const char *address;
@@ -262,7 +262,7 @@ int network_sweep(struct imaged *im, const char *network, const json_t *known, s
         if (r < 0)
                 return r;
         json_object_foreach (json_object_get(record, "leases"), address, holder) {
-                if (instance_gone(im, json_string_value(holder), known) != 1)
+                if (instance_gone(im, json_string_value(holder), true) != 1)
                         continue;
                 log_info("network %s: %s is free, its instance %s is gone", network, address,
                          json_string_value(holder));
@@ -273,9 +273,7 @@ int network_sweep(struct imaged *im, const char *network, const json_t *known, s
         return 0;
 }
 
-/* --- names
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- names --- */
 
 static void name_id(const char *name, char ret[65])
 {
@@ -313,7 +311,7 @@ int name_take(struct imaged *im, const char *name, const char *instance, struct 
                 holder = json_get_str(other, "instance", NULL);
                 if (streq(holder, instance))
                         return 0;
-                if (holder && instance_gone(im, holder, NULL) != 1)
+                if (holder && instance_gone(im, holder, false) != 1)
                         return err_set(err, -EEXIST, "the name %s is taken by instance %s", name, holder);
                 r = records_save(im->store, RECORD_NETWORK, id, version, mine, NULL, err);
                 if (r != -ESTALE)
@@ -339,29 +337,22 @@ int name_release(struct imaged *im, const char *name, const char *instance, stru
         return r == -ESTALE ? 0 : r;
 }
 
-struct sweep {
-        struct imaged *im;
-        const json_t *known;
-};
-
 static int sweep_one(void *arg, const char *id, uint64_t version, json_t *record)
 {
-        struct sweep *s = arg;
+        struct imaged *im = arg;
         const char *holder = json_get_str(record, "instance", NULL);
         struct err err = {0};
 
-        if (id[0] != '_' || !holder || instance_gone(s->im, holder, s->known) != 1)
+        if (id[0] != '_' || !holder || instance_gone(im, holder, true) != 1)
                 return 0;
         log_info("name %s is free, its instance %s is gone", id + 1, holder);
-        if (records_save(s->im->store, RECORD_NETWORK, id, version, NULL, NULL, &err) < 0 &&
+        if (records_save(im->store, RECORD_NETWORK, id, version, NULL, NULL, &err) < 0 &&
             err.code != -ESTALE)
                 log_warn("%s", err_text(&err));
         return 0;
 }
 
-int name_sweep(struct imaged *im, const json_t *known, struct err *err)
+int name_sweep(struct imaged *im, struct err *err)
 {
-        struct sweep s = {.im = im, .known = known};
-
-        return records_each(im->store, RECORD_NETWORK, sweep_one, &s, err);
+        return records_each(im->store, RECORD_NETWORK, sweep_one, im, err);
 }

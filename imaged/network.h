@@ -19,8 +19,8 @@ int network_prepare(struct imaged *im, const struct imaged_network *conf, struct
 int network_lease(struct imaged *im, const char *network, const char *instance, json_t **ret,
                   struct err *err);
 int network_release(struct imaged *im, const char *network, const char *instance, struct err *err);
-/* Frees the leases of instances that have no record. `known`: ids that were in a list. */
-int network_sweep(struct imaged *im, const char *network, const json_t *known, struct err *err);
+/* Frees the leases of instances that have no record. */
+int network_sweep(struct imaged *im, const char *network, struct err *err);
 
 /*
  * The name of an instance is the network record "_NAME": {"id", "instance"}, taken by compare-and-swap.
@@ -30,4 +30,4 @@ int name_take(struct imaged *im, const char *name, const char *instance, struct 
 int name_release(struct imaged *im, const char *name, const char *instance, struct err *err);
 /* -ENOENT: nobody has that name. */
 int name_find(struct imaged *im, const char *name, char ret_instance[UUID_LEN + 1], struct err *err);
-int name_sweep(struct imaged *im, const json_t *known, struct err *err);
+int name_sweep(struct imaged *im, struct err *err);

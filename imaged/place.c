@@ -8,11 +8,13 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "imaged/hosts.h"
-#include "imaged/records.h"
+#include "imaged/index.h"
 #include "migrate/planner.h"
 
-/* A placement counts until lists must show its record (they lag by a second at most). */
-#define PLACED_MS 3000
+/* A list of instances serves for LIST_MS. A placement counts until lists must show its record: they lag by a
+ * second at most, and so long as they serve. */
+#define LIST_MS 1000
+#define PLACED_MS 4000
 
 struct placed {
         char id[UUID_LEN + 1];
@@ -54,23 +56,7 @@ struct places *places_free(struct places *ps)
         return NULL;
 }
 
-unsigned place_of_record(const json_t *record)
-{
-        const json_t *placement = json_object_get(record, "placement"),
-                     *status = json_object_get(record, "status");
-        const json_t *creating = json_object_get(record, "creating");
-        json_int_t host = json_get_int(status, "host", 0);
-
-        if (json_is_object(creating))
-                host = json_get_int(creating, "host", 0);
-        else if (json_is_object(placement) &&
-                 json_get_int(placement, "epoch", 0) >= json_get_int(status, "epoch", 0))
-                host = json_get_int(placement, "host", 0);
-        return host > 0 ? (unsigned)host : 0;
-}
-
-/* --- how much of each host is used
- * ----------------------------------------------------------------------------------- */
+/* --- how much of each host is used --- */
 
 struct usage {
         struct places *places; /* locked; NULL: records only */
@@ -92,31 +78,16 @@ static void usage_add(struct usage *u, unsigned host, unsigned cpus, uint64_t me
         }
 }
 
-static bool takes_room(const json_t *record)
-{
-        const char *state = json_get_str(json_object_get(record, "status"), "state", "");
-
-        if (json_is_object(json_object_get(record, "creating")) ||
-            streq(json_get_str(record, "wanted", NULL), "running"))
-                return true;
-        return streq(state, "starting") || streq(state, "running") || streq(state, "stopping") ||
-               streq(state, "migrating") || streq(state, "paused");
-}
-
-static int usage_one(void *arg, const char *id, uint64_t version, json_t *record)
+static int usage_one(void *arg, const struct indexed *e)
 {
         struct usage *u = arg;
-        unsigned host = place_of_record(record), cpus = (unsigned)json_get_int(record, "cpus", 0);
-        uint64_t memory = (uint64_t)json_get_int(record, "memory", 0);
 
-        if (streq(id, u->except) || !takes_room(record))
+        if (e->host == 0 || streq(e->id, u->except))
                 return 0;
         for (struct placed *p = u->places ? u->places->list : NULL; p; p = p->next)
-                p->listed = p->listed || (p->host == host && streq(p->id, id));
-        usage_add(u, host, cpus, memory, true);
-        if (streq(json_get_str(json_object_get(record, "status"), "state", NULL), "migrating"))
-                usage_add(u, (unsigned)json_get_int(json_object_get(record, "move"), "to", 0), cpus, memory,
-                          false);
+                p->listed = p->listed || (p->host == e->host && streq(p->id, e->id));
+        usage_add(u, e->host, e->cpus, e->memory, true);
+        usage_add(u, e->move_to, e->cpus, e->memory, false);
         return 0;
 }
 
@@ -135,7 +106,7 @@ static int usage_new(struct imaged *im, struct usage *u, struct err *err)
         u->instances = calloc(u->n + 1, sizeof(*u->instances));
         if (!u->instances)
                 return err_set(err, -ENOMEM, "out of memory");
-        return records_each(im->store, RECORD_INSTANCE, usage_one, u, err);
+        return index_each(im->index, LIST_MS, usage_one, u, err);
 }
 
 static void placed_add(struct places *ps, const struct placing *p, unsigned host)

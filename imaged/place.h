@@ -22,8 +22,5 @@ struct placing {
 };
 int place_pick(struct imaged *im, const struct placing *p, unsigned *ret, struct err *err);
 
-/* The host that an instance is or will be on, as far as its record tells; 0: none. */
-unsigned place_of_record(const json_t *record);
-
 /* GET /v1/hosts */
 int place_on_hosts(struct http_request *req, void *userdata, struct err *err);

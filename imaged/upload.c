@@ -16,6 +16,7 @@
 #include "imaged/image.h"
 #include "imaged/records.h"
 #include "imaged/sparse.h"
+#include "imaged/upload-record.h"
 
 #define ULL(v) ((unsigned long long)(v))
 #define BUFFER (1024 * 1024) /* pieces of a connection are small; the storage likes large writes */
@@ -180,117 +181,11 @@ static int decoder_new(struct upload *up, const char *content_type, struct err *
         return r < 0 ? r : sparse_init(&up->sparse, size, up->format == IMAGE_RAW ? &raw : &other, err);
 }
 
-/* --- the record: every change below asks for the nonce
- * ----------------------------------------------------------- */
-
-struct change {
-        const char *image, *nonce, *status, *text, *hash;
-        uint64_t done, total, size;
-        int format; /* begin: what the record declares */
-};
-
-static int import_is(const json_t *record, const struct change *c, struct err *err)
-{
-        if (streq(json_get_str(json_object_get(record, "import"), "by", NULL), c->nonce))
-                return 0;
-        return err_set(err, -ESTALE, "image %s: this upload was ended from elsewhere; it is %s now",
-                       c->image, json_get_str(record, "status", "unknown"));
-}
-
-static json_t *import_json(const struct change *c)
-{
-        return json_pack("{s:s,s:I,s:o}", "by", c->nonce, "done", (json_int_t)c->done, "total",
-                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total));
-}
-
-static int change_begin(json_t *record, void *arg, struct err *err)
-{
-        struct change *c = arg;
-        const char *status = json_get_str(record, "status", "unknown"),
-                   *format = json_get_str(record, "disk_format", NULL);
-
-        if (!streq(status, "queued"))
-                return err_set(err, -EEXIST, "image %s is %s; bytes are taken only while it is queued",
-                               c->image, status);
-        if (!format || !streq(json_get_str(record, "container_format", NULL), "bare"))
-                return err_set(err, -EINVAL,
-                               "image %s: its %s is not set; it has to be before its bytes come", c->image,
-                               format ? "container_format" : "disk_format");
-        c->format = image_format_parse(format);
-        if (c->format < 0)
-                return err_set(err, -EINVAL, "image %s: disk format %s", c->image, format);
-        image_set(record, "status", json_string(c->status));
-        json_object_set_new(record, "import", import_json(c));
-        json_object_del(record, "import_error");
-        return 0;
-}
-
-static int change_beat(json_t *record, void *arg, struct err *err)
-{
-        struct change *c = arg;
-        int r = import_is(record, c, err);
-
-        if (r == 0)
-                json_object_set_new(record, "import", import_json(c));
-        return r;
-}
-
-/* Takes the record away from `nonce`: its holder's next change fails. */
-static int change_seize(json_t *record, void *arg, struct err *err)
-{
-        struct change *c = arg;
-        int r = import_is(record, c, err);
-
-        if (r == 0)
-                json_object_set_new(json_object_get(record, "import"), "by", json_string(c->text));
-        return r;
-}
-
-static int change_queued(json_t *record, void *arg, struct err *err)
-{
-        struct change *c = arg;
-        int r = import_is(record, c, err);
-
-        if (r < 0)
-                return r;
-        image_set(record, "status", json_string("queued"));
-        json_object_set_new(record, "import", json_null());
-        image_set(record, "import_error", json_string(c->text));
-        return 0;
-}
-
-static int change_active(json_t *record, void *arg, struct err *err)
-{
-        struct change *c = arg;
-        int r;
-
-        if (streq(json_get_str(record, "status", NULL), "active") &&
-            streq(json_get_str(record, "os_hash_value", NULL), c->hash))
-                return 1; /* the reply of the first time got lost */
-        r = import_is(record, c, err);
-        if (r < 0)
-                return r;
-        image_set(record, "status", json_string("active"));
-        json_object_set_new(record, "import", json_null());
-        json_object_set_new(record, "size", json_integer((json_int_t)c->size));
-        json_object_set_new(record, "virtual_size", json_integer((json_int_t)c->size));
-        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
-        json_object_set_new(record, "os_hash_value", json_string(c->hash));
-        if (streq(json_get_str(record, "disk_format", NULL), "qcow2")) {
-                json_object_set_new(record, "disk_format", json_string("raw"));
-                json_object_set_new(record, "source_format", json_string("qcow2"));
-        }
-        return 0;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------
- */
-
 int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
                  struct err *err)
 {
         struct upload *up = calloc(1, sizeof(*up));
-        struct change c = {.image = image, .status = status, .total = UINT64_MAX};
+        struct import_change c = {.image = image, .status = status, .total = UINT64_MAX};
         int r;
 
         if (!up)
@@ -300,7 +195,7 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
         snprintf(up->image, sizeof(up->image), "%s", image);
         uuid_random(up->nonce);
         c.nonce = up->nonce;
-        r = records_change(im->store, RECORD_IMAGE, image, change_begin, &c, NULL, err);
+        r = records_change(im->store, RECORD_IMAGE, image, import_begin, &c, NULL, err);
         if (r < 0) {
                 free(up);
                 return r;
@@ -380,7 +275,7 @@ static int decoder_finish(struct upload *up, struct err *err)
 int upload_finish(struct upload *up, struct err *err)
 {
         char hash[2 * HASH_LEN + 1];
-        struct change c = {
+        struct import_change c = {
             .image = up->image, .nonce = up->nonce, .hash = hash, .done = up->done, .total = up->total};
         int r;
 
@@ -389,7 +284,7 @@ int upload_finish(struct upload *up, struct err *err)
                 r = buffer_flush(up, err);
         /* Still ours? From the seal on, a volume under this id would be taken for whole. */
         if (r == 0)
-                r = records_change(up->im->store, RECORD_IMAGE, up->image, change_beat, &c, NULL, err);
+                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_beat, &c, NULL, err);
         if (r == 0) {
                 r = volume_seal(up->volume, err);
                 up->sealed = true; /* also where it failed: it may have happened */
@@ -400,9 +295,9 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return r;
         c.size = up->size;
-        r = records_change(up->im->store, RECORD_IMAGE, up->image, change_active, &c, NULL, err);
+        r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, NULL, err);
         if (r == -ETIMEDOUT) /* unknown: the change is made so that it may be asked for again */
-                r = records_change(up->im->store, RECORD_IMAGE, up->image, change_active, &c, NULL, err);
+                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, NULL, err);
         if (r < 0)
                 return r;
         up->finished = true;
@@ -417,11 +312,11 @@ static int undo(struct imaged *im, const char *image, const char *nonce, bool re
                 struct err *err)
 {
         char mine[UUID_LEN + 1];
-        struct change c = {.image = image, .nonce = nonce, .text = mine};
+        struct import_change c = {.image = image, .nonce = nonce, .text = mine};
         int r;
 
         uuid_random(mine);
-        r = records_change(im->store, RECORD_IMAGE, image, change_seize, &c, NULL, err);
+        r = records_change(im->store, RECORD_IMAGE, image, import_seize, &c, NULL, err);
         if (r == -ENOENT && remove) /* deleted, with our bytes under its id; ids do not come back */
                 return volume_remove(im->store, image, err);
         if (r < 0)
@@ -433,7 +328,7 @@ static int undo(struct imaged *im, const char *image, const char *nonce, bool re
         }
         c.nonce = mine;
         c.text = why;
-        return records_change(im->store, RECORD_IMAGE, image, change_queued, &c, NULL, err);
+        return records_change(im->store, RECORD_IMAGE, image, import_queued, &c, NULL, err);
 }
 
 struct upload *upload_free(struct upload *up, const char *why)
@@ -503,12 +398,12 @@ void upload_beat_all(struct imaged *im)
         }
         pthread_mutex_unlock(&im->lock);
         for (size_t k = 0; k < i; k++) {
-                struct change c = {.image = beats[k].image,
-                                   .nonce = beats[k].nonce,
-                                   .done = beats[k].done,
-                                   .total = beats[k].total};
+                struct import_change c = {.image = beats[k].image,
+                                          .nonce = beats[k].nonce,
+                                          .done = beats[k].done,
+                                          .total = beats[k].total};
                 struct err err = {0};
-                int r = records_change(im->store, RECORD_IMAGE, c.image, change_beat, &c, NULL, &err);
+                int r = records_change(im->store, RECORD_IMAGE, c.image, import_beat, &c, NULL, &err);
 
                 if (r == -ESTALE || r == -ENOENT)
                         upload_cancel(im, c.image);

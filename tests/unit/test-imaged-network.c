@@ -145,16 +145,16 @@ static void test_left_over_is_free_again(void **state)
         assert_int_equal(name_find(im, "web1", found, NULL), 0);
         assert_string_equal(found, first);
 
-        assert_int_equal(name_sweep(im, NULL, NULL), 0); /* alive: stays */
+        assert_int_equal(name_sweep(im, NULL), 0); /* alive: stays */
         assert_int_equal(name_take(im, "web1", second, NULL), -EEXIST);
         instance_end(im, first);
         assert_int_equal(name_take(im, "web1", second, NULL), 0);
-        assert_int_equal(network_sweep(im, NETWORK_DEFAULT, NULL, NULL), 0);
+        assert_int_equal(network_sweep(im, NETWORK_DEFAULT, NULL), 0);
         assert_int_equal(network_lease(im, NETWORK_DEFAULT, second, &network, NULL), 0);
         assert_string_equal(json_get_str(network, "address", ""), "10.9.0.2");
         json_decref(network);
         instance_end(im, second);
-        assert_int_equal(name_sweep(im, NULL, NULL), 0);
+        assert_int_equal(name_sweep(im, NULL), 0);
         assert_int_equal(name_find(im, "web1", found, NULL), -ENOENT);
 }
 

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/upload-record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/util.h"
+#include "formats/formats.h"
+#include "imaged/image.h"
+
+static int import_is(const json_t *record, const struct import_change *c, struct err *err)
+{
+        if (streq(json_get_str(json_object_get(record, "import"), "by", NULL), c->nonce))
+                return 0;
+        return err_set(err, -ESTALE, "image %s: this upload was ended from elsewhere; it is %s now",
+                       c->image, json_get_str(record, "status", "unknown"));
+}
+
+static json_t *import_json(const struct import_change *c)
+{
+        return json_pack("{s:s,s:I,s:o}", "by", c->nonce, "done", (json_int_t)c->done, "total",
+                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total));
+}
+
+int import_begin(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        const char *status = json_get_str(record, "status", "unknown"),
+                   *format = json_get_str(record, "disk_format", NULL);
+
+        if (!streq(status, "queued"))
+                return err_set(err, -EEXIST, "image %s is %s; bytes are taken only while it is queued",
+                               c->image, status);
+        if (!format || !streq(json_get_str(record, "container_format", NULL), "bare"))
+                return err_set(err, -EINVAL,
+                               "image %s: its %s is not set; it has to be before its bytes come", c->image,
+                               format ? "container_format" : "disk_format");
+        c->format = image_format_parse(format);
+        if (c->format < 0)
+                return err_set(err, -EINVAL, "image %s: disk format %s", c->image, format);
+        image_set(record, "status", json_string(c->status));
+        json_object_set_new(record, "import", import_json(c));
+        json_object_del(record, "import_error");
+        return 0;
+}
+
+int import_beat(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        int r = import_is(record, c, err);
+
+        if (r == 0)
+                json_object_set_new(record, "import", import_json(c));
+        return r;
+}
+
+/* Takes the record away from `nonce`: its holder's next change fails. */
+int import_seize(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        int r = import_is(record, c, err);
+
+        if (r == 0)
+                json_object_set_new(json_object_get(record, "import"), "by", json_string(c->text));
+        return r;
+}
+
+int import_queued(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        int r = import_is(record, c, err);
+
+        if (r < 0)
+                return r;
+        image_set(record, "status", json_string("queued"));
+        json_object_set_new(record, "import", json_null());
+        image_set(record, "import_error", json_string(c->text));
+        return 0;
+}
+
+int import_active(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        int r;
+
+        if (streq(json_get_str(record, "status", NULL), "active") &&
+            streq(json_get_str(record, "os_hash_value", NULL), c->hash))
+                return 1; /* the reply of the first time got lost */
+        r = import_is(record, c, err);
+        if (r < 0)
+                return r;
+        image_set(record, "status", json_string("active"));
+        json_object_set_new(record, "import", json_null());
+        json_object_set_new(record, "size", json_integer((json_int_t)c->size));
+        json_object_set_new(record, "virtual_size", json_integer((json_int_t)c->size));
+        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
+        json_object_set_new(record, "os_hash_value", json_string(c->hash));
+        if (streq(json_get_str(record, "disk_format", NULL), "qcow2")) {
+                json_object_set_new(record, "disk_format", json_string("raw"));
+                json_object_set_new(record, "source_format", json_string("qcow2"));
+        }
+        return 0;
+}

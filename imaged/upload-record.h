@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+/*
+ * What an upload does to its image's record, for records_change(): each but the first asks for the upload's
+ * nonce in `import`, so that one that was taken for dead gets -ESTALE. `arg` is a struct import_change.
+ */
+struct import_change {
+        const char *image, *nonce;
+        const char *status; /* begin: what the record says meanwhile */
+        const char *text;   /* seize: the new nonce; queued: why it failed, or NULL */
+        const char *hash;   /* active */
+        uint64_t done, total, size;
+        int format; /* begin: what the record declares */
+};
+
+int import_begin(json_t *record, void *arg, struct err *err); /* the image has to be queued */
+int import_beat(json_t *record, void *arg, struct err *err);  /* progress, and a sign of life */
+int import_seize(json_t *record, void *arg,
+                 struct err *err); /* takes it from its holder, whose next change fails */
+int import_queued(json_t *record, void *arg, struct err *err); /* open for another try */
+int import_active(json_t *record, void *arg, struct err *err);
