@@ -9,12 +9,13 @@
 #include "common/err.h"
 
 /*
- * Image formats over a bounded byte source. What strangers bring is read only through source_read(), every field is
- * checked before it is used, and no reference to another file is ever followed.
- * All calls: one thread per object at a time; no global state.
+ * Image formats over a bounded byte source. What strangers bring is read only through source_read(), every
+ * field is checked before it is used, and no reference to another file is ever followed. All calls: one
+ * thread per object at a time; no global state.
  */
 
-/* Where the bytes come from. read fills exactly len bytes at offset (offset + len <= size is checked before) or fails. */
+/* Where the bytes come from. read fills exactly len bytes at offset (offset + len <= size is checked before)
+ * or fails. */
 struct source {
         uint64_t size; /* bytes */
         int (*read)(void *state, void *buf, size_t len, uint64_t offset, struct err *err);
@@ -25,10 +26,12 @@ int source_read(const struct source *src, void *buf, size_t len, uint64_t offset
 int source_from_fd(int fd, struct source *ret, struct err *err);
 
 enum image_format { IMAGE_RAW, IMAGE_ISO9660, IMAGE_QCOW2, IMAGE_FORMAT_MAX };
-const char *image_format_name(enum image_format f); /* "raw", "iso", "qcow2": the Image API's disk_format words */
-int image_format_parse(const char *name);           /* the enum, or -EINVAL */
+const char *image_format_name(
+    enum image_format f);                 /* "raw", "iso", "qcow2": the Image API's disk_format words */
+int image_format_parse(const char *name); /* the enum, or -EINVAL */
 
-/* One reason for refusing an image. code is a stable word ("backing-file", "truncated", "l1-bounds", ...). */
+/* One reason for refusing an image. code is a stable word ("backing-file", "truncated", "l1-bounds", ...).
+ */
 struct image_refusal {
         char code[32];
         char field[48]; /* the header field, by its name in the format's specification */
@@ -49,9 +52,10 @@ struct image_info {
 };
 
 /*
- * Finds the format from the content and checks all of it that could hurt (whole walk of tables, each table once,
- * memory bounded by 16 MiB). Returns 0 with ret filled also for an image that is refused (n_refusals > 0); a negative
- * return means that the source could not be read. `declared` is what the user claims, or -1; a mismatch is a refusal.
+ * Finds the format from the content and checks all of it that could hurt (whole walk of tables, each table
+ * once, memory bounded by 16 MiB). Returns 0 with ret filled also for an image that is refused (n_refusals >
+ * 0); a negative return means that the source could not be read. `declared` is what the user claims, or -1;
+ * a mismatch is a refusal.
  */
 int image_inspect(const struct source *src, int declared, struct image_info *ret, struct err *err);
 
@@ -66,10 +70,11 @@ int image_read(struct image *img, void *buf, size_t len, uint64_t offset, struct
 int image_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *ret_data, struct err *err);
 
 /*
- * The same for bytes that come once, in order (an upload): push them in, get guest data out through sink, which is
- * called with data only (never for holes), in any order of offsets, each offset at most once. The format is the declared one, checked
- * against the content; qcow2 needs each table before the data it maps (what qemu-img writes); one that has not is
- * refused with the advice to let `wherry image add` convert it on the client.
+ * The same for bytes that come once, in order (an upload): push them in, get guest data out through sink,
+ * which is called with data only (never for holes), in any order of offsets, each offset at most once. The
+ * format is the declared one, checked against the content; qcow2 needs each table before the data it maps
+ * (what qemu-img writes); one that has not is refused with the advice to let `wherry image add` convert it
+ * on the client.
  */
 struct image_sink {
         int (*begin)(void *state, uint64_t virtual_size, struct err *err); /* once, before the first data */
@@ -85,28 +90,31 @@ int image_stream_finish(struct image_stream *st, struct image_info *ret, struct 
 struct image_stream *image_stream_free(struct image_stream *st);
 
 /*
- * The first bytes of an empty qcow2 v3 overlay over a raw backing file: header, refcounts, L1. The whole file is this
- * text (fresh memory, the caller's); its guest size is virtual_size (bytes, multiple of 512, at most 16 TiB).
- * backing NULL: a qcow2 of its own without a backing file. Source: QEMU docs/interop/qcow2.txt.
+ * The first bytes of an empty qcow2 v3 overlay over a raw backing file: header, refcounts, L1. The whole
+ * file is this text (fresh memory, the caller's); its guest size is virtual_size (bytes, multiple of 512, at
+ * most 16 TiB). backing NULL: a qcow2 of its own without a backing file. Source: QEMU
+ * docs/interop/qcow2.txt.
  */
-int qcow2_overlay(uint64_t virtual_size, const char *backing, uint8_t **ret, size_t *ret_len, struct err *err);
+int qcow2_overlay(uint64_t virtual_size, const char *backing, uint8_t **ret, size_t *ret_len,
+                  struct err *err);
 
-/* Names and contents of small files as an ISO 9660 image with Joliet and Rock Ridge names, volume "cidata" for cloud-init's NoCloud. */
+/* Names and contents of small files as an ISO 9660 image with Joliet and Rock Ridge names, volume "cidata"
+ * for cloud-init's NoCloud. */
 struct iso_file {
         const char *name; /* "meta-data", "user-data", "network-config" */
         const void *data;
         size_t len;
 };
-int iso_write(const char *volume, const struct iso_file *files, size_t n_files, uint8_t **ret, size_t *ret_len,
-              struct err *err);
+int iso_write(const char *volume, const struct iso_file *files, size_t n_files, uint8_t **ret,
+              size_t *ret_len, struct err *err);
 
 /* The NoCloud seed of one instance. Lists are NULL-terminated; strings are checked (no line breaks). */
 struct nocloud {
         const char *instance_id, *hostname;
         const char *const *ssh_keys;
-        const char *user_data;                 /* the customer's own cloud-config or script, or NULL */
-        const char *mac, *address, *gateway;   /* address "10.77.0.10"; mac "52:54:00:..." */
-        unsigned prefix;                       /* 24 */
+        const char *user_data;               /* the customer's own cloud-config or script, or NULL */
+        const char *mac, *address, *gateway; /* address "10.77.0.10"; mac "52:54:00:..." */
+        unsigned prefix;                     /* 24 */
         const char *const *nameservers;
 };
 int nocloud_iso(const struct nocloud *nc, uint8_t **ret, size_t *ret_len, struct err *err);

@@ -16,7 +16,9 @@
 #define FILES_MAX 64u
 #define FILE_MAX (16u << 20)
 #define NAME_MAX_LEN 64u
-#define BLOCKS_MIN 64u /* 128 KiB: who probes a disk for file systems reads up to there, and some give up at its end */
+#define BLOCKS_MIN                                                                                          \
+        64u /* 128 KiB: who probes a disk for file systems reads up to there, and some give up at its end   \
+             */
 #define PRIMARY_NAME_MAX 24u
 enum {
         AT_PRIMARY = 16,

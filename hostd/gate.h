@@ -9,8 +9,8 @@
 #include "hostd/domain.h"
 
 /*
- * The Unix socket on which the lock driver inside libvirtd asks. Each question has a thread of its own; libvirtd waits,
- * holding the domain's lock: the answer must not need libvirt.
+ * The Unix socket on which the lock driver inside libvirtd asks. Each question has a thread of its own;
+ * libvirtd waits, holding the domain's lock: the answer must not need libvirt.
  */
 enum gate_question {
         GATE_REGISTER, /* QEMU exists, nothing runs yet */

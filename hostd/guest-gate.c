@@ -84,8 +84,8 @@ static int gate_carry_out(struct manager *m, const struct gate_request *req, con
         return r;
 }
 
-/* Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain message then, in place
- * of QEMU's own about files that it may not open. */
+/* Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
+ * message then, in place of QEMU's own about files that it may not open. */
 static int gate_answer(struct manager *m, const struct gate_request *req, struct err *err)
 {
         const char *id = req->lease.instance, *why = NULL;

@@ -26,8 +26,8 @@ struct guest {
         bool ended_event; /* any end was reported since the flag was cleared */
         bool fenced;      /* a write was refused */
         bool io_error;
-        unsigned io_errors;   /* in a row, each right after a resume */
-        int64_t resume_ms;    /* no resume before this time */
+        unsigned io_errors;    /* in a row, each right after a resume */
+        int64_t resume_ms;     /* no resume before this time */
         bool ending;           /* we are ending it: an end is not the guest's own */
         struct start starting; /* the start being carried out; id empty: none */
         uint64_t starting_epoch;

@@ -120,8 +120,9 @@ void manager_wake(struct manager *m, const char *instance)
         }
 }
 
-/* A disk error stopped the guest. libvirt does not tell a refused write (EACCES, ESHUTDOWN) from others, but a full store from both:
- * an error that comes back right after each resume, on a store that is not full, is a refusal. With guest->lock held. */
+/* A disk error stopped the guest. libvirt does not tell a refused write (EACCES, ESHUTDOWN) from others, but
+ * a full store from both: an error that comes back right after each resume, on a store that is not full, is
+ * a refusal. With guest->lock held. */
 #define RESUME_EVERY_MS 2000
 #define REFUSED_AFTER 3
 
@@ -170,7 +171,8 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
         struct guest *g;
         bool fresh;
 
-        log_debug("libvirt: %s %s %s", virt_event_name(kind), instance ? instance : "", detail ? detail : "");
+        log_debug("libvirt: %s %s %s", virt_event_name(kind), instance ? instance : "",
+                  detail ? detail : "");
         pthread_mutex_lock(&m->lock);
         if (kind == VIRT_CONNECTED || kind == VIRT_DISCONNECTED) {
                 m->virt_connected = kind == VIRT_CONNECTED;

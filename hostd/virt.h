@@ -10,8 +10,9 @@
 #include "hostd/domain.h"
 
 /*
- * One libvirtd: connection with keepalive, its event thread, reconnection. Calls block and belong on workers; any thread.
- * Events arrive on the event thread with copied values: the callback only posts them somewhere.
+ * One libvirtd: connection with keepalive, its event thread, reconnection. Calls block and belong on
+ * workers; any thread. Events arrive on the event thread with copied values: the callback only posts them
+ * somewhere.
  */
 struct virt;
 
@@ -23,16 +24,19 @@ enum virt_event_kind {
         VIRT_SUSPENDED, /* vCPUs stopped; detail: reason ("migrated", "ioerror", ...) */
         VIRT_SHUTDOWN,  /* the guest powered itself off (or was asked to and did) */
         VIRT_STOPPED,   /* any other end; detail: "crashed", "destroyed", "migrated", "failed", ... */
-        VIRT_IO_ERROR,  /* a disk stopped the guest; detail: libvirt's reason ("eacces"?, "enospc", "other": as it says) */
+        VIRT_IO_ERROR,  /* a disk stopped the guest; detail: libvirt's reason ("eacces"?, "enospc", "other":
+                           as it says) */
         VIRT_JOB_ENDED, /* a migration job ended; detail: "completed", "failed", "cancelled" */
         VIRT_EVENT_KIND_MAX
 };
 const char *virt_event_name(enum virt_event_kind k);
-typedef void (*virt_event_cb)(void *arg, enum virt_event_kind kind, const char *instance, const char *detail);
+typedef void (*virt_event_cb)(void *arg, enum virt_event_kind kind, const char *instance,
+                              const char *detail);
 
 struct virt_options {
         const char *uri;         /* "qemu:///system" */
-        const char *driver_name; /* "wherry.so": libvirtd must have it mapped, else virt_new fails and says what to configure */
+        const char *driver_name; /* "wherry.so": libvirtd must have it mapped, else virt_new fails and says
+                                    what to configure */
         virt_event_cb event;
         void *arg;
 };
@@ -55,7 +59,8 @@ struct virt_domain {
         bool job;                  /* a migration job is in progress */
         char reason[32];           /* of the state, libvirt's word */
 };
-int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err); /* *ret freed by the caller */
+int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n,
+              struct err *err); /* *ret freed by the caller */
 
 /* The one domain of that instance; -ENOENT: libvirt knows none. */
 int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
@@ -67,25 +72,29 @@ int virt_kill(struct virt *v, const char *instance, struct err *err);     /* 0 a
 int virt_resume(struct virt *v, const char *instance, struct err *err);
 /* The live XML (for destination XML and for saving). Caller frees. */
 int virt_xml(struct virt *v, const char *instance, char **ret, struct err *err);
-int virt_secret(struct virt *v, const char *usage, const char *key_base64, struct err *err); /* defines a ceph secret, ephemeral */
+int virt_secret(struct virt *v, const char *usage, const char *key_base64,
+                struct err *err); /* defines a ceph secret, ephemeral */
 
-/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Used with pidfds by virt_kill_pid. */
+/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Used
+ * with pidfds by virt_kill_pid. */
 int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err);
 /* SIGKILL by pidfd and wait until it is gone; no libvirt call, so it is safe from within the gate. */
 int virt_kill_pid(pid_t pid, const char *instance, struct err *err);
 
 struct virt_migration {
         const char *instance;
-        const char *destination; /* libvirt URI as the source's libvirtd reaches it: "qemu+tcp://10.0.0.2/system" */
+        const char
+            *destination; /* libvirt URI as the source's libvirtd reaches it: "qemu+tcp://10.0.0.2/system" */
         const char *migrate_uri; /* "tcp://10.0.0.2" */
         const char *xml;         /* the destination's domain XML */
         uint64_t downtime_ms;    /* 0: QEMU's default */
 };
 struct virt_progress {
-        char state[16]; /* "running", "none" */
+        char state[16];                                                              /* "running", "none" */
         uint64_t elapsed_ms, transferred, remaining, total, dirty_rate, downtime_ms; /* bytes, bytes/s */
 };
-/* Peer-to-peer, live, nothing of the storage copied. Blocks until libvirt is done with it. ret: the figures of the ended job. */
+/* Peer-to-peer, live, nothing of the storage copied. Blocks until libvirt is done with it. ret: the figures
+ * of the ended job. */
 int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_progress *ret, struct err *err);
 int virt_migrate_progress(struct virt *v, const char *instance, struct virt_progress *ret, struct err *err);
 int virt_migrate_abort(struct virt *v, const char *instance, struct err *err);

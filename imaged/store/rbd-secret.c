@@ -8,7 +8,8 @@
 
 #include "common/util.h"
 
-/* A keyring is "[client.NAME]" sections with "key = BASE64" lines; ceph.conf's `keyring` lists where to look. */
+/* A keyring is "[client.NAME]" sections with "key = BASE64" lines; ceph.conf's `keyring` lists where to
+ * look. */
 struct keyring {
         const char *section;
         char *key;
@@ -26,7 +27,8 @@ static int keyring_line(void *user, const char *section, const char *name, const
 
 int rbd_secret(struct store *s, char **ret, struct err *err)
 {
-        _cleanup_(freep) char *section = str_printf("client.%s", s->options.ceph_user ? s->options.ceph_user : "admin");
+        _cleanup_(freep) char *section =
+            str_printf("client.%s", s->options.ceph_user ? s->options.ceph_user : "admin");
         struct keyring k = {.section = section};
         char paths[1024] = "";
         char *save = NULL;
@@ -40,7 +42,8 @@ int rbd_secret(struct store *s, char **ret, struct err *err)
         for (char *p = strtok_r(paths, ",; ", &save); p && !k.key; p = strtok_r(NULL, ",; ", &save))
                 ini_parse(p, keyring_line, &k);
         if (!k.key)
-                return err_set(err, -ENOENT, "%s: no key of %s in any keyring that ceph.conf names", s->url, section);
+                return err_set(err, -ENOENT, "%s: no key of %s in any keyring that ceph.conf names", s->url,
+                               section);
         *ret = k.key;
         return 0;
 }

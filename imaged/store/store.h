@@ -12,10 +12,11 @@
  * The shared storage, the only source of truth: records, golden images, instance disks and who owns them.
  * Engines: "dir:PATH", "nfs://SERVER/EXPORT[/PATH]", "rbd:POOL[/NAMESPACE]", "mem:" (unit tests).
  *
- * A store may be used by many threads at once; every call blocks until the storage answered or the time limit passed
- * (then -ETIMEDOUT, which means UNKNOWN: neither done nor failed; look before acting on it). Further error
- * codes, the same in all engines: -ENOENT not there; -EEXIST there already; -ESTALE the compare of a compare-and-swap,
- * or a claim, was lost; -EACCES fenced or refused; -EBUSY in use; -ENOSPC full; -EROFS; -EIO; -EINVAL bad argument.
+ * A store may be used by many threads at once; every call blocks until the storage answered or the time
+ * limit passed (then -ETIMEDOUT, which means UNKNOWN: neither done nor failed; look before acting on it).
+ * Further error codes, the same in all engines: -ENOENT not there; -EEXIST there already; -ESTALE the
+ * compare of a compare-and-swap, or a claim, was lost; -EACCES fenced or refused; -EBUSY in use; -ENOSPC
+ * full; -EROFS; -EIO; -EINVAL bad argument.
  */
 struct store;
 
@@ -24,8 +25,8 @@ struct store_options {
         const char *ceph_user; /* rbd: NULL is "admin"; without "client." */
         uint32_t qemu_uid;     /* dir: the user that QEMU runs as, owner of instance disks; 0 root */
         uint32_t qemu_gid;
-        const char *address; /* rbd: this host's address on the storage network, by which its QEMUs' clients are told
-                                from others; NULL: the address of the store's own client */
+        const char *address; /* rbd: this host's address on the storage network, by which its QEMUs' clients
+                                are told from others; NULL: the address of the store's own client */
         unsigned timeout_ms; /* of one storage operation; 0: 5000 */
 };
 
@@ -40,15 +41,16 @@ int store_space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct
 /* Makes the folders, objects and settings that an empty store needs; harmless on one that has them. */
 int store_prepare(struct store *s, struct err *err);
 
-/* Proves on scratch objects that a take-over stops the previous writer. Returns 1: it does; 0: it does not, and err says
- * in one sentence why and what to change; negative: could not be tried. */
+/* Proves on scratch objects that a take-over stops the previous writer. Returns 1: it does; 0: it does not,
+ * and err says in one sentence why and what to change; negative: could not be tried. */
 int store_selftest(struct store *s, struct err *err);
 
-/* The key with which QEMU opens the disks (rbd: cephx, base64), for libvirt's secret. -EOPNOTSUPP: none is needed.
- * The caller wipes and frees *ret; it must never reach a log or a file. */
+/* The key with which QEMU opens the disks (rbd: cephx, base64), for libvirt's secret. -EOPNOTSUPP: none is
+ * needed. The caller wipes and frees *ret; it must never reach a log or a file. */
 int store_secret(struct store *s, char **ret, struct err *err);
 
-/* --- records: small JSON documents, at most 256 KiB, changed by compare-and-swap only --------------------------- */
+/* --- records: small JSON documents, at most 256 KiB, changed by compare-and-swap only
+ * --------------------------- */
 
 enum record_kind {
         RECORD_IMAGE,
@@ -62,19 +64,20 @@ enum record_kind {
 const char *record_kind_name(enum record_kind k);
 
 /* The newest version; the caller frees *ret_text. -ENOENT: never was, or deleted. */
-int record_get(struct store *s, enum record_kind kind, const char *id, char **ret_text, uint64_t *ret_version,
-               struct err *err);
+int record_get(struct store *s, enum record_kind kind, const char *id, char **ret_text,
+               uint64_t *ret_version, struct err *err);
 
 /*
- * Writes `text` if the newest version is still `expected` (0: there must be none, or a deleted one), durable when it returns.
- * text NULL deletes. -ESTALE: another was first. -ETIMEDOUT: unknown. A reply that got lost is found out, not repeated.
- * id: 1 to 64 characters of [A-Za-z0-9_-].
+ * Writes `text` if the newest version is still `expected` (0: there must be none, or a deleted one), durable
+ * when it returns. text NULL deletes. -ESTALE: another was first. -ETIMEDOUT: unknown. A reply that got lost
+ * is found out, not repeated. id: 1 to 64 characters of [A-Za-z0-9_-].
  */
 int record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected, const char *text,
                uint64_t *ret_version, struct err *err);
 
-/* Every record of a kind, in no order. cb returns 0, or a value that ends the list and is returned. `text` is borrowed.
- * The store keeps texts by version in memory (bounded), so that a second list reads only what changed. */
+/* Every record of a kind, in no order. cb returns 0, or a value that ends the list and is returned. `text`
+ * is borrowed. The store keeps texts by version in memory (bounded), so that a second list reads only what
+ * changed. */
 typedef int (*record_cb)(void *arg, const char *id, uint64_t version, const char *text);
 int record_list(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err);
 
@@ -82,26 +85,30 @@ int record_list(struct store *s, enum record_kind kind, record_cb cb, void *arg,
 int beat_write(struct store *s, unsigned host, uint64_t counter, struct err *err);
 int beat_read(struct store *s, unsigned host, uint64_t *ret_counter, struct err *err);
 
-/* --- golden images: raw and sparse, written once, then read-only ------------------------------------------------- */
+/* --- golden images: raw and sparse, written once, then read-only
+ * ------------------------------------------------- */
 
 struct volume; /* one thread at a time */
 
-/* A new image being written, invisible until sealed. -EEXIST when that id is sealed; an unsealed left-over is replaced.
- * size: bytes; holes are what is never written. */
+/* A new image being written, invisible until sealed. -EEXIST when that id is sealed; an unsealed left-over
+ * is replaced. size: bytes; holes are what is never written. */
 int volume_create(struct store *s, const char *image, uint64_t size, struct volume **ret, struct err *err);
 int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err);
 /* Durable and read-only from here on; may be repeated. The handle then reads. */
 int volume_seal(struct volume *v, struct err *err);
 
-int volume_open(struct store *s, const char *image, struct volume **ret, struct err *err); /* sealed images only */
+int volume_open(struct store *s, const char *image, struct volume **ret,
+                struct err *err); /* sealed images only */
 int volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
 uint64_t volume_size(const struct volume *v);
 struct volume *volume_close(struct volume *v); /* an unsealed one is removed; returns NULL */
 
-/* Removes a sealed image or an unsealed left-over. -EBUSY with the number of disks where the engine knows that some use it; -ENOENT is fine to ignore. */
+/* Removes a sealed image or an unsealed left-over. -EBUSY with the number of disks where the engine knows
+ * that some use it; -ENOENT is fine to ignore. */
 int volume_remove(struct store *s, const char *image, struct err *err);
 
-/* --- instance disks and their ownership: see docs/architecture.md ----------------------------------------------- */
+/* --- instance disks and their ownership: see docs/architecture.md
+ * ----------------------------------------------- */
 
 /* Who owns an instance's disks: read from the name `<instance>.e<epoch>.h<host>`. host 0 is nobody. */
 struct lease {
@@ -110,29 +117,31 @@ struct lease {
 };
 
 struct disk_spec {
-        const char *name;    /* "disk0", "seed": [a-z0-9], at most 15; the first one carries the name on RBD */
-        const char *image;   /* id of the golden image to copy on write, or NULL: empty */
-        uint64_t size;       /* bytes, a multiple of 512, at least the image's; ignored with content */
+        const char *name;  /* "disk0", "seed": [a-z0-9], at most 15; the first one carries the name on RBD */
+        const char *image; /* id of the golden image to copy on write, or NULL: empty */
+        uint64_t size;     /* bytes, a multiple of 512, at least the image's; ignored with content */
         const void *content; /* a small read-only disk (the seed ISO), or NULL */
         size_t n_content;
 };
 
 /*
- * One start of one QEMU: what the storage knows it by. Kept in the domain's XML and in the instance record, so that a
- * hostd that was restarted finds it again.
+ * One start of one QEMU: what the storage knows it by. Kept in the domain's XML and in the instance record,
+ * so that a hostd that was restarted finds it again.
  */
 struct start {
         char id[UUID_LEN + 1]; /* random; dir: the name of this start's symbolic link */
-        uint32_t uid, gid;     /* nfs: this start's own user, and for a migration's destination its own group */
+        uint32_t uid, gid; /* nfs: this start's own user, and for a migration's destination its own group */
 };
-/* attempt NULL: a first start or restart at `epoch`. Else: the destination's QEMU of that migration attempt. */
+/* attempt NULL: a first start or restart at `epoch`. Else: the destination's QEMU of that migration attempt.
+ */
 void start_init(struct start *ret, const char *instance, uint64_t epoch, const char *attempt);
 
 /* How QEMU is to open one disk; filled by lease_attach(). */
 enum attach_kind { ATTACH_FILE, ATTACH_NFS, ATTACH_RBD };
 struct attach {
         enum attach_kind kind;
-        char path[512];    /* file: absolute path; nfs: path with the export; rbd: "pool/image" or "pool/namespace/image" */
+        char path[512];    /* file: absolute path; nfs: path with the export; rbd: "pool/image" or
+                              "pool/namespace/image" */
         char server[512];  /* nfs: server; rbd: monitors "host:port,host:port" */
         uint32_t uid, gid; /* nfs */
         bool qcow2;        /* else raw */
@@ -142,41 +151,48 @@ struct attach {
         uint32_t backing_uid, backing_gid;
 };
 
-/* Makes all disks of an instance at epoch 0, owned by nobody; durable, all or nothing. -EEXIST: the instance has disks. */
+/* Makes all disks of an instance at epoch 0, owned by nobody; durable, all or nothing. -EEXIST: the instance
+ * has disks. */
 int lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                  struct err *err);
-/* Reads the name. -ENOENT: no such disks. Two names (a crash inside a claim) are resolved as OWNERSHIP says. */
+/* Reads the name. -ENOENT: no such disks. Two names (a crash inside a claim) are resolved as OWNERSHIP says.
+ */
 int lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err);
 /* Every instance's lease. cb as in record_list. */
 typedef int (*lease_cb)(void *arg, const char *instance, const struct lease *lease);
 int lease_list(struct store *s, lease_cb cb, void *arg, struct err *err);
 
-/* The atomic rename from → {from.epoch + 1, host}. Idempotent for the same winner: -ESTALE means lost, also when the
- * reply of my own won rename got lost the new name is found and it is a win. -ETIMEDOUT: unknown, look. */
-int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host, struct lease *ret,
-                struct err *err);
+/* The atomic rename from → {from.epoch + 1, host}. Idempotent for the same winner: -ESTALE means lost, also
+ * when the reply of my own won rename got lost the new name is found and it is a win. -ETIMEDOUT: unknown,
+ * look. */
+int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                struct lease *ret, struct err *err);
 /*
- * Makes the storage refuse every write but that of `start`, for all disks; returns when it is in force. Only for the owner.
- * For a source that runs on after a failed migration `start` is the one its QEMU was started with.
+ * Makes the storage refuse every write but that of `start`, for all disks; returns when it is in force. Only
+ * for the owner. For a source that runs on after a failed migration `start` is the one its QEMU was started
+ * with.
  */
 int lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
                 const struct disk_spec *disks, size_t n_disks, struct err *err);
 /* Lets the QEMU of `destination` open the disks beside the owner's, until the next fence. */
-int lease_grant(struct store *s, const char *instance, const struct lease *mine, const struct start *destination,
-                const struct disk_spec *disks, size_t n_disks, struct err *err);
-/* The last look before vCPUs run: 0 the name is still mine, and (rbd) this start's client is registered at this epoch.
- * -EACCES: no longer. */
+int lease_grant(struct store *s, const char *instance, const struct lease *mine,
+                const struct start *destination, const struct disk_spec *disks, size_t n_disks,
+                struct err *err);
+/* The last look before vCPUs run: 0 the name is still mine, and (rbd) this start's client is registered at
+ * this epoch. -EACCES: no longer. */
 int lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
                const struct disk_spec *disks, size_t n_disks, struct err *err);
-/* Fills ret[n_disks]; `lease` is what the name is now (a migration's destination opens under the source's). */
+/* Fills ret[n_disks]; `lease` is what the name is now (a migration's destination opens under the source's).
+ */
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,
                  const struct disk_spec *disks, size_t n_disks, struct attach *ret, struct err *err);
 /* A golden image as a read-only disk (an installer's ISO). */
 int volume_attach(struct store *s, const char *image, struct attach *ret, struct err *err);
-/* The path for the lock driver's second lock (dir), or "/dev/null" where the engine needs none. Caller frees. */
+/* The path for the lock driver's second lock (dir), or "/dev/null" where the engine needs none. Caller
+ * frees. */
 int lease_lock_path(struct store *s, const char *instance, char **ret, struct err *err);
 /* That QEMU is gone: drop what was kept for it (dir: its link). Never fails loudly. */
 void start_forget(struct store *s, const char *instance, const struct start *start);
 /* Removes all disks; only for the owner of `mine` (or host 0). May be repeated. */
-int lease_remove(struct store *s, const char *instance, const struct lease *mine, const struct disk_spec *disks,
-                 size_t n_disks, struct err *err);
+int lease_remove(struct store *s, const char *instance, const struct lease *mine,
+                 const struct disk_spec *disks, size_t n_disks, struct err *err);

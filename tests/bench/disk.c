@@ -83,8 +83,8 @@ static void run(const char *const argv[])
         pid_t pid;
         int status;
 
-        if (posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, environ) != 0 || waitpid(pid, &status, 0) < 0 ||
-            status != 0) {
+        if (posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, environ) != 0 ||
+            waitpid(pid, &status, 0) < 0 || status != 0) {
                 fprintf(stderr, "bench-disk: %s failed\n", argv[0]);
                 exit(1);
         }
@@ -114,8 +114,8 @@ static double peer_qemu_img(struct bench *b)
         snprintf(target, sizeof(target), "%s%s%s/bench-peer-%llx.qcow2", nfs ? "nfs://" : "",
                  nfs ? b->golden.server : "", folder, (unsigned long long)random_u64());
         t = clock_ns();
-        run((const char *[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", target, "10G",
-                       NULL});
+        run((const char *[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", target,
+                             "10G", NULL});
         if (!nfs) {
                 sync_path(target, O_RDWR);
                 sync_path(folder, O_RDONLY | O_DIRECTORY);
