@@ -69,7 +69,7 @@ static int buffer_flush(struct upload *up, struct err *err)
                 return 0;
         r = volume_write(up->volume, up->buf, up->n_buf, up->buf_at, err);
         up->n_buf = 0;
-        return r < 0 ? err_wrap(err, records_code(r), "image %s", up->image) : 0;
+        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
 }
 
 static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
@@ -82,7 +82,7 @@ static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
                                up->image, ULL(virtual_size), ULL(IMAGE_SIZE_MAX));
         r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
         if (r < 0)
-                return err_wrap(err, records_code(r), "image %s", up->image);
+                return records_wrap(err, r, "image", up->image);
         up->size = virtual_size;
         return 0;
 }
@@ -242,7 +242,7 @@ static int hash_finish(struct upload *up, char ret[2 * HASH_LEN + 1], struct err
                         int r = volume_read(up->volume, up->buf, n, up->hashed, err);
 
                         if (r < 0)
-                                return err_wrap(err, records_code(r), "image %s", up->image);
+                                return records_wrap(err, r, "image", up->image);
                         if (gnutls_hash(up->hash, up->buf, n) < 0)
                                 return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
                         up->hashed += n;
@@ -289,7 +289,7 @@ int upload_finish(struct upload *up, struct err *err)
                 r = volume_seal(up->volume, err);
                 up->sealed = true; /* also where it failed: it may have happened */
                 if (r < 0)
-                        return err_wrap(err, records_code(r), "image %s", up->image);
+                        return records_wrap(err, r, "image", up->image);
                 r = hash_finish(up, hash, err);
         }
         if (r < 0)

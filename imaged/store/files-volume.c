@@ -152,6 +152,7 @@ static int volume_seal_dir(struct volume *v, struct err *err)
         return volume_finish(v, &owner, err);
 }
 
+#ifdef HAVE_NFS
 static int volume_seal_nfs(struct volume *v, struct err *err)
 {
         /* QEMU's NFS driver opens a backing file read-write, so its owner is the user that backing nodes
@@ -160,6 +161,7 @@ static int volume_seal_nfs(struct volume *v, struct err *err)
 
         return volume_finish(v, &owner, err);
 }
+#endif
 
 static int volume_open_sealed(struct volume *v, struct err *err)
 {
