@@ -297,7 +297,7 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         if (compose(before, nonce, text, &file, &len) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         snprintf(temporary, sizeof(temporary), "tmp/record-%s", nonce);
-        r = f->fs->ops->put(f->fs, temporary, file, len, &owner, err);
+        r = f->fs->ops->put(f->fs, temporary, file, len, &owner, true, err);
         if (r < 0)
                 return r;
         /* Making the text durable took its time; who is late already need not become a sleeper. */
@@ -318,7 +318,7 @@ static int write_version(struct files *f, const char *folder, const char *id, co
                 return r; /* refused: it did not happen and will not */
         r = judge(f, folder, id, before->number + 1, nonce, r, err);
         if (r == 0)
-                r = f->fs->ops->sync(f->fs, folder, err);
+                r = files_sync(f, folder, err);
         return r;
 }
 

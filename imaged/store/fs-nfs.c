@@ -290,7 +290,8 @@ static int fs_nfs_stat(struct fs *fs, const char *path, struct fs_attr *ret, str
 }
 
 /* NFSv3 answers an operation on names when it is durable (RFC 1813, 4.8). */
-static int fs_nfs_sync(struct fs *fs, const char *folder, struct err *err)
+/* An NFS server answers a change of names, and a write that asks for it, when it is durable. */
+static int fs_nfs_sync(struct fs *fs, const char *const *paths, size_t n, struct err *err)
 {
         return 0;
 }

@@ -55,7 +55,7 @@ int nfs_fail(struct fs *fs, const char *what, const char *path, int r, struct er
 
 /* fs-nfs-file.c */
 int fs_nfs_put(struct fs *fs, const char *path, const void *data, size_t len, const struct fs_owner *owner,
-               struct err *err);
+               bool durable, struct err *err);
 int fs_nfs_read(struct fs *fs, const char *folder, const char *const *names, size_t n, size_t max,
                 fs_text_cb cb, void *arg, struct err *err);
 extern const struct fs_file_ops fs_nfs_file_ops;
