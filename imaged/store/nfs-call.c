@@ -24,7 +24,7 @@ static int status_errno(int status)
                 return -EEXIST;
         case NFS3ERR_DQUOT:
                 return -ENOSPC;
-        case NFS3ERR_JUKEBOX: /* "try again later": not done, and not for us to wait here */
+        case NFS3ERR_JUKEBOX: /* "try again later": not done */
                 return -EBUSY;
         case NFS3ERR_SERVERFAULT:
                 return -EIO;
