@@ -274,6 +274,7 @@ static int decoder_finish(struct upload *up, struct err *err)
 
 int upload_finish(struct upload *up, struct err *err)
 {
+        _cleanup_(json_decrefpp) json_t *now = NULL;
         char hash[2 * HASH_LEN + 1];
         struct import_change c = {
             .image = up->image, .nonce = up->nonce, .hash = hash, .done = up->done, .total = up->total};
@@ -295,14 +296,16 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return r;
         c.size = up->size;
-        r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, NULL, err);
+        r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, &now, err);
         if (r == -ETIMEDOUT) /* unknown: the change is made so that it may be asked for again */
-                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, NULL, err);
+                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, &now, err);
         if (r < 0)
                 return r;
         up->finished = true;
         log_info("image %s: active, %llu bytes, sha256 %s", up->image, ULL(up->size), hash);
-        event_post(up->im->events, &(struct event){.kind = "image-active", .text = up->image});
+        event_post(up->im->events, &(struct event){.kind = "image-active",
+                                                   .name = json_get_str(now, "name", NULL),
+                                                   .text = up->image});
         return 0;
 }
 
