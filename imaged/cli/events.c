@@ -103,7 +103,7 @@ static int get_events_patiently(struct cli *cli, const char *cursor, json_t **re
 
         do
                 r = get_events(cli, cursor, ret, err);
-        while ((r == -ECONNREFUSED || r == -ETIMEDOUT) && pacer_wait(&pacer, NULL) == 0);
+        while (http_away(r) && pacer_wait(&pacer, NULL) == 0);
         return r;
 }
 
