@@ -68,17 +68,22 @@ process_gone() {
         [[ ${stat:0:1} == [ZX] ]]
 }
 
-# guest_on NAME ADDRESS COMMAND: as root, with the demo's key. A host key that has changed is an error: it would be another guest.
+# guest_on ADDRESS COMMAND: as root, with the demo's key. A host key that has changed is an error: it would be another guest.
 guest_on() {
-        local address=$1
-        shift
+        guest_ssh 20 "$@"
+}
+
+# guest_ssh CONNECT_SECONDS ADDRESS COMMAND
+guest_ssh() {
+        local connect=$1 address=$2
+        shift 2
         ssh -q -i "$dir/key" -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new \
-                -o UserKnownHostsFile="$dir/known-hosts" -o ConnectTimeout=2 -o ServerAliveInterval=2 -o ServerAliveCountMax=15 \
+                -o UserKnownHostsFile="$dir/known-hosts" -o ConnectTimeout="$connect" -o ServerAliveInterval=2 -o ServerAliveCountMax=15 \
                 "root@$address" "$@"
 }
 
 guest_answers() {
-        guest_on "$1" true
+        guest_ssh 2 "$1" true
 }
 
 # writer_start ADDRESS: a writer in the guest; $dir/acked gets a line "TIME NUMBER" for each record that its disk acknowledged.
