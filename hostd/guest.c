@@ -13,7 +13,6 @@
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
 #define BACKOFF_MAX_MS 60000
-#define KILL_ECHO_MS 2000        /* an end that is reported so soon after our own kill is that kill */
 #define RUN_LONG_ENOUGH_MS 60000 /* a run of that length forgives the crashes before it */
 
 int guest_new(struct manager *m, const char *id, struct guest **ret)
@@ -109,6 +108,19 @@ static bool look_settled(const struct guest_look *l)
         return streq(i->state, state) && i->state_host == l->lease.host && i->state_epoch == l->lease.epoch;
 }
 
+/* Rule 5: a QEMU that was let run before, by whichever hostd, may be let go on after an I/O error. */
+static void look_adopt(struct guest *g, const struct guest_look *l)
+{
+        const struct instance_view *v = &l->view;
+
+        if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
+                return;
+        pthread_mutex_lock(&g->lock);
+        if (l->domain.running || streq(l->domain.reason, "ioerror"))
+                g->known_pid = l->domain.pid;
+        pthread_mutex_unlock(&g->lock);
+}
+
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
 {
         struct guest_look l = {.view = {.me = g->m->number, .now_ms = clock_ms(), .retry_ms = g->retry_ms}};
@@ -147,6 +159,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         l.view.epoch = l.lease.epoch;
         l.view.host = l.lease.host;
         l.view.settled = look_settled(&l);
+        look_adopt(g, &l);
         *ret = l;
         return 0;
 }
@@ -207,6 +220,9 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                         pthread_mutex_lock(&g->lock);
                         g->powered_off = false;
                         pthread_mutex_unlock(&g->lock);
+                        g->failures =
+                            0; /* the guest's own wish is no crash: its next start is not held back */
+                        g->retry_ms = 0;
                 }
                 return r;
         case ACTION_START:
@@ -250,6 +266,20 @@ static void guest_backoff(struct guest *g)
         g->retry_ms = now + MIN_OF(pause, BACKOFF_MAX_MS);
 }
 
+/* Has a QEMU that ran here ended, neither by us nor by a migration nor by the guest's own wish? Once for
+ * each end. */
+static bool guest_crashed(struct guest *g, const struct guest_look *l)
+{
+        const struct instance_view *v = &l->view;
+        const struct instance *i = &l->instance;
+        bool mine = v->host == g->m->number, ran = g->ran;
+
+        g->ran = mine && v->qemu != QEMU_NONE && v->qemu_epoch == v->epoch;
+        if (g->ran && !ran) /* it has arrived, or was adopted */
+                dhcp_add(g->m, g->id, i->name, i->mac, i->address);
+        return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
+}
+
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
 {
         if (strncmp(g->complaint, err_text(err), sizeof(g->complaint) - 1) == 0)
@@ -262,7 +292,6 @@ static void guest_complain(struct guest *g, enum instance_action action, const s
 static bool guest_wait(struct guest *g, int64_t ms)
 {
         struct timespec until;
-        bool ended;
         int r = 0;
 
         clock_gettime(CLOCK_MONOTONIC, &until);
@@ -276,11 +305,8 @@ static bool guest_wait(struct guest *g, int64_t ms)
         while (!g->wake && !g->m->quit && r == 0)
                 r = pthread_cond_timedwait(&g->woken, &g->lock, &until);
         g->wake = false;
-        ended = g->ended_event;
         g->ended_event = false;
         pthread_mutex_unlock(&g->lock);
-        if (ended && clock_ms() - g->killed_ms > KILL_ECHO_MS)
-                guest_backoff(g);
         return !g->m->quit;
 }
 
@@ -291,6 +317,7 @@ static int64_t guest_step(struct guest *g)
         struct err e = {0};
         enum instance_action action;
         int64_t wait = 0;
+        bool pending;
         int r;
 
         r = guest_look(g, &l, &e);
@@ -298,14 +325,20 @@ static int64_t guest_step(struct guest *g)
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
+        if (guest_crashed(g, &l)) {
+                guest_backoff(g);
+                l.view.retry_ms = g->retry_ms;
+        }
+        pending = guest_move_void(g, &l);
         action = instance_decide(&l.view);
-        if (action == ACTION_FORGET)
+        if (action == ACTION_FORGET) {
+                dhcp_remove(g->m, g->id); /* of a migration that did not come */
                 wait = -1;
-        else if (action == ACTION_NONE)
+        } else if (action == ACTION_NONE)
                 wait = l.view.retry_ms > l.view.now_ms
                            ? MIN_OF(l.view.retry_ms - l.view.now_ms, LOOK_EVERY_MS)
-                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted ? LOOK_AGAIN_MS
-                                                                       : LOOK_EVERY_MS;
+                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending ? LOOK_AGAIN_MS
+                                                                                  : LOOK_EVERY_MS;
         else {
                 r = guest_do(g, &l, action, &e);
                 if (r < 0) {

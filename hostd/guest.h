@@ -35,7 +35,9 @@ struct guest {
 
         /* its own thread */
         unsigned failures; /* starts that failed, or runs that crashed early, in a row */
-        int64_t retry_ms, started_ms, killed_ms;
+        bool ran;          /* a QEMU of ours was seen running and we have not ended it */
+        int64_t retry_ms, started_ms;
+        int64_t void_ms;     /* since when a request to move is void and without an outcome */
         char complaint[256]; /* the last failure that was logged: said once */
 };
 
@@ -68,6 +70,8 @@ int guest_xml(struct manager *m, const struct instance *i, const struct lease *l
 /* guest-move.c */
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
+/* Tells the outcome of a move whose source cannot tell any more. True while one is waited for. */
+bool guest_move_void(struct guest *g, const struct guest_look *l);
 
 /* guest-gate.c: the gate's callback; arg is the manager */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154
+#
+# Live migrations, and what can be killed or cut in the middle of one. A writer in the guest tells of every write that its
+# disk has acknowledged; each story ends with all of them on the disk and the guest never booted anew.
+
+# under_writer: the guest's first boot; later stories find it running.
+under_writer() {
+        address=$(instance_address web)
+        soon "ssh" 60 guest_answers "$address"
+        boot=$(guest_on "$address" cat /proc/sys/kernel/random/boot_id)
+        guest_on "$address" rm -f /root/log
+        writer_start "$address"
+        soon "the writer writes" 20 acked_beyond 10
+}
+
+# goes_on: the same boot, the same ssh session, and every acknowledged write is there.
+goes_on() {
+        local acked
+        acked=$(acked_last)
+        soon "the writer writes on" 30 acked_beyond $((acked + 10))
+        writer_lives || fail "the ssh session has ended"
+        [[ $(guest_on "$address" cat /proc/sys/kernel/random/boot_id) == "$boot" ]] || fail "booted anew"
+        writer_stop
+        log_check "$address" "$(acked_last)"
+}
+
+# slow_move FROM TO: begun, and so slow that it is in the middle until `hurry`.
+slow_move() {
+        lab exec "$1" virsh -q migrate-setspeed wherry-web 1
+        wherry migrate web "$2" --no-wait >/dev/null
+        soon "the move is under way" 20 moving "$1"
+}
+
+moving() {
+        local job
+        job=$(lab exec "$1" virsh -q domjobinfo --rawstats wherry-web)
+        [[ $job =~ memory_processed[=:\ ]+([0-9]+) ]] && ((BASH_REMATCH[1] > 300000))
+}
+
+not_moving() {
+        [[ $(lab exec "$1" virsh -q domjobinfo wherry-web) != *Unbounded* ]]
+}
+
+hurry() {
+        lab exec "$1" virsh -q migrate-setspeed wherry-web 1000
+}
+
+# move_ended STATE
+move_ended() {
+        [[ $(instance_field web '"\(.status.move.serial == .move.serial) \(.status.move.state)"') == "true $1" ]]
+}
+
+# moves_to HOST: an ordinary move, which shows that whatever was before has left nothing in the way.
+moves_to() {
+        wherry migrate web "$1" --timeout 60 >/dev/null
+        runs_on web "$1"
+}
+
+story_moves_there_and_back_while_it_writes() {
+        given web h1
+        under_writer
+        moves_to h2
+        moves_to h1
+        goes_on
+}
+
+story_source_hostd_dies_in_the_middle() {
+        under_writer
+        slow_move h1 h2
+        daemon_dies h1 hostd
+        daemon_starts h1 hostd
+        soon "it runs on h1 alone: $(where web)" 20 runs_on web h1
+        hurry h1
+        goes_on
+        soon "the move has failed, and the record says so" 5 move_ended failed
+        under_writer
+        moves_to h2
+        goes_on
+}
+
+story_destination_arrives_while_the_source_hostd_is_dead() {
+        under_writer
+        slow_move h2 h1
+        daemon_dies h2 hostd
+        hurry h2
+        soon "it runs on h1 alone: $(where web)" 10 runs_on web h1
+        daemon_starts h2 hostd
+        soon "the move is done, and the record says so" 10 move_ended "done"
+        stays 2 runs_on web h1
+        goes_on
+}
+
+story_destination_hostd_dies_in_the_middle() {
+        under_writer
+        slow_move h1 h2
+        daemon_dies h2 hostd
+        # Nobody at h2 answers its lock driver, so its vCPUs never run; h1's hostd claims a fresh epoch before its own do.
+        hurry h1
+        soon "the move has failed" 20 move_ended failed
+        soon "it runs on h1 alone: $(where web)" 10 runs_on web h1
+        daemon_starts h2 hostd
+        soon "both hosts up" 10 hosts_up
+        goes_on
+        under_writer
+        moves_to h2
+        goes_on
+}
+
+story_destination_libvirtd_dies_in_the_middle() {
+        under_writer
+        slow_move h2 h1
+        daemon_dies h1 libvirtd
+        soon "the move has failed" 60 move_ended failed
+        daemon_starts h1 libvirtd
+        soon "it runs on h2 alone: $(where web)" 20 runs_on web h2
+        goes_on
+        moves_to h1
+}
+
+story_source_libvirtd_dies_in_the_middle() {
+        under_writer
+        slow_move h1 h2
+        daemon_dies h1 libvirtd
+        daemon_starts h1 libvirtd
+        soon "it runs on h1 alone: $(where web)" 60 runs_on web h1
+        soon "the move has failed" 20 move_ended failed
+        hurry h1
+        goes_on
+        moves_to h2
+}
+
+story_destination_loses_its_network_in_the_middle() {
+        under_writer
+        slow_move h2 h1
+        lab cut h1 network >/dev/null
+        soon "the move has failed" 60 move_ended failed
+        soon "it runs on h2: $(where web)" 10 runs_on web h2
+        lab heal h1 network >/dev/null
+        goes_on
+        soon "h1 is clean: $(where web)" 40 only_on web h2
+        under_writer
+        moves_to h1
+        goes_on
+}
+
+story_hostds_killed_at_any_moment_of_a_move() {
+        local round here there
+        under_writer
+        for round in $(seq 6); do
+                here=$(instance_host web)
+                there=h$((3 - ${here#h}))
+                wherry migrate web "$there" --no-wait >/dev/null
+                sleep "0.$(printf %03d $((RANDOM % 900)))"
+                daemon_dies "$((round % 2 ? 1 : 0))" 2>/dev/null || daemon_dies "$([ $((round % 2)) = 0 ] && echo "$here" || echo "$there")" hostd
+                daemon_starts "$([ $((round % 2)) = 0 ] && echo "$here" || echo "$there")" hostd
+                soon "round $round: it runs on one host: $(where web)" 40 settled
+        done
+        goes_on
+}
+
+settled() {
+        runs_on web "$(instance_host web)" && not_moving "$(instance_host web)" &&
+                [[ $(instance_field web '.status.move.serial == .move.serial') == true ]]
+}
+
+refused() {
+        local text=$1
+        shift
+        local said
+        said=$("$@" 2>&1) && fail "was not refused: $*"
+        grep -q -- "$text" <<<"$said" || fail "refused with another reason: $said"
+}
+
+story_bad_wishes_are_refused_with_their_reason() {
+        local here
+        here=$(instance_host web)
+        refused "no host" wherry migrate web h7
+        refused "no host" wherry migrate web 77
+        refused "already" wherry migrate web "$here"
+        refused "no instance" wherry migrate nobody h1
+        stays 1 runs_on web "$here"
+}
+
+story_a_full_host_refuses_and_says_why() {
+        local here there free
+        here=$(instance_host web) there=h$((3 - ${here#h}))
+        free=$(wherry host show "$there" --json | jq '.memory - .memory_used - 67108864')
+        # Nothing touches its memory, so it costs none.
+        wherry run small --name big --host "$there" --memory "$free" --disk 512M --ssh-key "$dir/key.pub" --no-wait --json >/dev/null
+        soon "big runs" 30 only_on big "$there"
+        refused "memory free" wherry migrate web "$there" --timeout 30
+        stays 1 runs_on web "$here"
+        removed big
+        moves_to "$there"
+        removed web
+}
