@@ -2,6 +2,7 @@
 #include "hostd/guest.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -310,6 +311,17 @@ static bool guest_wait(struct guest *g, int64_t ms)
         return !g->m->quit;
 }
 
+/* A serial that a look of value keeps: 0 while the gate is answering. */
+static uint64_t gate_serial(struct guest *g)
+{
+        uint64_t serial;
+
+        pthread_mutex_lock(&g->lock);
+        serial = g->gates ? 0 : g->gate_serial + 1;
+        pthread_mutex_unlock(&g->lock);
+        return serial;
+}
+
 /* One look and what it asks for. Returns how long to wait before the next, or -1 to end this guest. */
 static int64_t guest_step(struct guest *g)
 {
@@ -317,10 +329,17 @@ static int64_t guest_step(struct guest *g)
         struct err e = {0};
         enum instance_action action;
         int64_t wait = 0;
+        uint64_t serial = gate_serial(g);
         bool pending;
         int r;
 
+        if (serial == 0)
+                return LOOK_AGAIN_MS; /* woken when it has answered */
         r = guest_look(g, &l, &e);
+        if (r == 0 && gate_serial(g) != serial) {
+                guest_look_done(&l);
+                return 0; /* the gate's end is a note, and wakes */
+        }
         if (r < 0) {
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
@@ -364,7 +383,7 @@ static bool guest_leave(struct guest *g)
 
         pthread_mutex_lock(&m->lock);
         pthread_mutex_lock(&g->lock);
-        leave = !g->wake;
+        leave = !g->wake && g->gates == 0;
         if (leave)
                 for (size_t i = 0; i < m->n_guests; i++)
                         if (m->guests[i] == g)
@@ -386,13 +405,11 @@ void guest_run(void *arg)
                         break;
                 wait = guest_step(g);
         }
-        if (g->m->quit) { /* wake notes may still come in: leave the table first */
+        while (g->m->quit && !guest_leave(g)) { /* the gate may be at work, notes may still come in */
+                pthread_mutex_lock(&g->lock);
                 g->wake = false;
-                while (!guest_leave(g)) {
-                        pthread_mutex_lock(&g->lock);
-                        g->wake = false;
-                        pthread_mutex_unlock(&g->lock);
-                }
+                pthread_mutex_unlock(&g->lock);
+                poll(NULL, 0, 5);
         }
         guest_free(g);
 }

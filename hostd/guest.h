@@ -31,7 +31,9 @@ struct guest {
         bool ending;           /* we are ending it: an end is not the guest's own */
         struct start starting; /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
-        pid_t known_pid; /* the QEMU that was let run */
+        pid_t known_pid;      /* the QEMU that was let run */
+        unsigned gates;       /* questions of the lock driver that are being answered */
+        uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
         unsigned failures; /* starts that failed, or runs that crashed early, in a row */

@@ -23,6 +23,10 @@ wait_until() {
         done
 }
 
+not() {
+        ! "$@"
+}
+
 # soon WHAT SECONDS COMMAND...: the story fails, saying WHAT, unless it succeeds in that time.
 soon() {
         local what=$1
@@ -57,8 +61,19 @@ given() {
         local name=$1 host=$2
         shift 2
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
+        wait_until 30 not wherry show "$name"
         wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
         runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
+}
+
+# A writer in the guest, as demo-guest.sh has it, but ssh itself is our child: its end ends the writing.
+writer_start() {
+        : >"$dir/acked"
+        exec 7> >(while read -r number; do echo "$EPOCHREALTIME $number" >>"$dir/acked"; done)
+        ssh -q -i "$dir/key" -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile="$dir/known-hosts" \
+                -o ServerAliveInterval=5 -o ServerAliveCountMax=12 "root@$1" 'fsync-writer /root/log --rate 50' >&7 2>/dev/null </dev/null &
+        writer_pid=$!
+        exec 7>&-
 }
 
 id_of() {
@@ -106,13 +121,18 @@ pid_on() {
         qemu_pid "$2" "$1"
 }
 
-# removed NAME...: with disks and all.
+# removed NAME...: the guest has ended and the disks are gone; imaged forgets the name when it next looks.
 removed() {
-        local name
+        local name id
         for name; do
-                wherry rm "$name" --json >/dev/null
-                no_qemu "$name" || fail "$name is removed, but runs: $(where "$name")"
+                id=$(id_of "$name")
+                wherry rm "$name" --no-wait --json >/dev/null
+                soon "$name is gone: $(where "$name")" 20 gone "$name" "$id"
         done
+}
+
+gone() {
+        no_qemu "$1" && ! wherry show "$2" --json | jq -e '.status.state != "deleted"'
 }
 
 # happened KIND NAME: hostd or imaged has told so.

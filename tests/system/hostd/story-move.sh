@@ -5,8 +5,15 @@
 # Live migrations, and what can be killed or cut in the middle of one. A writer in the guest tells of every write that its
 # disk has acknowledged; each story ends with all of them on the disk and the guest never booted anew.
 
-# under_writer: the guest's first boot; later stories find it running.
+# under_writer: `web` runs somewhere, made anew unless an earlier story has left it; sets `here` and `there`, its host and
+# the other.
 under_writer() {
+        here=h$(instance_field web .status.host 2>/dev/null || :)
+        runs_on web "$here" >/dev/null 2>&1 || {
+                here=h1
+                given web h1
+        }
+        there=h$((3 - ${here#h}))
         address=$(instance_address web)
         soon "ssh" 60 guest_answers "$address"
         boot=$(guest_on "$address" cat /proc/sys/kernel/random/boot_id)
@@ -26,11 +33,11 @@ goes_on() {
         log_check "$address" "$(acked_last)"
 }
 
-# slow_move FROM TO: begun, and so slow that it is in the middle until `hurry`.
+# slow_move: from here to there, begun, and so slow that it is in the middle until `hurry`.
 slow_move() {
-        lab exec "$1" virsh -q migrate-setspeed wherry-web 1
-        wherry migrate web "$2" --no-wait >/dev/null
-        soon "the move is under way" 20 moving "$1"
+        lab exec "$here" virsh -q migrate-setspeed wherry-web 1
+        wherry migrate web "$there" --no-wait >/dev/null
+        soon "the move is under way" 20 moving "$here"
 }
 
 moving() {
@@ -44,7 +51,7 @@ not_moving() {
 }
 
 hurry() {
-        lab exec "$1" virsh -q migrate-setspeed wherry-web 1000
+        lab exec "$here" virsh -q migrate-setspeed wherry-web 1000
 }
 
 # move_ended STATE
@@ -54,107 +61,108 @@ move_ended() {
 
 # moves_to HOST: an ordinary move, which shows that whatever was before has left nothing in the way.
 moves_to() {
+        lab exec "$(instance_host web)" virsh -q migrate-setspeed wherry-web 1000
         wherry migrate web "$1" --timeout 60 >/dev/null
         runs_on web "$1"
 }
 
 story_moves_there_and_back_while_it_writes() {
-        given web h1
         under_writer
-        moves_to h2
-        moves_to h1
+        moves_to "$there"
+        moves_to "$here"
         goes_on
 }
 
 story_source_hostd_dies_in_the_middle() {
         under_writer
-        slow_move h1 h2
-        daemon_dies h1 hostd
-        daemon_starts h1 hostd
-        soon "it runs on h1 alone: $(where web)" 20 runs_on web h1
-        hurry h1
+        slow_move
+        daemon_dies "$here" hostd
+        daemon_starts "$here" hostd
+        soon "it runs on $here alone: $(where web)" 20 runs_on web "$here"
+        hurry
         goes_on
         soon "the move has failed, and the record says so" 5 move_ended failed
         under_writer
-        moves_to h2
+        moves_to "$there"
         goes_on
 }
 
 story_destination_arrives_while_the_source_hostd_is_dead() {
         under_writer
-        slow_move h2 h1
-        daemon_dies h2 hostd
-        hurry h2
-        soon "it runs on h1 alone: $(where web)" 10 runs_on web h1
-        daemon_starts h2 hostd
+        slow_move
+        daemon_dies "$here" hostd
+        hurry
+        soon "it runs on $there alone: $(where web)" 10 runs_on web "$there"
+        daemon_starts "$here" hostd
         soon "the move is done, and the record says so" 10 move_ended "done"
-        stays 2 runs_on web h1
+        stays 2 runs_on web "$there"
         goes_on
 }
 
 story_destination_hostd_dies_in_the_middle() {
         under_writer
-        slow_move h1 h2
-        daemon_dies h2 hostd
-        # Nobody at h2 answers its lock driver, so its vCPUs never run; h1's hostd claims a fresh epoch before its own do.
-        hurry h1
+        slow_move
+        daemon_dies "$there" hostd
+        # Nobody at the destination answers its lock driver, so its vCPUs never run; the source's hostd claims a fresh epoch before its own do.
+        hurry
         soon "the move has failed" 20 move_ended failed
-        soon "it runs on h1 alone: $(where web)" 10 runs_on web h1
-        daemon_starts h2 hostd
+        soon "it runs on $here alone: $(where web)" 10 runs_on web "$here"
+        daemon_starts "$there" hostd
         soon "both hosts up" 10 hosts_up
         goes_on
         under_writer
-        moves_to h2
+        moves_to "$there"
         goes_on
 }
 
 story_destination_libvirtd_dies_in_the_middle() {
         under_writer
-        slow_move h2 h1
-        daemon_dies h1 libvirtd
+        slow_move
+        daemon_dies "$there" libvirtd
         soon "the move has failed" 60 move_ended failed
-        daemon_starts h1 libvirtd
-        soon "it runs on h2 alone: $(where web)" 20 runs_on web h2
+        daemon_starts "$there" libvirtd
+        soon "it runs on $here alone: $(where web)" 20 runs_on web "$here"
         goes_on
-        moves_to h1
+        moves_to "$there"
 }
 
 story_source_libvirtd_dies_in_the_middle() {
         under_writer
-        slow_move h1 h2
-        daemon_dies h1 libvirtd
-        daemon_starts h1 libvirtd
-        soon "it runs on h1 alone: $(where web)" 60 runs_on web h1
+        slow_move
+        daemon_dies "$here" libvirtd
+        daemon_starts "$here" libvirtd
+        soon "it runs on $here alone: $(where web)" 60 runs_on web "$here"
         soon "the move has failed" 20 move_ended failed
-        hurry h1
+        hurry
         goes_on
-        moves_to h2
+        moves_to "$there"
 }
 
 story_destination_loses_its_network_in_the_middle() {
         under_writer
-        slow_move h2 h1
-        lab cut h1 network >/dev/null
+        slow_move
+        lab cut "$there" network >/dev/null
         soon "the move has failed" 60 move_ended failed
-        soon "it runs on h2: $(where web)" 10 runs_on web h2
-        lab heal h1 network >/dev/null
+        soon "it runs on $here: $(where web)" 10 runs_on web "$here"
+        lab heal "$there" network >/dev/null
         goes_on
-        soon "h1 is clean: $(where web)" 40 only_on web h2
+        soon "$there is clean: $(where web)" 40 only_on web "$here"
         under_writer
-        moves_to h1
+        moves_to "$there"
         goes_on
 }
 
 story_hostds_killed_at_any_moment_of_a_move() {
-        local round here there
+        local round victim
         under_writer
         for round in $(seq 6); do
                 here=$(instance_host web)
                 there=h$((3 - ${here#h}))
                 wherry migrate web "$there" --no-wait >/dev/null
                 sleep "0.$(printf %03d $((RANDOM % 900)))"
-                daemon_dies "$((round % 2 ? 1 : 0))" 2>/dev/null || daemon_dies "$([ $((round % 2)) = 0 ] && echo "$here" || echo "$there")" hostd
-                daemon_starts "$([ $((round % 2)) = 0 ] && echo "$here" || echo "$there")" hostd
+                victim=$([ $((round % 2)) = 0 ] && echo "$here" || echo "$there")
+                daemon_dies "$victim" hostd
+                daemon_starts "$victim" hostd
                 soon "round $round: it runs on one host: $(where web)" 40 settled
         done
         goes_on
