@@ -5,15 +5,19 @@
 # Live migrations, and what can be killed or cut in the middle of one. A writer in the guest tells of every write that its
 # disk has acknowledged; each story ends with all of them on the disk and the guest never booted anew.
 
-# under_writer: `web` runs somewhere, made anew unless an earlier story has left it; sets `here` and `there`, its host and
-# the other.
-under_writer() {
+# web_runs: somewhere, made anew unless an earlier story has left it; sets `here` and `there`, its host and the other.
+web_runs() {
         here=h$(instance_field web .status.host 2>/dev/null || :)
         runs_on web "$here" >/dev/null 2>&1 || {
                 here=h1
                 given web h1
         }
         there=h$((3 - ${here#h}))
+}
+
+# under_writer: it runs, and a writer in it.
+under_writer() {
+        web_runs
         address=$(instance_address web)
         soon "ssh" 60 guest_answers "$address"
         boot=$(guest_on "$address" cat /proc/sys/kernel/random/boot_id)
@@ -182,8 +186,7 @@ refused() {
 }
 
 story_bad_wishes_are_refused_with_their_reason() {
-        local here
-        here=$(instance_host web)
+        web_runs
         refused "no host" wherry migrate web h7
         refused "no host" wherry migrate web 77
         refused "already" wherry migrate web "$here"
@@ -192,8 +195,8 @@ story_bad_wishes_are_refused_with_their_reason() {
 }
 
 story_a_full_host_refuses_and_says_why() {
-        local here there free
-        here=$(instance_host web) there=h$((3 - ${here#h}))
+        local free
+        web_runs
         free=$(wherry host show "$there" --json | jq '.memory - .memory_used - 67108864')
         # Nothing touches its memory, so it costs none.
         wherry run small --name big --host "$there" --memory "$free" --disk 512M --ssh-key "$dir/key.pub" --no-wait --json >/dev/null
@@ -201,6 +204,7 @@ story_a_full_host_refuses_and_says_why() {
         refused "memory free" wherry migrate web "$there" --timeout 30
         stays 1 runs_on web "$here"
         removed big
+        soon "$there has room again" 10 eval "[[ \$(wherry host show $there --json | jq '.memory - .memory_used') -gt 268435456 ]]"
         moves_to "$there"
         removed web
 }
