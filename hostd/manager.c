@@ -149,7 +149,8 @@ static void note_event(struct guest *g, enum virt_event_kind kind, const char *d
                 break;
         case VIRT_SHUTDOWN:
                 g->ended_event = true;
-                g->powered_off = !g->ending;
+                /* A signal to QEMU, as `virsh destroy` sends it, is nobody's wish to keep the guest off. */
+                g->powered_off = !g->ending && !streq(detail, "host");
                 break;
         case VIRT_STOPPED:
                 g->ended_event = !streq(detail, "migrated");
@@ -213,6 +214,7 @@ static void manager_scan(struct manager *m)
         for (size_t i = 0; i < n; i++)
                 manager_wake(m, list[i].lease.instance);
         free(list);
+        dhcp_scan(m);
 }
 
 static int manager_stores(struct manager *m, struct err *err)

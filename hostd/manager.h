@@ -110,3 +110,6 @@ int api_start(struct manager *m, struct err *err);
 void dhcp_add(struct manager *m, const char *instance, const char *name, const char *mac,
               const char *address);
 void dhcp_remove(struct manager *m, const char *instance);
+/* Looks at every instance that has a file there: whoever left it may have been killed before he took it
+ * away. */
+void dhcp_scan(struct manager *m);

@@ -54,7 +54,7 @@ qemu_runs() {
                 # After the name in brackets: state is field 3, user time is field 14.
                 # shellcheck disable=SC2086
                 set -- ${stat##*) }
-                ((${12} > 0))
+                ((${12:-0} > 0)) # it may end while we look
                 return
         done 2>/dev/null
         return 1
