@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "formats/formats.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "formats/bytes.h"
+#include "formats/internal.h"
+
+/* Layout: docs/formats/qcow2.md. */
+#define CLUSTER_BITS 16
+#define CLUSTER (UINT64_C(1) << CLUSTER_BITS)
+#define L2_REACH (CLUSTER * CLUSTER / 8)
+#define HEADER_LEN 104
+#define BLOCK 4096
+#define BACKING_NAME_MAX 1023
+
+static void write_header(uint8_t *h, uint64_t virtual_size, uint32_t l1_size, const char *backing)
+{
+        uint8_t *ext = h + HEADER_LEN;
+
+        memcpy(h, "QFI\xfb", 4);
+        put_be32(h + 4, 3);
+        put_be32(h + 20, CLUSTER_BITS);
+        put_be64(h + 24, virtual_size);
+        put_be32(h + 36, l1_size);
+        put_be64(h + 40, 3 * CLUSTER);
+        put_be64(h + 48, CLUSTER);
+        put_be32(h + 56, 1);
+        put_be32(h + 96, 4); /* 16-bit refcounts */
+        put_be32(h + 100, HEADER_LEN);
+        if (!backing)
+                return; /* the zeros that follow end the list of extensions */
+        put_be32(ext, 0xe2792aca);
+        put_be32(ext + 4, 3);
+        memcpy(ext + 8, "raw", 3);
+        put_be64(h + 8, HEADER_LEN + 16 + 8);
+        put_be32(h + 16, (uint32_t)strlen(backing));
+        memcpy(ext + 16 + 8, backing, strlen(backing));
+}
+
+int qcow2_overlay(uint64_t virtual_size, const char *backing, uint8_t **ret, size_t *ret_len, struct err *err)
+{
+        uint64_t l1_size, l1_clusters, len;
+        uint8_t *out;
+
+        if (virtual_size == 0 || virtual_size % 512 != 0 || virtual_size > FORMAT_SIZE_MAX)
+                return err_set(err, -EINVAL, "disk size %" PRIu64 " is not a multiple of 512 from 512 to %" PRIu64,
+                               virtual_size, FORMAT_SIZE_MAX);
+        if (backing && (backing[0] == '\0' || strlen(backing) > BACKING_NAME_MAX))
+                return err_set(err, -EINVAL, "backing file name of %zu bytes, limit 1 to %d", strlen(backing),
+                               BACKING_NAME_MAX);
+        l1_size = (virtual_size + L2_REACH - 1) / L2_REACH;
+        l1_clusters = (l1_size * 8 + CLUSTER - 1) / CLUSTER;
+        /* whole blocks, so that direct I/O meets no odd end of file */
+        len = 3 * CLUSTER + (l1_size * 8 + BLOCK - 1) / BLOCK * BLOCK;
+        out = calloc(1, (size_t)len);
+        if (!out)
+                return err_set(err, -ENOMEM, "out of memory");
+        write_header(out, virtual_size, (uint32_t)l1_size, backing);
+        put_be64(out + CLUSTER, 2 * CLUSTER); /* the only refcount block */
+        for (uint64_t i = 0; i < 3 + l1_clusters; i++)
+                put_be16(out + 2 * CLUSTER + 2 * i, 1);
+        *ret = out;
+        *ret_len = (size_t)len;
+        return 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "imaged/store/store.h"
+
+/*
+ * What a storage engine supplies. Three small tables of operations and the five calls of its life; store.c
+ * checks all arguments (ids, sizes, NULLs), finds the engine by the URL's prefix and answers "not supported"
+ * (-EOPNOTSUPP) for an operation that is NULL. So an engine may take for granted that ids match
+ * [A-Za-z0-9_-]{1,64}, disk names [a-z0-9]{1,15}, sizes are multiples of 512, offsets lie inside the volume,
+ * and records are at most RECORD_MAX bytes. Every operation may be called by many threads at once (a volume:
+ * one thread at a time). What each call means, its errors and its durability are in store.h.
+ */
+struct engine;
+
+#define RECORD_MAX (256 * 1024) /* bytes of one record's text */
+#define STORE_ID_MAX 64
+
+/* An opened store. Everything but `state` is set by store.c before open() and freed by it after close(). */
+struct store {
+        const struct engine *engine;
+        char *url;   /* as given */
+        char *place; /* url behind the prefix: "PATH", "SERVER/EXPORT", "POOL[/NAMESPACE]" */
+        struct store_options options; /* own copies of the strings; timeout_ms never 0 */
+        void *state;                  /* the engine's own */
+        struct record_cache *cache;   /* see record-cache.h; made by store.c, for an engine's record list */
+};
+
+/* An opened golden image. Allocated and freed by store.c; `state` is the engine's own. */
+struct volume {
+        struct store *store;
+        char image[STORE_ID_MAX + 1];
+        uint64_t size; /* create: given; open: filled by the engine */
+        bool sealed;   /* set by the engine in open, and by store.c after a seal that worked */
+        void *state;
+};
+
+struct engine_records {
+        int (*get)(struct store *s, enum record_kind kind, const char *id, char **ret_text,
+                   uint64_t *ret_version, struct err *err);
+        int (*put)(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
+                   const char *text, uint64_t *ret_version,
+                   struct err *err); /* ret_version is never NULL here */
+        int (*list)(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err);
+        int (*beat_write)(struct store *s, unsigned host, uint64_t counter, struct err *err);
+        int (*beat_read)(struct store *s, unsigned host, uint64_t *ret_counter, struct err *err);
+};
+
+struct engine_volumes {
+        int (*create)(struct volume *v, struct err *err); /* image and size are set */
+        int (*write)(struct volume *v, const void *buf, size_t len, uint64_t offset,
+                     struct err *err);                  /* unsealed */
+        int (*seal)(struct volume *v, struct err *err); /* not called again once it worked */
+        int (*open)(struct volume *v, struct err *err); /* image is set; fills size */
+        int (*read)(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
+        void (*close)(struct volume *v); /* an unsealed one is removed; also after a failed create or open:
+                                            state NULL */
+        int (*remove)(struct store *s, const char *image, struct err *err);
+        int (*attach)(struct store *s, const char *image, struct attach *ret,
+                      struct err *err); /* ret is zeroed */
+};
+
+struct engine_leases {
+        int (*create)(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
+                      struct err *err);
+        int (*find)(struct store *s, const char *instance, struct lease *ret, struct err *err);
+        int (*list)(struct store *s, lease_cb cb, void *arg, struct err *err);
+        int (*claim)(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                     struct lease *ret, struct err *err);
+        int (*fence)(struct store *s, const char *instance, const struct lease *mine,
+                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                     struct err *err);
+        int (*grant)(struct store *s, const char *instance, const struct lease *mine,
+                     const struct start *destination, const struct disk_spec *disks, size_t n_disks,
+                     struct err *err);
+        int (*gate)(struct store *s, const char *instance, const struct lease *mine,
+                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                    struct err *err);
+        int (*attach)(struct store *s, const char *instance, const struct lease *lease,
+                      const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                      struct attach *ret, struct err *err); /* ret is zeroed */
+        int (*lock_path)(struct store *s, const char *instance, char **ret,
+                         struct err *err); /* optional: /dev/null */
+        void (*forget)(struct store *s, const char *instance, const struct start *start); /* optional */
+        int (*remove)(struct store *s, const char *instance, const struct lease *mine,
+                      const struct disk_spec *disks, size_t n_disks, struct err *err);
+};
+
+struct engine {
+        const char *name;   /* "dir" */
+        const char *prefix; /* of the URL: "dir:" */
+        int (*open)(struct store *s, struct err *err);
+        void (*close)(struct store *s); /* also after a failed open: state may be NULL or half-built */
+        int (*space)(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
+        int (*prepare)(struct store *s, struct err *err);
+        int (*selftest)(struct store *s, struct err *err);
+        const struct engine_records *records;
+        const struct engine_volumes *volumes;
+        const struct engine_leases *leases;
+};
+
+extern const struct engine engine_mem; /* store-mem.c */
+extern const struct engine engine_dir; /* files-engine.c */
+extern const struct engine engine_nfs; /* files-engine.c */
+extern const struct engine engine_rbd; /* rbd-*.c; in store.c's table where HAVE_RBD is defined */
+
+/*
+ * The name is the lease: "<instance>.e<epoch>.h<host>" (store-names.c, for every engine). Buffers hold
+ * LEASE_NAME_MAX + 1. parse: 0, or -EINVAL for what is no such name (leading zeros and signs included, so
+ * that a name has one spelling).
+ */
+#define LEASE_NAME_MAX (STORE_ID_MAX + 2 + 20 + 2 + 10)
+void lease_name_format(const char *instance, const struct lease *lease, char ret[LEASE_NAME_MAX + 1]);
+int lease_name_parse(const char *name, char ret_instance[STORE_ID_MAX + 1], struct lease *ret);
+bool store_id_valid(const char *id);

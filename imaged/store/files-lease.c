@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/store/files.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "formats/formats.h"
+
+/* The name of an instance's folder is its lease; one rename takes all disks in it. */
+
+void files_lease_path(const char *instance, const struct lease *lease, char ret[FILES_PATH_MAX])
+{
+        char name[LEASE_NAME_MAX + 1];
+
+        lease_name_format(instance, lease, name);
+        snprintf(ret, FILES_PATH_MAX, "instances/%.2s/%s", instance, name);
+}
+
+void files_disk_name(const struct disk_spec *d, char ret[24])
+{
+        snprintf(ret, 24, "%.15s.%s", d->name, d->content ? "iso" : "qcow2");
+}
+
+struct search {
+        const char *instance;
+        struct lease found;
+        size_t n;
+};
+
+static int search_name(void *arg, const char *name)
+{
+        struct search *s = arg;
+        char instance[STORE_ID_MAX + 1];
+        struct lease l;
+
+        if (lease_name_parse(name, instance, &l) < 0 || !streq(instance, s->instance))
+                return 0;
+        /* Two names can only be a second creation that lost (see files_lease_create): the higher epoch is
+         * the lease. */
+        if (s->n == 0 || l.epoch > s->found.epoch)
+                s->found = l;
+        s->n++;
+        return 0;
+}
+
+/* search.n 0: no disks */
+static int search(struct store *s, const char *instance, struct search *ret, struct err *err)
+{
+        struct fs *fs = files_of(s)->fs;
+        char folder[FILES_PATH_MAX];
+        int r;
+
+        files_shard("instances", instance, folder);
+        *ret = (struct search){.instance = instance};
+        r = fs->ops->list(fs, folder, search_name, ret, err);
+        return r == -ENOENT ? 0 : r;
+}
+
+int files_lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err)
+{
+        struct search found;
+        int r = search(s, instance, &found, err);
+
+        if (r < 0)
+                return err_wrap(err, r, "instance %s", instance);
+        if (found.n == 0)
+                return err_set(err, -ENOENT, "instance %s: no disks", instance);
+        *ret = found.found;
+        return 0;
+}
+
+int files_lease_mine(struct store *s, const char *instance, const struct lease *mine, struct err *err)
+{
+        char path[FILES_PATH_MAX];
+        struct fs_attr a;
+        int r;
+
+        files_lease_path(instance, mine, path);
+        r = files_of(s)->fs->ops->stat(files_of(s)->fs, path, &a, err);
+        if (r == -ENOENT)
+                return err_set(err, -ESTALE, "instance %s: epoch %" PRIu64 " of host %u has passed",
+                               instance, mine->epoch, mine->host);
+        return r;
+}
+
+struct list_arg {
+        struct store *store;
+        lease_cb cb;
+        void *arg;
+        struct err *err;
+};
+
+static int list_name(void *arg, const char *name)
+{
+        struct list_arg *a = arg;
+        char instance[STORE_ID_MAX + 1];
+        struct lease l;
+
+        return lease_name_parse(name, instance, &l) < 0 ? 0 : a->cb(a->arg, instance, &l);
+}
+
+static int list_folder(void *arg, const char *folder)
+{
+        struct list_arg *a = arg;
+        struct fs *fs = files_of(a->store)->fs;
+
+        return fs->ops->list(fs, folder, list_name, a, a->err);
+}
+
+int files_lease_list(struct store *s, lease_cb cb, void *arg, struct err *err)
+{
+        struct list_arg a = {.store = s, .cb = cb, .arg = arg, .err = err};
+
+        return files_each_shard(files_of(s), "instances", list_folder, &a, err);
+}
+
+/* --- making disks
+ * -------------------------------------------------------------------------------------------------- */
+
+static int check_image_size(struct files *f, const struct disk_spec *d, struct err *err)
+{
+        char path[FILES_PATH_MAX];
+        struct fs_attr a;
+        int r;
+
+        files_image_path(d->image, path);
+        r = f->fs->ops->stat(f->fs, path, &a, err);
+        if (r == -ENOENT)
+                return err_set(err, r, "image %s: no such image", d->image);
+        if (r == 0 && d->size < a.size)
+                return err_set(err, -EINVAL, "disk %s: %" PRIu64 " bytes, its image has %" PRIu64, d->name,
+                               d->size, a.size);
+        return r;
+}
+
+/* Counts this disk as a user of the image. Beyond the file system's limit of links (65,000 on ext4) nobody
+ * counts. */
+static int count_image(struct files *f, const char *folder, const char *image, struct err *err)
+{
+        char from[FILES_PATH_MAX], to[FILES_PATH_MAX * 2];
+        int r;
+
+        files_image_path(image, from);
+        snprintf(to, sizeof(to), "%s/image-%s", folder, image);
+        r = f->fs->ops->link(f->fs, from, to, err);
+        if (r == -ENOENT)
+                return err_set(err, r, "image %s: no such image", image);
+        return r == -EMLINK || r == -EEXIST ? 0 : r;
+}
+
+static int make_disk(struct files *f, const char *folder, const struct disk_spec *d, struct err *err)
+{
+        _cleanup_(freep) uint8_t *text = NULL;
+        char name[24], path[FILES_PATH_MAX * 2], backing[FILES_PATH_MAX];
+        size_t len = 0;
+        int r;
+
+        files_disk_name(d, name);
+        snprintf(path, sizeof(path), "%s/%s", folder, name);
+        if (d->content)
+                return f->fs->ops->put(f->fs, path, d->content, d->n_content, &f->disk_owner, err);
+        if (d->image) {
+                r = check_image_size(f, d, err);
+                if (r >= 0)
+                        r = count_image(f, folder, d->image, err);
+                if (r < 0)
+                        return r;
+                /* relative, so that the tree may be mounted anywhere */
+                snprintf(backing, sizeof(backing), "../../../images/%s.raw", d->image);
+        }
+        r = qcow2_overlay(d->size, d->image ? backing : NULL, &text, &len, err);
+        if (r < 0)
+                return r;
+        return f->fs->ops->put(f->fs, path, text, len, &f->disk_owner, err);
+}
+
+/* The finished folder gets its name. Two creators may meet here: one of them finds the name taken, or a
+ * later epoch of it. */
+static int publish(struct store *s, const char *instance, const char *temporary, struct err *err)
+{
+        static const struct lease nobody = {};
+        struct files *f = files_of(s);
+        char path[FILES_PATH_MAX], shard[FILES_PATH_MAX];
+        struct search found;
+        int r;
+
+        files_lease_path(instance, &nobody, path);
+        files_shard("instances", instance, shard);
+        r = f->fs->ops->rename(f->fs, temporary, path, err);
+        if (r == -ENOENT && files_mkdir(f, shard, 0711, err) >= 0)
+                r = f->fs->ops->rename(f->fs, temporary, path, err);
+        if (r < 0)
+                return r == -EEXIST ? err_set(err, r, "instance %s has disks already", instance) : r;
+        r = search(s, instance, &found, err);
+        if (r < 0)
+                return r;
+        if (found.n > 1) {
+                files_rmtree(f, path, NULL);
+                return err_set(err, -EEXIST, "instance %s has disks already", instance);
+        }
+        return f->fs->ops->sync(f->fs, shard, err);
+}
+
+int files_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
+                       struct err *err)
+{
+        struct files *f = files_of(s);
+        char temporary[FILES_PATH_MAX];
+        struct search found;
+        int r;
+
+        r = search(s, instance, &found, err);
+        if (r < 0)
+                return err_wrap(err, r, "instance %s", instance);
+        if (found.n > 0)
+                return err_set(err, -EEXIST, "instance %s has disks already", instance);
+        files_temporary("disks", temporary);
+        r = f->fs->ops->mkdir(f->fs, temporary, 0711, err);
+        for (size_t i = 0; r >= 0 && i < n_disks; i++)
+                r = make_disk(f, temporary, &disks[i], err);
+        if (r >= 0)
+                r = f->fs->ops->sync(f->fs, temporary, err);
+        if (r >= 0)
+                r = publish(s, instance, temporary, err);
+        if (r >= 0)
+                return 0;
+        if (r != -ETIMEDOUT) /* unknown: the folder may carry the instance's name by now; the sweep takes
+                                what remains */
+                files_rmtree(f, temporary, NULL);
+        return err_wrap(err, r, "instance %s", instance);
+}
+
+/* --- owning them
+ * --------------------------------------------------------------------------------------------------- */
+
+int files_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                      struct lease *ret, struct err *err)
+{
+        const struct lease to = {.epoch = from->epoch + 1, .host = host};
+        struct files *f = files_of(s);
+        char old[FILES_PATH_MAX], new[FILES_PATH_MAX], shard[FILES_PATH_MAX];
+        struct err lost = {};
+        struct fs_attr a;
+        int r, q;
+
+        files_lease_path(instance, from, old);
+        files_lease_path(instance, &to, new);
+        files_shard("instances", instance, shard);
+        r = f->fs->ops->rename(f->fs, old, new, &lost);
+        if (r == -ENOENT || r == -ETIMEDOUT || r == -EEXIST) {
+                /* Lost, or won with the reply lost: the new name tells. */
+                q = f->fs->ops->stat(f->fs, new, &a, NULL);
+                if (q == -ENOENT && r == -ETIMEDOUT)
+                        q = f->fs->ops->stat(f->fs, old, &a, NULL) == -ENOENT ? -ENOENT : -ETIMEDOUT;
+                if (q == -ENOENT)
+                        return err_set(err, -ESTALE, "instance %s: epoch %" PRIu64 " of host %u has passed",
+                                       instance, from->epoch, from->host);
+                r = q < 0 ? -ETIMEDOUT : 0;
+        }
+        if (r < 0)
+                return err_set(err, r, "instance %s: claim of epoch %" PRIu64 ": %s", instance, to.epoch,
+                               err_text(&lost));
+        r = f->fs->ops->sync(f->fs, shard, err);
+        if (r < 0)
+                return err_wrap(err, r, "instance %s", instance);
+        *ret = to;
+        return 0;
+}
+
+int files_lease_remove(struct store *s, const char *instance, const struct lease *mine,
+                       const struct disk_spec *disks, size_t n_disks, struct err *err)
+{
+        struct files *f = files_of(s);
+        char path[FILES_PATH_MAX], temporary[FILES_PATH_MAX], shard[FILES_PATH_MAX];
+        struct search found;
+        int r;
+
+        files_lease_path(instance, mine, path);
+        files_temporary("removed", temporary);
+        r = f->fs->ops->rename(f->fs, path, temporary, err);
+        if (r == -ENOENT) {
+                r = search(s, instance, &found, err);
+                if (r < 0)
+                        return err_wrap(err, r, "instance %s", instance);
+                if (found.n == 0)
+                        return 0; /* it was removed before */
+                return err_set(err, -ESTALE, "instance %s: it is at epoch %" PRIu64 " of host %u now",
+                               instance, found.found.epoch, found.found.host);
+        }
+        if (r < 0)
+                return err_wrap(err, r, "instance %s", instance);
+        r = files_rmtree(f, temporary, err);
+        if (r < 0)
+                return err_wrap(err, r, "instance %s", instance);
+        files_shard("instances", instance, shard);
+        return f->fs->ops->sync(f->fs, shard, err);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/store/fs-nfs.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/util.h"
+
+/*
+ * The fence: LOOKUP of the new name, then one SETATTR that holds only if nothing changed since (its guard is
+ * the change time). A SETATTR that arrives late, after somebody else's fence, would take the disks back; so
+ *
+ * - it goes over a connection of its own, which is never re-established: lost means unknown, and the caller
+ * gives up the epoch;
+ * - every try looks the name up again, and finds it gone once another host has claimed;
+ * - a writer that is busy changes the change time too, so the owner's request goes unguarded after some
+ * tries. At worst it then takes the disks from the next owner, whose guest stops on EACCES: a stop, never a
+ * second writer, for this caller's own gate fails. The group's request (a grant) has no such claim and stays
+ * guarded.
+ */
+#define GUARDED_TRIES 4
+#define GRANT_TRIES 100
+
+static bool owned(const struct fs_attr *a, const struct nfs_change *change)
+{
+        return (change->uid < 0 || a->uid == change->uid) && a->gid == change->gid &&
+               a->mode == change->mode;
+}
+
+static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const struct nfs_change *change)
+{
+        int64_t deadline = clock_ms() + nfs_server_timeout_ms(n->conns);
+        bool grant = change->uid < 0;
+        int tries = grant ? GRANT_TRIES : GUARDED_TRIES + 1;
+
+        for (int i = 0; i < tries;) {
+                bool guarded = grant || i < GUARDED_TRIES;
+                struct nfs_found found;
+                struct fs_attr now;
+                int r = nfs_lookup_path(n, c, path, &found);
+
+                if (r >= 0)
+                        r = nfs3_setattr(c, &found.fh, change, guarded ? &found.attr : NULL);
+                if (r >= 0)
+                        r = nfs3_getattr(c, &found.fh, &now);
+                if (r == -EBUSY && nfs_pause(deadline)) /* not done; no try of ours */
+                        continue;
+                if (r < 0 && r != -EAGAIN)
+                        return r;
+                if (r >= 0 && owned(&now, change))
+                        return 0;
+                i++; /* the guard did not hold, somebody's request came between, or the server did a part
+                        only */
+        }
+        return -EBUSY;
+}
+
+int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n_paths, int64_t uid, uint32_t gid,
+               uint32_t mode, struct err *err)
+{
+        const struct nfs_change change = {.uid = uid, .gid = gid, .mode = mode, .size = -1};
+        struct fs_nfs *n = nfs_of(fs);
+        struct nfs_conn *c;
+        int r = nfs_conn_new(n->conns, 0, 0, &c, err);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n_paths && r >= 0; i++) {
+                r = own_one(n, c, paths[i], &change);
+                if (r == -ESTALE) { /* a folder's cached handle died with its server's file system */
+                        nfs_forget(n, NULL);
+                        r = own_one(n, c, paths[i], &change);
+                }
+                if (r == -ESTALE)
+                        r = -ENOENT;
+                if (r < 0)
+                        nfs_fail(fs, "change the owner", paths[i], r, err);
+        }
+        nfs_conn_free(c);
+        return r;
+}
+
+/* --- the self-test's writer
+ * ---------------------------------------------------------------------------------------- */
+
+int fs_nfs_try_write(struct fs *fs, const char *path, uint32_t uid, struct fs_nfs_writer *w, struct err *err)
+{
+        struct fs_nfs *n = nfs_of(fs);
+        uint64_t verifier;
+        uint32_t len;
+        int r;
+
+        if (!w->conn) {
+                struct nfs_found found;
+
+                r = nfs_conn_new(n->conns, uid, 0, &w->conn, err);
+                if (r < 0)
+                        return r;
+                r = nfs_lookup_path(n, w->conn, path, &found);
+                if (r < 0)
+                        return nfs_fail(fs, "open", path, r, err);
+                w->fh_len = found.fh.len;
+                memcpy(w->fh, found.fh.val, found.fh.len);
+        }
+        struct nfs_fh fh = {.len = w->fh_len};
+
+        memcpy(fh.val, w->fh, w->fh_len);
+        r = nfs3_write(w->conn, &fh, 0, "x", 1, true, &len, &verifier);
+        return r < 0 ? nfs_fail(fs, "write", path, r, err) : 0;
+}
+
+void fs_nfs_writer_done(struct fs_nfs_writer *w)
+{
+        w->conn = nfs_conn_free(w->conn);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+/*
+ * What the dir and nfs engines need of a file system. Paths are relative to the store's root, without a
+ * leading slash. Any thread; a fs_file one thread at a time. Errors as in store.h; -ETIMEDOUT from a call
+ * that changes something means unknown: it may still happen. No operation is ever sent twice unless sending
+ * it twice does no harm.
+ */
+struct fs_attr {
+        uint32_t uid, gid, mode, nlink; /* mode: permission bits only */
+        uint64_t size;
+        int64_t ctime_s, mtime_s; /* by the clock of whoever keeps the files */
+        uint32_t ctime_ns;
+};
+
+/* Who may use a new file. */
+struct fs_owner {
+        uint32_t uid, gid, mode;
+};
+
+typedef int (*fs_name_cb)(void *arg, const char *name); /* non-zero ends the list and is returned */
+/* r < 0: names[i] could not be read (-ENOENT: it has gone), text NULL. text is NUL-terminated and borrowed.
+ */
+typedef int (*fs_text_cb)(void *arg, size_t i, int r, const char *text, size_t len);
+
+struct fs;
+struct fs_file;
+
+struct fs_ops {
+        /* -EEXIST is reported. */
+        int (*mkdir)(struct fs *fs, const char *path, uint32_t mode, struct err *err);
+        int (*rmdir)(struct fs *fs, const char *path, struct err *err);
+        /* All names but "." and "..", as they were at one moment: a listing that took several requests while
+         * the folder changed is repeated before the first call of cb. */
+        int (*list)(struct fs *fs, const char *path, fs_name_cb cb, void *arg, struct err *err);
+        /* A new file with all its content, durable but for its name. -EEXIST. */
+        int (*put)(struct fs *fs, const char *path, const void *data, size_t len,
+                   const struct fs_owner *owner, struct err *err);
+        /* Small files of one folder, each at most max bytes; a longer one is -EFBIG. cb non-zero ends it and
+         * is returned. */
+        int (*read)(struct fs *fs, const char *folder, const char *const *names, size_t n, size_t max,
+                    fs_text_cb cb, void *arg, struct err *err);
+        int (*link)(struct fs *fs, const char *from, const char *to,
+                    struct err *err); /* exclusive: -EEXIST */
+        int (*rename)(struct fs *fs, const char *from, const char *to, struct err *err);
+        int (*remove)(struct fs *fs, const char *path, struct err *err);
+        int (*stat)(struct fs *fs, const char *path, struct fs_attr *ret, struct err *err);
+        /* Makes durable which names a folder has. */
+        int (*sync)(struct fs *fs, const char *folder, struct err *err);
+        int (*space)(struct fs *fs, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
+        void (*close)(struct fs *fs);
+};
+
+struct fs_file_ops {
+        /* A new empty file of that size, all hole, mode 0600. */
+        int (*create)(struct fs *fs, const char *path, uint64_t size, struct fs_file **ret, struct err *err);
+        int (*open)(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+                    struct err *err);
+        int (*read)(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err);
+        int (*write)(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err);
+        /* All content durable, then the new owner and mode. */
+        int (*seal)(struct fs_file *f, const struct fs_owner *owner, struct err *err);
+        void (*close)(struct fs_file *f);
+        /* Overwrites the first bytes of a file in place, made where it is missing; seen by others at once.
+         */
+        int (*poke)(struct fs *fs, const char *path, const void *data, size_t len, struct err *err);
+};
+
+struct fs {
+        const struct fs_ops *ops;
+        const struct fs_file_ops *file;
+};
+
+/* fs-dir.c. root must be an absolute path; it is made when it is missing. */
+int fs_dir_new(const char *root, struct fs **ret, struct err *err);
+const char *fs_dir_path(struct fs *fs); /* absolute, resolved */
+int fs_dir_root(struct fs *fs);         /* a file descriptor, borrowed */
+/* Makes or atomically repoints a symbolic link. */
+int fs_dir_symlink(struct fs *fs, const char *target, const char *path, struct err *err);
+
+/* fs-nfs.c. place: "SERVER/EXPORT[/PATH]"; connects at once. */
+int fs_nfs_new(const char *place, unsigned timeout_ms, struct fs **ret, struct err *err);
+const char *fs_nfs_server(struct fs *fs);
+const char *fs_nfs_path(struct fs *fs); /* "/EXPORT[/PATH]" */
+/*
+ * Owner, group and mode of each file in ONE guarded SETATTR, over a fresh connection that is never
+ * re-established: the request runs once or not at all, and never after this call has returned 0. OWNERSHIP,
+ * section NFS. uid -1: only group and mode, always guarded. Else after some tries one that is not guarded.
+ * -ETIMEDOUT: the connection was lost, unknown. -ENOENT: the name has moved on. -EACCES: root is squashed.
+ */
+int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n, int64_t uid, uint32_t gid, uint32_t mode,
+               struct err *err);
+
+/* For the self-test: writes a byte with the rights of `uid`, over a connection and with a handle that are
+ * kept from the first call on, as a QEMU that has its disk open does. Starts zeroed. */
+struct fs_nfs_writer {
+        struct nfs_conn *conn;
+        uint32_t fh_len;
+        char fh[64];
+};
+int fs_nfs_try_write(struct fs *fs, const char *path, uint32_t uid, struct fs_nfs_writer *w,
+                     struct err *err);
+void fs_nfs_writer_done(struct fs_nfs_writer *w);

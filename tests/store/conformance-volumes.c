@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/store/conformance.h"
+
+#include <errno.h>
+
+static void sealed_image_reads_back(void **state)
+{
+        struct suite *s = suite_of(state);
+        char id[UUID_LEN + 1], buf[8192], zero[4096] = {};
+        struct volume *v = NULL;
+        uint8_t *block = malloc(3 * MIB);
+        struct err err;
+
+        uuid_random(id);
+        for (size_t i = 0; i < 3 * MIB; i++)
+                block[i] = (uint8_t)(i * 7 + i / 4096);
+        assert_ok(volume_create(s->store, id, 16 * MIB, &v, &err));
+        assert_ok(volume_write(v, "begin", 5, 0, &err));
+        assert_ok(volume_write(v, block, 3 * MIB, 5 * MIB - 17, &err));
+        assert_ok(volume_write(v, "end", 3, 16 * MIB - 3, &err));
+        assert_ok(volume_seal(v, &err));
+        assert_ok(volume_seal(v, &err));
+        assert_ok(volume_read(v, buf, 5, 0, &err)); /* the handle reads on */
+        assert_memory_equal(buf, "begin", 5);
+        v = volume_close(v);
+        assert_null(v);
+
+        assert_ok(volume_open(s->second, id, &v, &err));
+        assert_int_equal(volume_size(v), 16 * MIB);
+        assert_ok(volume_read(v, buf, 5, 0, &err));
+        assert_memory_equal(buf, "begin", 5);
+        assert_ok(volume_read(v, buf, 4096, MIB, &err)); /* never written */
+        assert_memory_equal(buf, zero, 4096);
+        uint8_t *back = malloc(3 * MIB);
+
+        assert_ok(volume_read(v, back, 3 * MIB, 5 * MIB - 17, &err));
+        assert_memory_equal(back, block, 3 * MIB);
+        assert_ok(volume_read(v, buf, 3, 16 * MIB - 3, &err));
+        assert_memory_equal(buf, "end", 3);
+        assert_fails(-EINVAL, volume_read(v, buf, 4, 16 * MIB - 3, &err));
+        assert_fails(-EINVAL, volume_read(v, buf, 1, UINT64_MAX, &err));
+        assert_fails(-EROFS, volume_write(v, "x", 1, 0, &err));
+        volume_close(v);
+        assert_fails(-EEXIST, volume_create(s->second, id, MIB, &v, &err));
+        free(block);
+        free(back);
+}
+
+static void unsealed_image_is_invisible(void **state)
+{
+        struct suite *s = suite_of(state);
+        char id[UUID_LEN + 1];
+        struct volume *v = NULL, *other = NULL;
+        struct err err;
+
+        uuid_random(id);
+        assert_fails(-ENOENT, volume_open(s->store, id, &other, &err));
+        assert_ok(volume_create(s->store, id, 4 * MIB, &v, &err));
+        assert_ok(volume_write(v, "secret", 6, 0, &err));
+        assert_fails(-ENOENT, volume_open(s->second, id, &other, &err));
+        volume_close(v); /* an upload that was given up */
+        assert_fails(-ENOENT, volume_open(s->second, id, &other, &err));
+        image_make(s->second, id, MIB, "again");
+        assert_ok(volume_open(s->store, id, &other, &err));
+        assert_int_equal(volume_size(other), MIB);
+        volume_close(other);
+}
+
+static void left_over_is_replaced(void **state)
+{
+        struct suite *s = suite_of(state);
+        char id[UUID_LEN + 1], buf[6];
+        struct volume *crashed = NULL, *v = NULL;
+        struct err err;
+
+        uuid_random(id);
+        /* the first writer is still there, but counts as crashed once another begins */
+        assert_ok(volume_create(s->store, id, 4 * MIB, &crashed, &err));
+        assert_ok(volume_write(crashed, "first", 5, 0, &err));
+        image_make(s->second, id, 2 * MIB, "second");
+        if (volume_seal(crashed, &err) >= 0)
+                fail_msg("the writer that was replaced could seal its image");
+        volume_close(crashed);
+        assert_ok(volume_open(s->store, id, &v, &err));
+        assert_int_equal(volume_size(v), 2 * MIB);
+        assert_ok(volume_read(v, buf, 6, 0, &err));
+        assert_memory_equal(buf, "second", 6);
+        volume_close(v);
+}
+
+static void large_hole_costs_nothing(void **state)
+{
+        struct suite *s = suite_of(state);
+        uint64_t total = 0, before = 0, after = 0;
+        char id[UUID_LEN + 1];
+        struct err err;
+
+        if (!s->shared)
+                return; /* the memory engine has no holes: it is for small images */
+        uuid_random(id);
+        assert_ok(store_space(s->store, &total, &before, &err));
+        image_make(s->store, id, 3 * 1024 * MIB, "sparse");
+        assert_ok(store_space(s->store, &total, &after, &err));
+        assert_true(total > 0 && after <= total);
+        assert_true(after > before || before - after < 256 * MIB);
+        assert_ok(volume_remove(s->store, id, &err));
+}
+
+static void image_in_use_stays(void **state)
+{
+        struct suite *s = suite_of(state);
+        char image[UUID_LEN + 1], instance[UUID_LEN + 1];
+        const struct disk_spec disk = {.name = "disk0", .image = image, .size = 8 * MIB};
+        const struct lease nobody = {};
+        struct volume *v = NULL;
+        struct err err;
+
+        uuid_random(image);
+        uuid_random(instance);
+        assert_fails(-ENOENT, volume_remove(s->store, image, &err));
+        image_make(s->store, image, 4 * MIB, "golden");
+        disks_make(s->second, instance, &disk, 1);
+        assert_fails(-EBUSY, volume_remove(s->store, image, &err));
+        assert_ok(volume_open(s->second, image, &v, &err));
+        volume_close(v);
+        assert_ok(lease_remove(s->second, instance, &nobody, &disk, 1, &err));
+        assert_ok(volume_remove(s->store, image, &err));
+        assert_fails(-ENOENT, volume_open(s->second, image, &v, &err));
+}
+
+static void bad_images_are_refused(void **state)
+{
+        struct suite *s = suite_of(state);
+        struct volume *v = NULL;
+        struct attach a;
+        struct err err;
+
+        assert_fails(-EINVAL, volume_create(s->store, "../x", MIB, &v, &err));
+        assert_fails(-EINVAL, volume_create(s->store, "x", 0, &v, &err));
+        assert_fails(-EINVAL, volume_create(s->store, "x", UINT64_MAX, &v, &err));
+        assert_fails(-EINVAL, volume_open(s->store, "a/b", &v, &err));
+        assert_fails(-EINVAL, volume_remove(s->store, "", &err));
+        assert_fails(-EINVAL, volume_attach(s->store, "a.b", &a, &err));
+}
+
+const struct CMUnitTest volume_tests[] = {
+    cmocka_unit_test(sealed_image_reads_back), cmocka_unit_test(unsealed_image_is_invisible),
+    cmocka_unit_test(left_over_is_replaced),   cmocka_unit_test(large_hole_costs_nothing),
+    cmocka_unit_test(image_in_use_stays),      cmocka_unit_test(bad_images_are_refused),
+};
+const size_t n_volume_tests = ARRAY_SIZE(volume_tests);

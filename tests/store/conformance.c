@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/store/conformance.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/log.h"
+
+const struct disk_spec plain_disk = {.name = "disk0", .size = 64 * MIB};
+
+int store_connect(struct store **ret, struct err *err)
+{
+        const struct store_options options = {
+            .ceph_conf = getenv("STORE_CEPH_CONF"),
+            .ceph_user = getenv("STORE_CEPH_USER"),
+            .address = getenv("STORE_ADDRESS"),
+        };
+        const char *url = getenv("STORE_URL");
+
+        if (!url)
+                return err_set(err, -EINVAL, "STORE_URL is not set; start this with tests/store/run ENGINE");
+        return store_open(url, &options, ret, err);
+}
+
+struct suite *suite_of(void **state)
+{
+        return *state;
+}
+
+static int suite_begin(void **state)
+{
+        static struct suite suite;
+        struct err err = {};
+
+        if (store_connect(&suite.store, &err) < 0 || store_prepare(suite.store, &err) < 0) {
+                fprintf(stderr, "%s\n", err_text(&err));
+                return -1;
+        }
+        suite.shared = !streq(store_engine(suite.store), "mem");
+        suite.locks = streq(store_engine(suite.store), "dir");
+        suite.second = suite.store;
+        if (suite.shared && store_connect(&suite.second, &err) < 0) {
+                fprintf(stderr, "%s\n", err_text(&err));
+                return -1;
+        }
+        *state = &suite;
+        return 0;
+}
+
+static int suite_end(void **state)
+{
+        struct suite *s = *state;
+
+        if (s->second != s->store)
+                store_close(s->second);
+        store_close(s->store);
+        return 0;
+}
+
+void image_make(struct store *s, const char *id, uint64_t size, const char *text)
+{
+        struct volume *v = NULL;
+        struct err err = {};
+
+        assert_ok(volume_create(s, id, size, &v, &err));
+        assert_ok(volume_write(v, text, strlen(text), 0, &err));
+        assert_ok(volume_seal(v, &err));
+        volume_close(v);
+}
+
+void disks_make(struct store *s, const char *instance, const struct disk_spec *disks, size_t n)
+{
+        struct err err = {};
+
+        assert_ok(lease_create(s, instance, disks, n, &err));
+}
+
+static int run_group(const char *name, const struct CMUnitTest *tests, size_t n)
+{
+        return _cmocka_run_group_tests(name, tests, n, suite_begin, suite_end);
+}
+
+static int run_all(void)
+{
+        const char *url = getenv("STORE_URL");
+        bool shared = url && strncmp(url, "mem:", 4) != 0;
+        int failed = 0;
+
+        failed += run_group("records", record_tests, n_record_tests);
+        failed += run_group("images", volume_tests, n_volume_tests);
+        failed += run_group("leases", lease_tests, n_lease_tests);
+        failed += run_group("races", race_tests, n_race_tests);
+        if (shared) { /* nothing outside this process can reach the memory engine */
+                failed += run_group("fence", fence_tests, n_fence_tests);
+                failed += run_group("kill -9", kill_tests, n_kill_tests);
+        }
+        return failed;
+}
+
+int main(int argc, char **argv)
+{
+        const char *what = argc > 1 ? argv[1] : "all";
+
+        log_level(LOG_WARNING);
+        cmocka_set_message_output(CM_OUTPUT_STDOUT);
+        if (streq(what, "all"))
+                return run_all();
+        if (streq(what, "full"))
+                return run_full();
+        if (streq(what, "outage"))
+                return run_outage();
+#ifdef HAVE_NFS
+        if (streq(what, "late"))
+                return run_late();
+#endif
+        if (streq(what, "squash"))
+                return run_squash();
+        fprintf(stderr, "Usage: %s [all|full|late|outage|squash]\n", argv[0]);
+        return 2;
+}
