@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include "common/clock.h"
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
 #define MAKING_MS 4000    /* how long somebody else's half-made disks are given to become whole */
 #define MAKING_LOOK_MS 50 /* and how often to look */
