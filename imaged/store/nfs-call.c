@@ -373,10 +373,14 @@ static void readdir_take(struct nfs_reply *reply, void *res)
         a->listing->has_attr = post_attr_take(&ok->dir_attributes, &a->listing->attr);
         memcpy(a->listing->verifier, ok->cookieverf, sizeof(a->listing->verifier));
         a->listing->eof = ok->reply.eof;
-        for (const entry3 *e = ok->reply.entries; e && a->r == 0; e = e->nextentry) {
-                cookie = e->cookie;
-                if (!streq(e->name, ".") && !streq(e->name, ".."))
-                        a->r = a->cb(a->arg, e->name);
+        for (const void *p = ok->reply.entries; p && a->r == 0;) {
+                entry3 e;
+
+                memcpy(&e, p, sizeof(e)); /* libnfs packs them at multiples of 4: not aligned for C */
+                cookie = e.cookie;
+                if (!streq(e.name, ".") && !streq(e.name, ".."))
+                        a->r = a->cb(a->arg, e.name);
+                p = e.nextentry;
         }
         if (!a->listing->eof && cookie == a->listing->cookie)
                 reply->r = -EIO; /* a server that does not get on would be asked for ever */
