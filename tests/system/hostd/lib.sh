@@ -80,6 +80,19 @@ id_of() {
         instance_field "$1" .id
 }
 
+# process_gone and qemu_runs, as demo-guest.sh has them, for a process that may end at any moment while it is looked at: a
+# redirection from a file that has just gone would end this shell.
+process_gone() {
+        local stat
+        stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+        stat=${stat##*) }
+        [[ ${stat:0:1} == [ZX] ]]
+}
+
+qemu_runs() {
+        cat "/proc/$1/task"/*/stat 2>/dev/null | awk '/\(CPU 0\// { sub(/.*\) /, ""); ran = $12 > 0 } END { exit !ran }'
+}
+
 # where NAME: "HOST:PID" of each QEMU of it, on whatever host.
 where() {
         local n pid

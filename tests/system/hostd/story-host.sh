@@ -180,6 +180,7 @@ story_remove_while_it_runs_leaves_nothing() {
                 links=$(find /var/tmp/wherry-lab/store/starts -mindepth 2 | grep -vc "$(instance_field web .start.id)" || :)
                 [ "$links" = 0 ] || fail "starts/: $(find /var/tmp/wherry-lab/store/starts -mindepth 2)"
         }
+        soon "imaged has forgotten it" 30 not wherry show own
         given next h2
         [[ $(instance_address next) == "$address" ]] || fail "the address $address is not free: $(instance_address next)"
         removed next

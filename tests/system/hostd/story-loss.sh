@@ -120,7 +120,7 @@ story_two_of_three_hosts_die_at_once() {
         removed one two
 }
 
-# has_memory HOST SIZE: that is what its hostd offers from now on; "auto" for all there is.
+# has_memory HOST SIZE: that is what its hostd offers from now on; 0 for all there is.
 has_memory() {
         sed -i -e '/^memory = /d' -e "s/^number = .*/&\nmemory = $2/" "/run/wherry-lab/$1/hostd.conf"
         lab stop "$1" hostd >/dev/null
@@ -146,8 +146,8 @@ story_room_for_one_goes_to_the_higher_priority() {
         # Room appears: nobody has to ask for it.
         has_memory h3 300M
         soon "low runs, now that there is room: $(where low)" 30 runs_on low h3
-        has_memory h2 auto
-        has_memory h3 auto
+        has_memory h2 0
+        has_memory h3 0
         comes_back h1
         stays 2 eval "runs_on high h2 && runs_on low h3"
         removed low high
