@@ -62,7 +62,8 @@ int main(int argc, char **argv)
                         return 2;
                 }
         }
-        mallopt(M_ARENA_MAX, 2); /* many threads that mostly wait: an arena for each would only cost memory */
+        mallopt(M_ARENA_MAX,
+                2); /* many threads that mostly wait: an arena for each would only cost memory */
         /* Before the first thread, so that all inherit it. */
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
