@@ -11,8 +11,8 @@
 #include "common/http-client.h"
 #include "common/util.h"
 
-#define PAUSE_MIN_MS 20
-#define PAUSE_SHARE 20 /* a wait grows by at most a 20th for not being told when it is over */
+#define PAUSE_MIN_MS 10
+#define PAUSE_SHARE 40 /* a wait grows by at most a 40th for not being told when it is over */
 #define PAUSE_MAX_MS 500
 
 static volatile sig_atomic_t caught;

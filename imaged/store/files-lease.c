@@ -190,11 +190,6 @@ static int publish(struct store *s, const char *instance, const char *temporary,
         files_lease_path(instance, &nobody, path);
         files_shard("instances", instance, shard);
         r = f->fs->ops->rename(f->fs, temporary, path, err);
-        if (r == -ENOENT) {
-                r = f->fs->ops->mkdir(f->fs, shard, 0711, err);
-                if (r >= 0 || r == -EEXIST)
-                        r = f->fs->ops->rename(f->fs, temporary, path, err);
-        }
         if (r < 0)
                 return r == -EEXIST ? err_set(err, r, "instance %s has disks already", instance) : r;
         r = search(s, instance, &found, err);
@@ -204,11 +199,11 @@ static int publish(struct store *s, const char *instance, const char *temporary,
                 files_rmtree(f, path, NULL);
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
         }
-        /* the folder that holds the shard, too: who made it may not have come to that yet */
-        return f->fs->ops->sync(f->fs, (const char *const[]){shard, "instances"}, 2, err);
+        return files_sync(f, shard, err);
 }
 
-/* The disks' content and names, all at once. */
+/* The disks' content and names, and their shard's own name (whoever made it may not have come to that yet),
+ * all at once. */
 static int sync_disks(struct files *f, const char *folder, const struct disk_spec *disks, size_t n_disks,
                       struct err *err)
 {
@@ -221,12 +216,13 @@ static int sync_disks(struct files *f, const char *folder, const struct disk_spe
                 files_disk_name(&disks[i], name);
                 snprintf(text[n], sizeof(text[n]), "%s/%s", folder, name);
                 paths[n] = text[n];
-                if (++n == FS_SYNC_MAX - 1) {
+                if (++n == FS_SYNC_MAX - 2) {
                         r = f->fs->ops->sync(f->fs, paths, n, err);
                         n = 0;
                 }
         }
         paths[n++] = folder;
+        paths[n++] = "instances";
         return r < 0 ? r : f->fs->ops->sync(f->fs, paths, n, err);
 }
 
@@ -234,7 +230,7 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
                        struct err *err)
 {
         struct files *f = files_of(s);
-        char temporary[FILES_PATH_MAX];
+        char temporary[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct search found;
         int r;
 
@@ -243,6 +239,10 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
                 return err_wrap(err, r, "instance %s", instance);
         if (found.n > 0)
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
+        files_shard("instances", instance, shard);
+        r = f->fs->ops->mkdir(f->fs, shard, 0711, err);
+        if (r < 0 && r != -EEXIST)
+                return err_wrap(err, r, "instance %s", instance);
         files_temporary("disks", temporary);
         r = f->fs->ops->mkdir(f->fs, temporary, 0711, err);
         for (size_t i = 0; r >= 0 && i < n_disks; i++)
