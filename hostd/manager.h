@@ -60,6 +60,7 @@ struct manager {
         unsigned *takeovers; /* numbers of the dead hosts being worked on */
         size_t n_takeovers;
         bool rescan;        /* look at everything now */
+        bool secret_due;    /* libvirtd was started anew: it has forgotten the key that QEMU needs */
         unsigned n_threads; /* detached ones still running */
 
         pthread_t beat_thread, watch_thread;

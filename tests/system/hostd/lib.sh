@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # TOP, build, dir, store and hosts are run's
+# shellcheck disable=SC2154,SC2034 # TOP, build, dir, store and hosts are run's
 #
 # What hostd's stories are told with. What is so is read past our own software: processes from /proc, guests from virsh.
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154
+# shellcheck disable=SC2154,SC2016,SC2015
 #
 # hostd, libvirtd and guests end, start, and are asked for things.
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154
+# shellcheck disable=SC2154,SC2016,SC2015
 #
 # Hosts die, or seem to. Three of them, so that there is a choice and a majority of the living.
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154
+# shellcheck disable=SC2154,SC2016,SC2015
 #
 # Live migrations, and what can be killed or cut in the middle of one. A writer in the guest tells of every write that its
 # disk has acknowledged; each story ends with all of them on the disk and the guest never booted anew.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154
+# shellcheck disable=SC2154,SC2016,SC2015
 #
 # A host loses its storage, or the store loses everybody. On nfs and rbd: a directory has no cable.
 
