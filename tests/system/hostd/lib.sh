@@ -83,6 +83,68 @@ id_of() {
 # process_gone and qemu_runs, as demo-guest.sh has them, for a process that may end at any moment while it is looked at: a
 # redirection from a file that has just gone would end this shell.
 process_gone() {
+        local stat
+        stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+        stat=${stat##*) }
+        [[ ${stat:0:1} == [ZX] ]]
+}
+
+qemu_runs() {
+        cat "/proc/$1/task"/*/stat 2>/dev/null | awk '/\(CPU 0\// { sub(/.*\) /, ""); ran = $12 > 0 } END { exit !ran }'
+}
+
+# where NAME: "HOST:PID" of each QEMU of it, on whatever host.
+where() {
+        local n pid
+        for ((n = 1; n <= hosts; n++)); do
+                for pid in $(ip netns pids "wl-h$n" 2>/dev/null); do
+                        if [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline") == *"guest=wherry-$1"[$',\n']* ]]; then
+                                echo "h$n:$pid"
+                        fi
+                done
+        done
+}
+
+# only_on NAME HOST: that host, and no other, has a QEMU of it, one, and its vCPU has run.
+only_on() {
+        local at
+        at=$(where "$1")
+        [[ $at == "$2":* && $at != *$'\n'* ]] && qemu_runs "${at#*:}"
+}
+
+# runs_on NAME HOST: so it is, and so the record says.
+runs_on() {
+        only_on "$1" "$2" && [[ $(instance_field "$1" '.status | "\(.state) h\(.host)"') == "running $2" ]]
+}
+
+state_is() {
+        [[ $(instance_field "$1" .status.state) == "$2" ]]
+}
+
+no_qemu() {
+        [[ -z $(where "$1") ]]
+}
+
+epoch_of() {
+        instance_field "$1" .status.epoch
+}
+
+# pid_on NAME HOST: of its QEMU.
+pid_on() {
+        qemu_pid "$2" "$1"
+}
+
+# removed NAME...: the guest has ended and the disks are gone; imaged forgets the name when it next looks.
+removed() {
+        local name id
+        for name; do
+                id=$(id_of "$name")
+                wherry rm "$name" --no-wait --json >/dev/null
+                soon "$name is gone: $(where "$name")" 20 gone "$name" "$id"
+        done
+}
+
+gone() {
         local record
         no_qemu "$1" || return 1
         record=$(wherry show "$2" --json 2>/dev/null) || return 0
