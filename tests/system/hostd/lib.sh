@@ -145,7 +145,10 @@ removed() {
 }
 
 gone() {
-        no_qemu "$1" && ! wherry show "$2" --json | jq -e '.status.state != "deleted"'
+        local record
+        no_qemu "$1" || return 1
+        record=$(wherry show "$2" --json 2>/dev/null) || return 0
+        [[ $(jq -r .status.state <<<"$record") == deleted ]]
 }
 
 # happened KIND NAME: hostd or imaged has told so.
