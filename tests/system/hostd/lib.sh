@@ -63,7 +63,7 @@ given() {
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
         wait_until 30 not wherry show "$name"
         wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
-        runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
+        wait_until 10 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
 }
 
 # A writer in the guest, as demo-guest.sh has it, but ssh itself is our child: its end ends the writing.
