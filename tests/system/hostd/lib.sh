@@ -135,12 +135,13 @@ pid_on() {
 }
 
 # removed NAME...: the guest has ended and the disks are gone; imaged forgets the name when it next looks.
+# On rbd that waits until the watch of a QEMU that was killed has run out, half a minute.
 removed() {
         local name id
         for name; do
                 id=$(id_of "$name")
                 wherry rm "$name" --no-wait --json >/dev/null
-                soon "$name is gone: $(where "$name")" 20 gone "$name" "$id"
+                soon "$name is gone: $(where "$name")" 60 gone "$name" "$id"
         done
 }
 
