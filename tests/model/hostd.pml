@@ -56,30 +56,6 @@ inline gate_decide(h)
         load_done()
 }
 
-inline gate_carry_out(h)
-{
-        if
-        :: act == COMMIT || act == RECLAIM ->
-                claim(h);
-                if
-                :: r == 0 -> fence(h)
-                :: else
-                fi
-        :: act == CHECK -> atomic { c = e; e = 0; o = 0 }
-        :: act == REFUSE -> r = 1
-        fi;
-        if
-        :: r == 0 -> gate(h)
-        :: else
-        fi;
-#ifndef NO_STORED
-        if
-        :: r == 0 -> record_start()
-        :: else
-        fi
-#endif
-}
-
 /* A no, or no answer: libvirt ends a start and an arrival; a source stays paused unless hostd said no and killed
  * it. */
 inline refused(h, answered)
@@ -101,12 +77,31 @@ proctype Gate(byte h)
         :: atomic { request[h] && !down[h] && q[h].s == NONE && may_open(h) ->
                 q[h].s = OPEN; q[h].id = request[h]; q[h].cur = 1; request[h] = 0; opened(h) }
         :: atomic { request[h] && (down[h] || q[h].s != NONE || !may_open(h)) -> request[h] = 0 }
-        :: atomic { ASKS(h) && !may_ask(h) -> i = q[h].id; refused(h, 0); i = 0 }
-        :: atomic { ASKS(h) && may_ask(h) -> asked(h); i = q[h].id; gate_busy[h] = 1 };
+        :: atomic { ASKS(h) && (!up[h] || !may_ask(h)) -> i = q[h].id; refused(h, 0); i = 0 }
+        :: atomic { ASKS(h) && up[h] && may_ask(h) -> asked(h); i = q[h].id; gate_busy[h] = 1; load() };
                 {
-                        atomic { up[h] -> load() };
-                        atomic { gate_decide(h) };
-                        gate_carry_out(h);
+                        atomic {
+                                gate_decide(h);
+                                if
+                                :: act == COMMIT || act == RECLAIM
+                                :: act == CHECK -> c = e; e = 0; o = 0; goto check
+                                :: act == REFUSE -> goto no
+                                fi };
+                        atomic {
+                                claim(h);
+                                if
+                                :: r == 0
+                                :: r != 0 -> goto no
+                                fi };
+                        fence(h);
+check:                  gate(h);
+#ifndef NO_STORED
+                        atomic {
+                                if
+                                :: r == 0 -> record_start()
+                                :: r != 0 -> goto no
+                                fi };
+#endif
                         atomic {
                                 if
                                 :: r == 0 && q[h].id == i && ASKS(h) && can_run(h) -> known[h] = i; runs(h)
@@ -115,11 +110,18 @@ proctype Gate(byte h)
                                 fi;
 #ifdef NO_STORED
                                 if
-                                :: q[h].s == RUN && q[h].id == i -> st_id = i; st_e = c
+                                :: q[h].s == RUN && q[h].id == i -> act = CHECK
+                                :: else -> act = REFUSE
+                                fi };
+                        atomic {
+                                if
+                                :: act == CHECK -> record_start()
                                 :: else
                                 fi;
 #endif
-                                forget(); gate_busy[h] = 0 }
+                                goto done };
+no:                     atomic { refused(h, 1) };
+done:                   atomic { forget(); gate_busy[h] = 0 }
                 } unless {
                         atomic { !up[h] -> refused(h, 0); forget(); gate_busy[h] = 0 }
                 }
@@ -184,90 +186,32 @@ inline kill_all(h)
         fi
 }
 
-inline start(h)
-{
-#ifndef NO_KILL
-        atomic { kill_all(h) };
-#endif
-#ifdef NO_CLAIM
-        if
-        :: o == h -> atomic { c = e; r = 0; e = 0; o = 0 } /* "it is mine already" */
-        :: o != h -> claim(h)
-        fi;
+#ifdef NO_KILL
+#define kill_before_start(h) skip
 #else
-        claim(h);
+#define kill_before_start(h) kill_all(h)
 #endif
-        atomic { i = FRESH(c); a = 0 };
-        if
-        :: r == 0 -> fence(h)
-        :: else
-        fi;
-        if
-        :: r == 0 ->
-                atomic { starting[h] = i; request[h] = i };
-                atomic { !request[h] && q[h].s != OPEN -> starting[h] = 0;
-                        if
-                        :: q[h].s != RUN -> kill_all(h)
-                        :: else
-                        fi }
-        :: else
-        fi
-}
-
-inline migrate(h)
-{
-        atomic {
-                migrations > 0 && !m_src -> migrations--;
-                a = MIGRATIONS - migrations;
-                if
-                :: h != 1 -> act = 1
-                :: h != 2 -> act = 2
-#if HOSTS == 3
-                :: h != 3 -> act = 3
-#endif
-                fi;
-                c = e;
-                en_s = h; en_d = act; en_e = e; en_a = a
-        };
-        grant(h);
-        atomic {
-                if
 #ifdef NO_RECHECK
-                :: r == 0 ->
+#define UNMOVED(h) true
 #else
-                :: r == 0 && ne == e && nh == h ->
+#define UNMOVED(h) (ne == e && nh == h)
 #endif
-                        m_src = h; m_dst = act; m_att = a
-                :: else
-                fi };
-        m_src != h; /* the call returns */
-        atomic {
-                if
-                :: nh == act && ne > e -> kill_all(h)
-                :: else ->
-#ifdef NO_KEEP
-                        en_s = 0; en_d = 0; en_e = 0; en_a = 0
-#else
-                        skip
-#endif
-                fi }
-}
 
-inline reclaim(h)
+/* The entry goes into the record; act is the destination from here on. */
+inline enter(h)
 {
-        atomic {
-                i = q[h].id; a = 0;
-                if
-                :: m_src == h && m_job -> m_abort = 1
-                :: else
-                fi };
-        claim(h);
+        migrations--;
+        a = MIGRATIONS - migrations;
         if
-        :: r == 0 -> fence(h)
-        :: else
+        :: h != 1 -> act = 1
+        :: h != 2 -> act = 2
+#if HOSTS == 3
+        :: h != 3 -> act = 3
+#endif
         fi;
+        c = e;
         if
-        :: r == 0 -> record_start()
+        :: ne == e -> en_s = h; en_d = act; en_e = e; en_a = a
         :: else
         fi
 }
@@ -284,22 +228,68 @@ proctype Guest(byte h)
                 fi;
                 guest_busy[h] = 1; load() };
                 {
-                        atomic { look_decide(h) };
-                        if
-                        :: act == KILL -> atomic { kill_all(h) }
-                        :: act == START -> start(h)
-                        :: act == MIGRATE && migrations > 0 && !m_src -> migrate(h)
-                        :: act == MIGRATE && !(migrations > 0 && !m_src) -> skip
-                        :: act == RECLAIM -> reclaim(h)
-                        :: act == RESUME ->
-                                atomic {
+                        atomic {
+                                look_decide(h);
+                                if
+                                :: act == KILL -> kill_all(h); goto done
+                                :: act == START -> kill_before_start(h)
+#ifdef NO_CLAIM
+                                        ;
+                                        if
+                                        :: o == h -> c = e; e = 0; o = 0; i = FRESH(c); goto fenced
+                                        :: else
+                                        fi
+#endif
+                                :: act == RECLAIM -> i = q[h].id;
+                                        if
+                                        :: m_src == h && m_job -> m_abort = 1
+                                        :: else
+                                        fi
+                                :: act == MIGRATE && migrations > 0 && !m_src -> enter(h); goto granted
+                                :: act == RESUME ->
                                         if
                                         :: q[h].s == STOP -> q[h].want = 1
                                         :: else
-                                        fi }
-                        :: act == 0
-                        fi;
-                        atomic { forget(); guest_busy[h] = 0 }
+                                        fi;
+                                        goto done
+                                :: act == 0 || (act == MIGRATE && !(migrations > 0 && !m_src)) -> goto done
+                                fi };
+                        atomic {
+                                claim(h);
+                                if
+                                :: r == 0 -> i = (act == START -> FRESH(c) : i)
+                                :: r != 0 -> goto done
+                                fi };
+fenced:                 fence(h);
+                        atomic {
+                                if
+                                :: r != 0 -> goto done
+                                :: r == 0 && act == RECLAIM -> record_start(); goto done
+                                :: r == 0 && act == START -> starting[h] = i; request[h] = i
+                                fi };
+                        atomic { !request[h] && q[h].s != OPEN -> starting[h] = 0;
+                                if
+                                :: q[h].s != RUN -> kill_all(h)
+                                :: else
+                                fi;
+                                goto done };
+granted:                grant(h);
+                        atomic {
+                                if
+                                :: r == 0 && UNMOVED(h) -> m_src = h; m_dst = act; m_att = a
+                                :: !(r == 0 && UNMOVED(h)) -> goto done
+                                fi };
+                        atomic { m_src != h -> /* the call returns */
+                                if
+                                :: nh == act && ne > e -> kill_all(h)
+                                :: else ->
+#ifdef NO_KEEP
+                                        en_s = 0; en_d = 0; en_e = 0; en_a = 0
+#else
+                                        skip
+#endif
+                                fi };
+done:                   atomic { forget(); guest_busy[h] = 0 }
                 } unless {
                         atomic { !up[h] -> forget(); guest_busy[h] = 0 }
                 }

@@ -44,6 +44,8 @@ byte sa_su, sa_sg, sa_gu, sa_gg;
 #define GUARDED(g) (g)
 #endif
 
+#include "protocol.pml"
+
 /* Once more, late: only where the rule against retransmission is off. */
 inline again(g, s, t)
 {
@@ -63,30 +65,41 @@ inline setattr(g, s, t)
         :: s -> uid = s
         :: else
         fi;
-        grp = t
+        grp = t;
+        if /* the change time of a guarded one that is still on its way will not fit any more */
+        :: sa && sa_guard -> sa = 0; sa_guard = 0; sa_su = 0; sa_sg = 0; sa_gu = 0; sa_gg = 0
+        :: else
+        fi
 }
 
+/* Writes change the time of change as well. */
+#define BUSY (WRITERS > 0)
+
 /* Tries until it holds: guarded, and unguarded once a busy writer has spoilt the guard (ug). */
-inline own(h, s, t, grants)
+inline own(h, owner, group, grants)
 {
         do
-        :: atomic { !(ne == c && nh == h) -> r = 1; break } /* LOOKUP: the name has moved on */
+        :: atomic { !(ne == c && nh == h) -> r = 1; FENCE_FORGET; break } /* LOOKUP: the name has moved on */
         :: atomic { ne == c && nh == h -> gu = uid; gg = grp;
 #ifdef NO_OWN_UID
-                su = s
+                su = owner
 #else
-                su = (uid == s -> 0 : s)
+                su = (uid == owner -> 0 : owner)
 #endif
                 };
                 if
                 :: atomic { (ug && !(grants)) || !GUARDED(1) || (uid == gu && grp == gg) ->
-                        setattr(1, su, t); again(1, su, t); r = 0; break }
-                :: atomic { !ug && GUARDED(1) -> ug = 1 } /* NOT_SYNC */
+                        again(1, su, group); setattr(1, su, group); r = 0; FENCE_FORGET; break }
+                :: atomic { !ug && GUARDED(1) && (uid != gu || grp != gg || BUSY) -> ug = 1 } /* NOT_SYNC */
                 :: atomic { late > 0 && !sa -> late--; sa = 1; sa_guard = GUARDED(!(ug && !(grants))); sa_su = su;
-                        sa_sg = t; sa_gu = gu; sa_gg = gg; r = 1; break }
+                        sa_sg = group;
+                        if
+                        :: sa_guard -> sa_gu = gu; sa_gg = gg
+                        :: else
+                        fi;
+                        r = 1; FENCE_FORGET; break }
                 fi
-        od;
-        atomic { FENCE_FORGET }
+        od
 }
 
 #ifdef NO_GROUP_RESET
@@ -126,6 +139,5 @@ inline gate(h)
                 fi; \
                 sa = 0; sa_guard = 0; sa_su = 0; sa_sg = 0; sa_gu = 0; sa_gg = 0 }
 
-#include "protocol.pml"
 #include "hostd.pml"
 #include "world.pml"

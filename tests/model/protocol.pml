@@ -3,7 +3,7 @@
  * What the three models share: the name, the record, the QEMUs, and the steps of a claim. One instance on HOSTS
  * hosts. README.md says which part of hostd each piece stands for.
  *
- * An engine's model defines before it includes this file:
+ * An engine's model defines, the macros before it includes this file:
  *
  *   takes(h, i, a)       the storage takes a write of start i, attempt a, on host h at this moment
  *   may_open(h)          QEMU's open of the disk for writing works out
@@ -46,6 +46,10 @@
 #endif
 #ifndef EPOCHS
 #define EPOCHS 6
+#endif
+
+#if defined(NO_EPOCH) || defined(NO_ENTRY_EPOCH) || defined(NO_ADOPT_EPOCH)
+#define KEEP_HISTORY
 #endif
 
 #define FRESH(e) (e) /* ids of starts: a first start at epoch e; the arrival of attempt a */
@@ -116,6 +120,10 @@ inline die(h)
         :: q[h].s != NONE -> closed(h)
         :: else
         fi;
+        if
+        :: known[h] == q[h].id -> known[h] = 0
+        :: else
+        fi;
         q[h].s = NONE; q[h].id = 0; q[h].att = 0; q[h].cur = 0; q[h].want = 0
 }
 
@@ -176,24 +184,48 @@ inline forget()
         FENCE_FORGET
 }
 
-/* lease_claim() from the looked-at e.o. r 0: won, c is the new epoch. Who wins says the one rename. */
+/* The name moves on: what the record and a late rename say about an older epoch can never count again. */
+inline name_becomes(x, y)
+{
+        ne = x; nh = y;
+        if
+        :: pl_e != ne -> pl_h = 0; pl_e = 0
+        :: else
+        fi;
+#ifndef KEEP_HISTORY
+        if
+        :: en_e != ne -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
+        :: else
+        fi;
+        if
+        :: st_e != ne -> st_id = 0; st_e = 0
+        :: else
+        fi;
+#endif
+        if
+        :: rn_h && rn_e != ne -> rn_e = 0; rn_o = 0; rn_h = 0
+        :: else
+        fi
+}
+
+/* lease_claim() from the looked-at e.o, one atomic step. r 0: won, c is the new epoch. */
 inline claim(h)
 {
         c = e + 1;
         if
-        :: atomic { ne == e && nh == o -> ne = c; nh = h; r = 0 }
-        :: atomic { !(ne == e && nh == o) ->
+        :: ne == e && nh == o -> name_becomes(c, h); r = 0
+        :: !(ne == e && nh == o) ->
 #ifdef NO_EXCLUSIVE
-                ne = c; nh = h; r = 0 }
+                name_becomes(c, h); r = 0
 #else
-                r = (ne == c && nh == h -> 0 : 1) } /* won before, and the reply was lost */
+                r = (ne == c && nh == h -> 0 : 1) /* won before, and the reply was lost */
 #endif
-        :: atomic { late > 0 && rn_h == 0 && ne == e && nh == o ->
+        :: late > 0 && rn_h == 0 && ne == e && nh == o ->
                 late--; rn_e = e; rn_o = o; rn_h = h;
 #ifdef NO_UNKNOWN
-                r = 0 } /* "it will have worked" */
+                r = 0 /* "it will have worked" */
 #else
-                r = 1 }
+                r = 1
 #endif
         fi;
         e = 0; o = 0
@@ -202,5 +234,11 @@ inline claim(h)
 /* Rule 5: who may run at which epoch is stored before the answer. */
 inline record_start()
 {
-        atomic { st_id = i; st_e = c }
+        st_id = i; st_e = c;
+#ifndef KEEP_HISTORY
+        if
+        :: st_e != ne -> st_id = 0; st_e = 0
+        :: else
+        fi
+#endif
 }

@@ -165,7 +165,7 @@ proctype Trouble()
         /* Whoever watches sees a dead owner, and a dead one that was to take over. */
         :: atomic { (pl_e == ne && pl_h) && down[pl_h] -> place(0) }
         :: atomic { down[nh] && !(pl_e == ne && pl_h) -> place(0) }
-        :: atomic { rn_h && ne == rn_e && nh == rn_o -> ne = rn_e + 1; nh = rn_h; rn_e = 0; rn_o = 0; rn_h = 0 }
+        :: atomic { rn_h && ne == rn_e && nh == rn_o -> name_becomes(rn_e + 1, rn_h) }
         :: atomic { rn_h && !(ne == rn_e && nh == rn_o) -> rn_e = 0; rn_o = 0; rn_h = 0 }
         STORAGE
         /* Nothing can happen any more, and no guest runs: the instance is lost for ever. */
