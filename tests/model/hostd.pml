@@ -62,7 +62,7 @@ inline refused(h, answered)
 {
         if
         :: q[h].id != i -> skip
-        :: q[h].id == i && q[h].s == STOP && !(answered) -> q[h].want = 0
+        :: q[h].id == i && q[h].s == STOP && !(answered) -> q[h].want = 0; unasked(h)
         :: q[h].id == i && !(q[h].s == STOP && !(answered)) -> die(h)
         fi
 }

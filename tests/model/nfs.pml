@@ -33,6 +33,7 @@ byte sa_su, sa_sg, sa_gu, sa_gg;
 #define ran(h) skip
 #define may_ask(h) true
 #define asked(h) skip
+#define unasked(h) skip
 #define begins() skip
 
 #define FENCE_LOCALS byte su, gu, gg; bit ug;
@@ -91,6 +92,7 @@ inline own(h, owner, group, grants)
                 :: atomic { (ug && !(grants)) || !GUARDED(1) || (uid == gu && grp == gg) ->
                         again(1, su, group); setattr(1, su, group); r = 0; FENCE_FORGET; break }
                 :: atomic { !ug && GUARDED(1) && (uid != gu || grp != gg || BUSY) -> ug = 1 } /* NOT_SYNC */
+                :: atomic { ug && (grants) && (uid != gu || grp != gg) -> r = 1; FENCE_FORGET; break }
                 :: atomic { late > 0 && !sa -> late--; sa = 1; sa_guard = GUARDED(!(ug && !(grants))); sa_su = su;
                         sa_sg = group;
                         if
@@ -111,7 +113,7 @@ inline own(h, owner, group, grants)
 inline fence(h)
 {
 #ifdef NO_FENCE
-        r = 0
+        r = r
 #else
         own(h, USER(h, i), CLEARED, false)
 #endif
@@ -125,9 +127,9 @@ inline grant(h)
 inline gate(h)
 {
 #ifdef NO_GATE
-        r = 0
+        r = r
 #else
-        atomic { r = (ne == c && nh == h && uid == USER(h, i) -> 0 : 1) }
+        atomic { r = (r == 0 && ne == c && nh == h && uid == USER(h, i) -> 0 : 1) }
 #endif
 }
 

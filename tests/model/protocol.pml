@@ -10,7 +10,8 @@
  *   opened(h) closed(h)  a fresh start has opened the disk; the process is gone
  *   paused(h)            a source has given its disk up at the switchover
  *   can_run(h) ran(h)    what QEMU does before its vCPUs run works out; it is done
- *   may_ask(h)           the lock driver may ask hostd; asked(h): takes its second lock
+ *   may_ask(h)           the lock driver may ask hostd; asked(h), unasked(h): takes, drops its second lock
+ *   moved(h)             libvirtd forgot the QEMU; begins(): the first owner runs
  *   fence(h), gate(h)    lease_fence() and lease_gate() of start i (attempt a, 0: none) at epoch c; set r
  *   grant(h)             lease_grant() of attempt a at epoch c; sets r
  *   FENCE_LOCALS, FENCE_FORGET, STORAGE (alternatives of the environment: what lands late)
