@@ -7,15 +7,23 @@
  */
 byte image_lock; /* the QEMU that holds it */
 byte second;     /* the host whose libvirtd holds it, for its QEMU */
+byte points[5];    /* the epoch of the folder to which the symbolic link of each QEMU's start points */
 
 #define takes(h, i, a) true
 #ifdef NO_IMAGE_LOCK
 #define may_open(h) true
-#define can_run(h) true
+#define lockable(h) true
 #else
 #define may_open(h) (image_lock == 0)
-#define can_run(h) (image_lock == 0 || image_lock == h)
+#define lockable(h) (image_lock == 0 || image_lock == h)
 #endif
+/* QEMU opens an image again, by its path, when it activates it. */
+#ifdef NO_LINK
+#define reopens(h) true
+#else
+#define reopens(h) (q[h].s == OPEN || points[h] == ne)
+#endif
+#define can_run(h) (lockable(h) && reopens(h))
 #ifdef NO_SECOND_LOCK
 #define may_ask(h) true
 #define asked(h) skip
@@ -24,13 +32,13 @@ byte second;     /* the host whose libvirtd holds it, for its QEMU */
 #define asked(h) second = h
 #endif
 #define unasked(h) if :: second == h -> second = 0 :: else fi
-#define opened(h) image_lock = h
+#define opened(h) image_lock = h; points[h] = q[h].id
 #define ran(h) image_lock = h
 #define unlocks(h) if :: image_lock == h -> image_lock = 0 :: else fi
-#define closed(h) unlocks(h); unasked(h)
+#define closed(h) unlocks(h); unasked(h); points[h] = 0
 #define paused(h) unlocks(h); unasked(h)
-#define moved(h) if :: image_lock == h -> image_lock = FORGOTTEN :: else fi; unasked(h)
-#define begins() image_lock = 1; second = 1
+#define moved(h) if :: image_lock == h -> image_lock = FORGOTTEN :: else fi; unasked(h); points[h] = 0
+#define begins() image_lock = 1; second = 1; points[1] = 1
 
 #define WRITES 0
 #define FENCE_LOCALS
@@ -46,6 +54,11 @@ inline look_at_name(h)
 
 inline fence(h)
 {
+        atomic {
+                if
+                :: r == 0 && q[h].id == i -> points[h] = c
+                :: else
+                fi };
         look_at_name(h)
 }
 

@@ -61,9 +61,9 @@ inline gate_decide(h)
 inline refused(h, answered)
 {
         if
-        :: q[h].id != i -> skip
+        :: q[h].id != i || q[h].s == RUN -> skip
         :: q[h].id == i && q[h].s == STOP && !(answered) -> q[h].want = 0; unasked(h)
-        :: q[h].id == i && !(q[h].s == STOP && !(answered)) -> die(h)
+        :: q[h].id == i && q[h].s != RUN && !(q[h].s == STOP && !(answered)) -> die(h)
         fi
 }
 
