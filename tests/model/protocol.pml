@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the three models share: the name, the record, the QEMUs, and the steps of a claim. One instance on HOSTS
+ * hosts. README.md says which part of hostd each piece stands for.
+ *
+ * An engine's model defines, the macros before it includes this file:
+ *
+ *   takes(h, i, a)       the storage takes a write of start i, attempt a, on host h at this moment
+ *   may_open(h)          QEMU's open of the disk for writing works out
+ *   opened(h) closed(h)  a fresh start has opened the disk; the process is gone
+ *   paused(h)            a source has given its disk up at the switchover
+ *   can_run(h) ran(h)    what QEMU does before its vCPUs run works out; it is done
+ *   may_ask(h)           the lock driver may ask hostd; asked(h), unasked(h): takes, drops its second lock
+ *   moved(h)             libvirtd forgot the QEMU; begins(): the first owner runs
+ *   fence(h), gate(h)    lease_fence() and lease_gate() of start i (attempt a, 0: none) at epoch c; set r
+ *   grant(h)             lease_grant() of attempt a at epoch c; sets r
+ *   FENCE_LOCALS, FENCE_FORGET, STORAGE (alternatives of the environment: what lands late)
+ *
+ * NO_<RULE> turns a rule off.
+ */
+#ifndef HOSTS
+#define HOSTS 2
+#endif
+#ifndef MIGRATIONS
+#define MIGRATIONS 1 /* attempts */
+#endif
+#ifndef SUSPICIONS
+#define SUSPICIONS 1 /* failovers away from a living host */
+#endif
+#ifndef CRASHES
+#define CRASHES 1 /* of a hostd; it is restarted */
+#endif
+#ifndef LOSSES
+#define LOSSES 0 /* of a host, for good */
+#endif
+#ifndef LATE
+#define LATE 1 /* operations and answers whose receiver gave up; operations may still land */
+#endif
+#ifndef WRITES
+#define WRITES 1 /* guests' writes that stay on their way */
+#endif
+#ifndef FORGETS
+#define FORGETS 0 /* QEMUs that libvirtd loses from its list */
+#endif
+#ifndef GLANCES
+#define GLANCES 0 /* looks of hostd that nothing calls for: they race with the gate */
+#endif
+#ifndef EPOCHS
+#define EPOCHS 6
+#endif
+
+#if defined(NO_EPOCH) || defined(NO_ENTRY_EPOCH) || defined(NO_ADOPT_EPOCH)
+#define KEEP_HISTORY
+#endif
+
+#define FRESH(e) (e) /* ids of starts: a first start at epoch e; the arrival of attempt a */
+#define ARRIVAL(a) (EPOCHS + (a))
+
+/* States of a QEMU. OPEN: started, has never run. COMING: takes memory in. HERE: has it all. STOP: stopped at
+ * the switchover. HALT: stopped by a refused write. */
+#define NONE 0
+#define OPEN 1
+#define COMING 2
+#define HERE 3
+#define RUN 4
+#define STOP 5
+#define HALT 6
+
+typedef Qemu {
+        byte s;
+        byte id;  /* of the start */
+        byte att; /* in its lease; 0: no migration's destination */
+        bit cur;  /* its memory, and what it has read of the disk, is not older than the disk */
+        bit want  /* libvirt wants it to run, and will ask the gate */
+}
+#define FORGOTTEN (HOSTS + 1)
+Qemu q[HOSTS + 2]; /* libvirt has one domain of a UUID on a host; the last one is what a libvirtd forgot */
+byte forgotten_on;
+
+/* The name, and the record. */
+byte ne = 1, nh = 1;
+byte st_id = 1, st_e = 1;
+byte en_s, en_d, en_e, en_a;
+byte pl_h, pl_e;
+
+bit up[HOSTS + 2];       /* hostd */
+bit down[HOSTS + 2];     /* the host */
+bit gate_busy[HOSTS + 2], guest_busy[HOSTS + 2];
+byte known[HOSTS + 2];   /* the start that this hostd has let run */
+byte starting[HOSTS + 2];
+byte request[HOSTS + 2]; /* a call to libvirt to start; it may outlive its hostd */
+byte m_src, m_dst, m_att; /* the migration that libvirt is to carry out */
+bit m_abort, m_job;      /* the source's job runs and may be aborted */
+
+/* A guest's write on its way, of q[w_h] (0: that process is gone). A rename whose caller gave up. */
+bit w, w_cur;
+byte w_h, w_on, w_id, w_att;
+byte rn_e, rn_o, rn_h;
+
+byte migrations = MIGRATIONS, suspicions = SUSPICIONS, crashes = CRASHES, losses = LOSSES, late = LATE,
+     writes_left = WRITES, forgets = FORGETS, glances = GLANCES;
+
+#define host_of(h) ((h) == FORGOTTEN -> forgotten_on : (h))
+#define may_write(h) (takes(host_of(h), q[h].id, q[h].att))
+#define writes(h) (q[h].s == RUN && may_write(h))
+#if HOSTS == 3
+#define WRITERS (writes(1) + writes(2) + writes(3) + writes(4))
+#else
+#define WRITERS (writes(1) + writes(2) + writes(3))
+#endif
+
+/* --- QEMU; all of these inside an atomic step */
+
+inline die(h)
+{
+        if
+        :: w && w_h == h -> w_h = 0
+        :: else
+        fi;
+        if
+        :: q[h].s != NONE -> closed(h)
+        :: else
+        fi;
+        if
+        :: known[h] == q[h].id -> known[h] = 0
+        :: else
+        fi;
+        q[h].s = NONE; q[h].id = 0; q[h].att = 0; q[h].cur = 0; q[h].want = 0
+}
+
+/* by 0: nobody who is left. */
+inline disk_changed(by)
+{
+        k = 1;
+        do
+        :: k > FORGOTTEN -> break
+        :: k <= FORGOTTEN ->
+                if
+                :: k != by -> q[k].cur = 0
+                :: else
+                fi;
+                k++
+        od;
+        k = 0;
+        if
+        :: w && w_h != by -> w_cur = 0
+        :: else
+        fi
+}
+
+inline runs(h)
+{
+        ran(h);
+        q[h].s = RUN; q[h].want = 0;
+        assert(WRITERS <= 1)
+}
+
+/* --- hostd's steps; the locals of a thread are in THREAD_LOCALS */
+
+#define THREAD_LOCALS byte rid, re, es, ed, ee, ea, ph, pe, e, o, c, i, a, r, act, k; FENCE_LOCALS
+
+#define REFUSE 1
+#define CHECK 2
+#define COMMIT 3
+#define RECLAIM 4
+#define START 5
+#define KILL 6
+#define MIGRATE 7
+#define RESUME 8
+
+inline load()
+{
+        rid = st_id; re = st_e; es = en_s; ed = en_d; ee = en_e; ea = en_a; ph = pl_h; pe = pl_e
+}
+
+inline load_done()
+{
+        rid = 0; re = 0; es = 0; ed = 0; ee = 0; ea = 0; ph = 0; pe = 0
+}
+
+inline forget()
+{
+        load_done();
+        e = 0; o = 0; c = 0; i = 0; a = 0; r = 0; act = 0; k = 0;
+        FENCE_FORGET
+}
+
+/* The name moves on: what the record and a late rename say about an older epoch can never count again. */
+inline name_becomes(x, y)
+{
+        ne = x; nh = y;
+        if
+        :: pl_e != ne -> pl_h = 0; pl_e = 0
+        :: else
+        fi;
+#ifndef KEEP_HISTORY
+        if
+        :: en_e != ne -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
+        :: else
+        fi;
+        if
+        :: st_e != ne -> st_id = 0; st_e = 0
+        :: else
+        fi;
+#endif
+        if
+        :: rn_h && rn_e != ne -> rn_e = 0; rn_o = 0; rn_h = 0
+        :: else
+        fi
+}
+
+/* lease_claim() from the looked-at e.o, one atomic step. r 0: won, c is the new epoch. */
+inline claim(h)
+{
+        c = e + 1;
+        if
+        :: ne == e && nh == o -> name_becomes(c, h); r = 0
+        :: !(ne == e && nh == o) ->
+#ifdef NO_EXCLUSIVE
+                name_becomes(c, h); r = 0
+#else
+                r = (ne == c && nh == h -> 0 : 1) /* won before, and the reply was lost */
+#endif
+        :: late > 0 && rn_h == 0 && ne == e && nh == o ->
+                late--; rn_e = e; rn_o = o; rn_h = h;
+#ifdef NO_UNKNOWN
+                r = 0 /* "it will have worked" */
+#else
+                r = 1
+#endif
+        fi;
+        e = 0; o = 0
+}
+
+/* Rule 5: who may run at which epoch is stored before the answer. */
+inline record_start()
+{
+        st_id = i; st_e = c;
+#ifndef KEEP_HISTORY
+        if
+        :: st_e != ne -> st_id = 0; st_e = 0
+        :: else
+        fi
+#endif
+}
