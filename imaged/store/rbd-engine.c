@@ -28,6 +28,11 @@ static int set_limits(rados_t cluster, unsigned timeout_ms)
             {"rados_osd_op_timeout", seconds},
             {"rados_mon_op_timeout", seconds},
             {"client_mount_timeout", seconds},
+            /* An operation that waits longer makes librados ask for a new map of the OSDs. Its own 10 s are
+             * longer than ours: after the cluster was away, each operation ended before that, and none ever
+             * got through again. */
+            {"objecter_timeout", "1"},
+            {"objecter_tick_interval", "0.5"},
             {"rbd_cache", "false"}, /* only whole images are written here, with many requests at once */
             {"rbd_default_clone_format", "2"},
             {"rbd_validate_pool", "false"}, /* store_prepare() does it once, not every clone again */
