@@ -66,31 +66,8 @@ given() {
         wait_until 10 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
 }
 
-# A writer in the guest, as demo-guest.sh has it, but ssh itself is our child: its end ends the writing.
-writer_start() {
-        : >"$dir/acked"
-        exec 7> >(while read -r number; do echo "$EPOCHREALTIME $number" >>"$dir/acked"; done)
-        ssh -q -i "$dir/key" -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile="$dir/known-hosts" \
-                -o ServerAliveInterval=5 -o ServerAliveCountMax=12 "root@$1" 'fsync-writer /root/log --rate 50' >&7 2>/dev/null </dev/null &
-        writer_pid=$!
-        exec 7>&-
-}
-
 id_of() {
         instance_field "$1" .id
-}
-
-# process_gone and qemu_runs, as demo-guest.sh has them, for a process that may end at any moment while it is looked at: a
-# redirection from a file that has just gone would end this shell.
-process_gone() {
-        local stat
-        stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-        stat=${stat##*) }
-        [[ ${stat:0:1} == [ZX] ]]
-}
-
-qemu_runs() {
-        cat "/proc/$1/task"/*/stat 2>/dev/null | awk '/\(CPU 0\// { sub(/.*\) /, ""); ran = $12 > 0 } END { exit !ran }'
 }
 
 # where NAME: "HOST:PID" of each QEMU of it, on whatever host.
