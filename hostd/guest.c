@@ -346,8 +346,10 @@ static int64_t guest_step(struct guest *g)
         }
         if (guest_crashed(g, &l)) {
                 guest_backoff(g);
-                l.view.retry_ms = g->retry_ms;
         }
+        guest_seat_look(g, &l);
+        guest_failover_pause(g, &l);
+        l.view.retry_ms = g->retry_ms;
         pending = guest_move_void(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET) {
