@@ -10,6 +10,7 @@
 #include "hostd/guest.h"
 
 #define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
+#define STOP_ASK_MS 4000       /* asked again: one that boots has not heard the first time */
 
 int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err)
@@ -177,9 +178,12 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         return 0;
 }
 
-/* Waits for the end of the QEMU, or a forced stop, or the deadline. Returns whether it ended. */
+/* Asks again now and then, and waits for the end of the QEMU, or a forced stop, or the deadline. Returns
+ * whether it ended. */
 static bool stop_wait(struct guest *g, int64_t until)
 {
+        int64_t ask = clock_ms() + STOP_ASK_MS;
+
         while (clock_ms() < until && !g->m->quit) {
                 struct virt_domain d;
                 struct instance i;
@@ -193,6 +197,10 @@ static bool stop_wait(struct guest *g, int64_t until)
                         instance_done(&i);
                         if (force)
                                 return false;
+                }
+                if (clock_ms() >= ask) {
+                        virt_shutdown(g->m->virt, g->id, NULL);
+                        ask = clock_ms() + STOP_ASK_MS;
                 }
                 clock_gettime(CLOCK_MONOTONIC, &ts);
                 ts.tv_sec++;
@@ -226,6 +234,7 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
                 }
         }
         r = guest_kill(g, err); /* clears `ending` and what the end reported */
+        g->ended_epoch = l->lease.epoch + 1;
         if (r == 0)
                 event_add(m, "instance-stopped", g->id, i->name, "stopped as asked");
         return r;

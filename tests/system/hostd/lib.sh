@@ -134,6 +134,20 @@ happened() {
         wherry events --json | jq -e --arg kind "$1" --arg name "$2" '[.. | objects | select(.kind? == $kind and .name? == $name)] | length > 0'
 }
 
+# refused TEXT COMMAND...: it fails, saying so.
+refused() {
+        local text=$1
+        shift
+        local said
+        said=$("$@" 2>&1) && fail "was not refused: $*"
+        grep -q -- "$text" <<<"$said" || fail "refused with another reason: $said"
+}
+
+# edit_record host|instance ID MEMBER JSON: as another writer would; told by the last host, the one that stories switch off least.
+edit_record() {
+        lab exec "h$hosts" "$build/tests/system/hostd/edit-record" "/run/wherry-lab/h$hosts/hostd.conf" "$@"
+}
+
 # daemon_dies HOST DAEMON: by SIGKILL.
 daemon_dies() {
         lab kill "$1" "$2" >/dev/null

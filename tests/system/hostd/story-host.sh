@@ -110,6 +110,55 @@ story_a_guest_that_powers_itself_off_stays_off() {
         awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { exit b - a > 3 }' || fail "start was held back"
 }
 
+story_a_guest_that_powers_itself_off_while_hostd_is_away_stays_off() {
+        local address
+        given own h2
+        address=$(instance_address own)
+        soon "ssh" 60 guest_answers "$address"
+        lab stop h2 hostd >/dev/null
+        guest_on "$address" poweroff || :
+        soon "it has ended" 30 no_qemu own
+        lab start h2 hostd >/dev/null
+        soon "it is stopped" 10 state_is own stopped
+        [[ $(instance_field own .wanted) == stopped ]]
+        stays 3 no_qemu own || fail "it was started again"
+        wherry start own >/dev/null
+        runs_on own h2
+        # A QEMU that was killed meanwhile is another matter.
+        lab stop h2 hostd >/dev/null
+        kill -TERM "$(pid_on own h2)"
+        soon "it has ended" 10 no_qemu own
+        lab start h2 hostd >/dev/null
+        soon "hostd starts it again" 20 runs_on own h2
+}
+
+story_a_restart_asked_for_while_it_boots_is_heard() {
+        local before began
+        given own h2
+        wherry stop own --force >/dev/null
+        wherry start own >/dev/null
+        before=$(pid_on own h2) began=$EPOCHREALTIME
+        wherry restart own --timeout 55 >/dev/null
+        soon "another QEMU" 5 runs_on own h2
+        [[ $(pid_on own h2) != "$before" ]]
+        # Well before hostd loses its patience, which is a minute.
+        awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { exit b - a > 50 }' || fail "it was not asked again"
+}
+
+story_the_fence_is_tried_when_asked_for() {
+        local said before
+        before=$(host_fence h1 .at)
+        [[ $(host_fence h1 .ok) == true && $(host_fence h1 .text) == *holds* ]] || fail "at start: $(host_fence h1 .)"
+        said=$(curl --silent --show-error --fail -X POST -H "X-Auth-Token: $(cat /run/wherry-lab/h1/cluster.token)" \
+                "http://$(wherry host show h1 --json | jq -r '.api | ltrimstr("http://")')/v1/store-check" -d '{}')
+        [[ $(jq .ok <<<"$said") == true && $(jq -r .text <<<"$said") == *holds* ]] || fail "it says: $said"
+        soon "the record says when" 5 eval '[[ $(host_fence h1 .at) > '"$before"' ]]'
+}
+
+host_fence() {
+        wherry host show "$1" --json | jq -r ".fence | $2"
+}
+
 story_virsh_destroy_is_a_crash_and_create_of_the_old_is_refused() {
         local xml=$dir/own.xml said pid
         given own h2

@@ -177,14 +177,6 @@ settled() {
                 [[ $(instance_field web '.status.move.serial == .move.serial') == true ]]
 }
 
-refused() {
-        local text=$1
-        shift
-        local said
-        said=$("$@" 2>&1) && fail "was not refused: $*"
-        grep -q -- "$text" <<<"$said" || fail "refused with another reason: $said"
-}
-
 story_bad_wishes_are_refused_with_their_reason() {
         web_runs
         refused "no host" wherry migrate web h7
