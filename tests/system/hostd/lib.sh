@@ -148,6 +148,11 @@ edit_record() {
         lab exec "h$hosts" "$build/tests/system/hostd/edit-record" "/run/wherry-lab/h$hosts/hostd.conf" "$@"
 }
 
+# took_over: how many hosts were ever taken for dead.
+took_over() {
+        wherry events --json | jq '[.. | objects | select(.kind? == "host-dead")] | length'
+}
+
 # daemon_dies HOST DAEMON: by SIGKILL.
 daemon_dies() {
         lab kill "$1" "$2" >/dev/null

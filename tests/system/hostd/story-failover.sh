@@ -154,3 +154,25 @@ story_the_network_alone_is_cut() {
         soon "all hosts up" 20 hosts_up
         runs_on web h1
 }
+
+# Four busy loops a core beside the guests; WHS_LOAD_SECONDS makes it a measurement.
+story_a_slow_host_is_not_a_dead_host() {
+        local before loops=() i
+        given one h1
+        given two h2
+        given three h3
+        before=$(took_over)
+        for ((i = 0; i < 4 * $(nproc); i++)); do
+                (while :; do :; done) &
+                loops+=($!)
+        done
+        trap 'kill "${loops[@]}" 2>/dev/null; writer_stop' EXIT
+        sleep "${WHS_LOAD_SECONDS:-20}"
+        kill "${loops[@]}"
+        trap writer_stop EXIT
+        [[ $(took_over) == "$before" ]] || fail "taken for dead: $(($(took_over) - before)) times in ${WHS_LOAD_SECONDS:-20} s"
+        runs_on one h1
+        runs_on two h2
+        runs_on three h3
+        removed one two three
+}

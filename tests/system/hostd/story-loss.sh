@@ -66,6 +66,7 @@ story_hostd_stays_dead_its_guest_lives_on() {
         runs_after_loss web h1 30
         now=$(elsewhere web h1)
         soon "the record says so" 10 runs_on web "$now"
+        [[ $(instance_field web '.receipts[-1] | "\(.from) h\(.to) \(.epoch)"') == "1 $now $(epoch_of web)" ]] || fail "no receipt"
         soon "all hosts up" 10 hosts_up
         stays 2 runs_on web "$now"
         wherry migrate web h1 --timeout 60 >/dev/null

@@ -28,11 +28,6 @@ story_a_host_loses_its_storage() {
         stays 1 runs_on web h2
 }
 
-# took_over: how many hosts were ever taken for dead.
-took_over() {
-        wherry events --json | jq '[.. | objects | select(.kind? == "host-dead")] | length'
-}
-
 story_the_store_is_away_for_five_seconds() {
         local address pid epoch dead acked
         given web h2
