@@ -164,7 +164,7 @@ static void *beat_main(void *arg)
         bool failing = false;
         int64_t next = clock_ms();
 
-        while (!m->quit) {
+        while (!m->beat_quit) {
                 struct err e = {0};
                 int64_t begun = clock_ms(), pause;
 

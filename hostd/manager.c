@@ -421,6 +421,7 @@ struct manager *manager_free(struct manager *m)
         m->gate = gate_free(m->gate);
         if (m->watch_running)
                 pthread_join(m->watch_thread, NULL);
+        m->beat_quit = true;
         if (m->beat_running)
                 pthread_join(m->beat_thread, NULL);
         m->events = events_free(m->events);

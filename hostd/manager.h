@@ -48,6 +48,7 @@ struct manager {
 
         /* any thread */
         atomic_bool quit;
+        atomic_bool beat_quit; /* later: while a thread is still at work, the host is alive */
         atomic_bool virt_connected;
         atomic_int_least64_t own_write_ms; /* when the last heartbeat reached the storage */
         atomic_uint_least64_t epoch;       /* of the own host record */

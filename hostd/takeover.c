@@ -56,15 +56,21 @@ static int edit_place(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-static void place(struct takeover *t, struct failover_item *item)
+static void place(struct takeover *t, struct failover_item *item, struct planner_host *hosts, size_t n_hosts)
 {
         struct placing p = {.t = t, .item = item};
         struct err e = {0};
+        bool looked;
         int r;
 
         r = record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_place, &p, &e);
-        if (r == 0)
+        looked = r == 0;
+        if (looked)
                 r = host_look(t->m, item->target, item->instance, true, &e);
+        /* One that does not answer, or can start nothing, is asked for none of the others either. */
+        for (size_t i = 0; r < 0 && looked && i < n_hosts; i++)
+                if (hosts[i].number == item->target)
+                        hosts[i].alive = false;
         if (r < 0) {
                 log_warn("instance %s: placing on host %u: %s", item->instance, item->target, err_text(&e));
                 failover_refused(&t->failover, item, err_text(&e));
@@ -155,7 +161,7 @@ static void tell_failed(struct takeover *t, const struct failover_item *item)
         memcpy(t->told[t->n_told++], item->instance, sizeof(*t->told));
 }
 
-static void step(struct takeover *t, const struct planner_host *hosts, size_t n_hosts)
+static void step(struct takeover *t, struct planner_host *hosts, size_t n_hosts)
 {
         struct failover *f = &t->failover;
         struct failover_item *item;
@@ -165,7 +171,7 @@ static void step(struct takeover *t, const struct planner_host *hosts, size_t n_
                         tell_failed(t, item);
                         continue;
                 }
-                place(t, item);
+                place(t, item, hosts, n_hosts);
         }
         for (size_t i = 0; i < f->n_items; i++) {
                 struct lease now;

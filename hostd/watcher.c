@@ -13,6 +13,7 @@
 #include "hostd/survey.h"
 
 #define LOOK_MS 250         /* between two looks at the neighbours' counters */
+#define LOOK_CLOSELY_MS 50  /* where one has been standing still for most of the time that makes it dead */
 #define HOSTS_EVERY_MS 2000 /* the list of hosts; a look at one's own record comes with it */
 #define TEST_AGAIN_MS 10000 /* a self-test that could not be tried */
 
@@ -189,6 +190,19 @@ static void look_at(struct watcher *w, size_t k)
         }
 }
 
+/* A host that is dead for long, or nobody's to take over, is no reason to hurry. */
+static bool stands_still(const struct watcher *w)
+{
+        for (size_t k = 0; k < w->n_watched; k++) {
+                int64_t still = w->watches[k].looked_ms - w->watches[k].changed_ms;
+
+                if (w->watches[k].seen && still >= WATCH_DEAD_MS - LOOK_MS &&
+                    still < WATCH_DEAD_MS + LOOK_MS)
+                        return true;
+        }
+        return false;
+}
+
 static void *watch_main(void *arg)
 {
         struct watcher w = {.m = arg};
@@ -204,7 +218,7 @@ static void *watch_main(void *arg)
                         list_hosts(&w);
                 for (size_t k = 0; k < w.n_watched; k++)
                         look_at(&w, k);
-                poll(NULL, 0, LOOK_MS);
+                poll(NULL, 0, stands_still(&w) ? LOOK_CLOSELY_MS : LOOK_MS);
         }
         survey_done(&w.hosts);
         return NULL;
