@@ -63,7 +63,7 @@ given() {
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
         wait_until 30 not wherry show "$name"
         wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
-        wait_until 10 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
+        wait_until 30 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
 }
 
 id_of() {
@@ -94,6 +94,11 @@ runs_on() {
         only_on "$1" "$2" && [[ $(instance_field "$1" '.status | "\(.state) h\(.host)"') == "running $2" ]]
 }
 
+# runs_soon NAME HOST: a command of the user has returned; what it did is there for all to see a moment later.
+runs_soon() {
+        soon "$1 runs on $2: $(where "$1")" 30 runs_on "$1" "$2"
+}
+
 state_is() {
         [[ $(instance_field "$1" .status.state) == "$2" ]]
 }
@@ -108,7 +113,11 @@ epoch_of() {
 
 # pid_on NAME HOST: of its QEMU.
 pid_on() {
-        qemu_pid "$2" "$1"
+        local end=$((SECONDS + 5))
+        until qemu_pid "$2" "$1"; do
+                ((SECONDS < end)) || return 1
+                sleep 0.1
+        done
 }
 
 # removed NAME...: the guest has ended and the disks are gone; imaged forgets the name when it next looks.
