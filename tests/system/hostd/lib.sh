@@ -208,7 +208,7 @@ clean_up() {
         [ "$store" = dir ] || lab power-on store >/dev/null 2>&1
         wait_until 30 hosts_up
         for name in $(wherry ls --json | jq -r '.. | objects | select(.wanted?) | .name'); do
-                wherry rm "$name" --timeout 30 >/dev/null 2>&1
+                wherry rm "$name" --timeout 90 >/dev/null 2>&1
         done
 }
 

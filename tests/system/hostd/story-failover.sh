@@ -71,7 +71,7 @@ story_a_group_stays_apart_in_a_failover() {
         edit_record host 3 drained false
         soon "it runs on h3: $(where one)" 20 runs_on one h3
         comes_back h1
-        refused "another instance of its group" wherry migrate two h3 --timeout 20
+        refused "another instance of its group" wherry migrate two h3 --timeout 90
         runs_soon two h2
         removed one two
 }

@@ -43,7 +43,7 @@ story_a_host_dies_while_imaged_is_dead() {
         soon "told" 30 happened failover web
         comes_back h1
         stays 3 runs_on web "$now" || fail "its return disturbed the guest: $(where web)"
-        wherry migrate web h1 --timeout 60 >/dev/null
+        wherry migrate web h1 --timeout 120 >/dev/null
         runs_soon web h1
 }
 
@@ -69,7 +69,7 @@ story_hostd_stays_dead_its_guest_lives_on() {
         [[ $(instance_field web '.receipts[-1] | "\(.from) h\(.to) \(.epoch)"') == "1 $now $(epoch_of web)" ]] || fail "no receipt"
         soon "all hosts up" 30 hosts_up
         stays 2 runs_on web "$now"
-        wherry migrate web h1 --timeout 60 >/dev/null
+        wherry migrate web h1 --timeout 120 >/dev/null
 }
 
 not_elsewhere() {

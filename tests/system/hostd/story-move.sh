@@ -66,7 +66,7 @@ move_ended() {
 # moves_to HOST: an ordinary move, which shows that whatever was before has left nothing in the way.
 moves_to() {
         lab exec "$(instance_host web)" virsh -q migrate-setspeed wherry-web 1000
-        wherry migrate web "$1" --timeout 60 >/dev/null
+        wherry migrate web "$1" --timeout 120 >/dev/null
         runs_soon web "$1"
 }
 
@@ -193,11 +193,11 @@ story_a_full_host_refuses_and_says_why() {
         # Nothing touches its memory, so it costs none.
         wherry run small --name big --host "$there" --memory "$free" --disk 512M --ssh-key "$dir/key.pub" --no-wait --json >/dev/null
         soon "big runs" 30 only_on big "$there"
-        refused "memory free" wherry migrate web "$there" --timeout 30
+        refused "memory free" wherry migrate web "$there" --timeout 90
         stays 1 runs_on web "$here"
         removed big
         # The planner of imaged learns of it from its next list.
-        soon "$there has room again" 20 wherry migrate web "$there" --timeout 15
+        soon "$there has room again" 20 wherry migrate web "$there" --timeout 90
         runs_soon web "$there"
         removed web
 }
