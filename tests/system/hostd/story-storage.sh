@@ -30,17 +30,17 @@ story_a_host_loses_its_storage() {
 
 story_a_host_loses_storage_and_network() {
         local old
-        given web h1
-        old=$(pid_on web h1)
+        given cut h1
+        old=$(pid_on cut h1)
         lab cut h1 network >/dev/null
         lab cut h1 storage >/dev/null
-        soon "it runs on h2" 30 eval 'qemu_runs "$(qemu_pid h2 web)"'
+        soon "it runs on h2" 30 eval 'qemu_runs "$(qemu_pid h2 cut)"'
         ! process_gone "$old" || fail "the old QEMU ended while its cables were out: nothing to prove"
         lab heal h1 >/dev/null
         soon "the old QEMU is ended" 60 process_gone "$old"
         soon "h1 has joined again" 60 hosts_up
-        runs_soon web h2
-        removed web
+        runs_soon cut h2
+        removed cut
 }
 
 story_the_store_is_away_for_five_seconds() {
