@@ -20,8 +20,12 @@
 const json_t *guest_failover(const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
+        bool fresh = i->placement_epoch == l->lease.epoch;
+        /* This host has claimed by it, maybe more than once, and nothing has run since. */
+        bool unfinished = l->lease.host && l->lease.host == i->placement_host &&
+                          i->placement_epoch < l->lease.epoch && i->start_epoch <= i->placement_epoch;
 
-        return i->placement_epoch == l->lease.epoch ? json_path(i->doc, "placement.failover") : NULL;
+        return fresh || unfinished ? json_path(i->doc, "placement.failover") : NULL;
 }
 
 static void chain_read(const json_t *failover, struct failover_chain *ret)
@@ -34,7 +38,7 @@ static void chain_read(const json_t *failover, struct failover_chain *ret)
 }
 
 struct handing {
-        uint64_t from_epoch; /* of the placement that this start had */
+        uint64_t placed; /* epoch of the placement that this start had */
         const struct lease *mine;
         unsigned to;
         struct failover_chain chain;
@@ -49,7 +53,7 @@ static int edit_hand_on(json_t *doc, void *arg, struct err *err)
 
         h->done = false;
         failover = json_object_get(placement, "failover");
-        if (!failover || (uint64_t)json_get_int(placement, "epoch", 0) != h->from_epoch)
+        if (!failover || (uint64_t)json_get_int(placement, "epoch", 0) != h->placed)
                 return 0; /* somebody has other plans for it */
         tried = json_array();
         for (size_t i = 0; i < FAILOVER_TRIES && h->chain.tried[i]; i++)
@@ -113,7 +117,7 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                    const struct err *why)
 {
         const struct instance *i = &l->instance;
-        struct handing h = {.from_epoch = l->lease.epoch, .mine = mine, .to = g->m->number};
+        struct handing h = {.placed = i->placement_epoch, .mine = mine, .to = g->m->number};
         struct err e = {0}, none = {0};
         char text[640];
         int r;

@@ -98,7 +98,7 @@ static int add_receipt(json_t *doc, const struct start_edit *e, struct err *err)
         json_t *receipts = json_object_get(doc, "receipts"), *receipt, *tried;
         char stamp[CLOCK_STAMP_LEN + 1];
 
-        if (!cause || (uint64_t)json_get_int(json_object_get(doc, "placement"), "epoch", 0) != p->from_epoch)
+        if (!cause || !p->failover)
                 return 0;
         if (!json_is_array(receipts)) {
                 receipts = json_array();

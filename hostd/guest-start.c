@@ -145,7 +145,7 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct manager *m = g->m;
         const struct instance *i = &l->instance;
-        struct start_phases p = {.from_epoch = l->lease.epoch};
+        struct start_phases p = {.failover = guest_failover(l) != NULL};
         int64_t t = clock_ms();
         struct lease mine;
         int r;

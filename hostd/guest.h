@@ -13,7 +13,7 @@
 
 /* What the phases of one start took, until its vCPUs are let run: for the receipt of a failover. */
 struct start_phases {
-        uint64_t from_epoch; /* that was claimed from */
+        bool failover; /* the record's placement asked for it: a receipt is due */
         int64_t claim_ms, fence_ms;
         int64_t begun_ms;                      /* when libvirt was called, by this host's clock */
         char fence_since[CLOCK_STAMP_LEN + 1]; /* since when the fence is in force */

@@ -73,6 +73,36 @@ static int teardown(void **state)
         return 0;
 }
 
+static bool due(const char *placement, uint64_t start_epoch, uint64_t epoch, unsigned host)
+{
+        struct guest_look l = {.record = true, .lease = {.epoch = epoch, .host = host}};
+        char *text =
+            str_printf("{\"id\":\"%s\",\"wanted\":\"running\",\"cpus\":1,\"memory\":1,\"placement\":%s,"
+                       "\"start\":{\"epoch\":%llu}}",
+                       ONE, placement, (unsigned long long)start_epoch);
+        json_t *doc = NULL;
+        bool ret;
+
+        assert_int_equal(json_parse(text, "test", &doc, NULL), 0);
+        assert_int_equal(instance_from_json(doc, &l.instance, NULL), 0);
+        ret = guest_failover(&l) != NULL;
+        guest_look_done(&l);
+        free(text);
+        return ret;
+}
+
+static void a_failover_is_due_until_its_guest_has_run(void **state)
+{
+        const char *placed = "{\"host\":2,\"epoch\":4,\"failover\":{\"from\":1}}";
+
+        assert_true(due(placed, 4, 4, 1));  /* named, not claimed */
+        assert_true(due(placed, 4, 5, 2));  /* claimed, and hostd was killed or the start failed */
+        assert_true(due(placed, 4, 6, 2));  /* twice */
+        assert_false(due(placed, 5, 5, 2)); /* it has run */
+        assert_false(due(placed, 4, 5, 3)); /* another host has it */
+        assert_false(due("{\"host\":2,\"epoch\":4}", 4, 4, 1)); /* a user's wish */
+}
+
 static json_t *receipts(struct manager *m)
 {
         json_t *doc = NULL, *list;
@@ -83,10 +113,10 @@ static json_t *receipts(struct manager *m)
         return list;
 }
 
-static void start(struct manager *m, uint64_t from, uint64_t epoch)
+static void start(struct manager *m, bool failover, uint64_t epoch)
 {
         const struct start_phases phases = {
-            .from_epoch = from, .claim_ms = 5, .fence_ms = 7, .fence_since = "2026-01-31T12:00:00.000Z"};
+            .failover = failover, .claim_ms = 5, .fence_ms = 7, .fence_since = "2026-01-31T12:00:00.000Z"};
         const struct lease mine = {.epoch = epoch, .host = 2};
         struct start st;
 
@@ -103,9 +133,9 @@ static void the_start_of_a_failover_writes_its_receipt(void **state)
                  ",\"placement\":{\"host\":2,\"epoch\":4,\"failover\":{\"from\":1,\"by\":3,\"last_beat\":"
                  "\"2026-01-31T11:59:57.000Z\",\"last_beat_ms\":2100,\"detect_ms\":2100,\"plan_ms\":30,"
                  "\"tries\":1,\"tried\":[3]}}");
-        start(m, 3, 5); /* another epoch's placement: an ordinary start */
+        start(m, false, 5); /* the placement was void: an ordinary start */
         assert_null(receipts(m));
-        start(m, 4, 5);
+        start(m, true, 5);
         list = receipts(m);
         assert_int_equal(json_array_size(list), 1);
         last = json_array_get(list, 0);
@@ -123,7 +153,7 @@ static void the_start_of_a_failover_writes_its_receipt(void **state)
         assert_int_equal(json_integer_value(json_array_get(json_object_get(last, "tried"), 0)), 3);
         json_decref(list);
         for (int i = 0; i < 20; i++)
-                start(m, 4, 5);
+                start(m, true, 5);
         list = receipts(m);
         assert_int_equal(json_array_size(list), 16);
         json_decref(list);
@@ -241,6 +271,7 @@ static void the_fences_verdict_is_in_the_host_record(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+            cmocka_unit_test(a_failover_is_due_until_its_guest_has_run),
             cmocka_unit_test_setup_teardown(the_start_of_a_failover_writes_its_receipt, setup, teardown),
             cmocka_unit_test_setup_teardown(a_survey_tells_hosts_groups_and_what_is_used, setup, teardown),
             cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
