@@ -143,12 +143,20 @@ static int edit_failed(json_t *doc, void *arg, struct err *err)
 static void tell_failed(struct takeover *t, const struct failover_item *item)
 {
         struct placing p = {.t = t, .item = item};
+        struct instance now;
         struct err e = {0};
+        bool wanted;
         void *more;
 
         for (size_t i = 0; i < t->n_told; i++)
                 if (streq(t->told[i], item->instance))
                         return;
+        if (instance_load(t->m->store, item->instance, &now, NULL) == 0) {
+                wanted = now.wanted == WANTED_RUNNING;
+                instance_done(&now);
+                if (!wanted) /* stopped or removed by its user meanwhile */
+                        return;
+        }
         log_error("instance %s: not restarted yet: %s", item->instance, item->reason);
         if (record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_failed, &p, &e) < 0)
                 log_warn("instance %s: its record does not say so: %s", item->instance, err_text(&e));
