@@ -82,13 +82,13 @@ def vcpu_ran(pid):
 class Lab:
     """Up while the `with` lasts."""
 
-    def __init__(self, store, hosts, build, work):
-        self.store, self.build, self.work = store, build, work
+    def __init__(self, store, hosts, build, work, up=()):
+        self.store, self.build, self.work, self.up = store, build, work, up
         self.hosts = [f"h{n}" for n in range(1, hosts + 1)]
         self.key = os.path.join(work, "key")
 
     def __enter__(self):
-        self.lab("up", "--store", self.store, "--hosts", str(len(self.hosts)), "--build", self.build)
+        self.lab("up", "--store", self.store, "--hosts", str(len(self.hosts)), "--build", self.build, *self.up)
         for line in self.lab("env").splitlines():
             setting = re.match(r"export (\w+)='?([^']*)'?", line)
             if setting:
