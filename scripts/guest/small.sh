@@ -7,9 +7,6 @@ readonly SMALL_MIB=128
 readonly SMALL_PACKAGES=(busybox-static dropbear-bin libtomcrypt1 libtommath1 libgmp10 zlib1g libcrypt1 libc6
         e2fsprogs libext2fs2 libcom-err2 libblkid1 libuuid1)
 
-# Both boot loaders say no_timer_check: an emulated guest whose host is busy gets its first timer interrupts late, and the kernel takes
-# that for broken hardware and panics ("IO-APIC + timer doesn't work"). On KVM it does so by itself.
-
 # Kernel modules by the moment they are loaded; the first two lists are in the initramfs. Quickest way to ssh: the root's come
 # first, alone. The cloud kernel has no AHCI, so CD-ROMs are found on virtio-scsi and on IDE.
 readonly MODULES_ROOT=(virtio_pci virtio_blk crc32c_generic ext4)
@@ -88,6 +85,9 @@ small_root() {
         cp "$stage/boot/vmlinuz-$version" "$root/boot/vmlinuz"
         small_initramfs "$stage" "$version" "$root/boot/initrd" "$root.initramfs"
 }
+
+# Every boot loader's configuration says no_timer_check: an emulated guest whose host is busy gets its first timer interrupts late, and the
+# kernel takes that for broken hardware and panics ("IO-APIC + timer doesn't work"). On KVM it leaves the check out by itself.
 
 # small_tree WORK: makes WORK/root, the system's tree with kernel and boot loader inside, once for both kinds of image.
 small_tree() {
