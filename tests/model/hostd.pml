@@ -201,7 +201,7 @@ inline kill_all(h)
 inline enter(h)
 {
         migrations--;
-        a = MIGRATIONS - migrations;
+        a = ATTEMPTS - migrations;
         if
         :: h != 1 -> act = 1
         :: h != 2 -> act = 2
@@ -221,12 +221,7 @@ proctype Guest(byte h)
         THREAD_LOCALS
 
         do
-        :: atomic { up[h] && (TODO(h) || (glances > 0 && q[h].s != NONE)) ->
-                if
-                :: !TODO(h) -> glances--
-                :: else
-                fi;
-                guest_busy[h] = 1; load() };
+        :: atomic { up[h] && TODO(h) -> guest_busy[h] = 1; load() };
                 {
                         atomic {
                                 look_decide(h);

@@ -189,6 +189,7 @@ init {
                 up[3] = 1; run Gate(3); run Guest(3);
 #endif
                 begins();
+                bounds();
                 run Gate(1); run Guest(1); run Gate(2); run Guest(2);
                 run Migration(); run Disk(); run Trouble()
         }
