@@ -22,7 +22,7 @@
 #define HOSTS 2
 #endif
 #ifndef BOUNDS
-#define BOUNDS 0 /* all of them, in one search; else that one */
+#define BOUNDS 65535 /* bit n: line n of bounds() is searched; all in one search */
 #endif
 #ifndef WRITES
 #define WRITES 1 /* can a write be on its way? */
@@ -86,7 +86,7 @@ byte rn_e, rn_o, rn_h;
 byte migrations, suspicions, crashes, losses, late, writes_left, forgets;
 
 #define BOUND(n, m, s, c, o, l, w, f) \
-        :: (BOUNDS == 0 || BOUNDS == n) && migrations == 0 && suspicions == 0 -> \
+        :: (BOUNDS & (1 << n)) -> \
                 migrations = m; suspicions = s; crashes = c; losses = o; late = l; writes_left = WRITES * w; \
                 forgets = f
 
