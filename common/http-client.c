@@ -66,6 +66,11 @@ static int token_check(const char *token, struct err *err)
         return 0;
 }
 
+bool http_away(int code)
+{
+        return code == -ECONNREFUSED || code == -ECONNRESET || code == -ETIMEDOUT;
+}
+
 int http_client_new(const char *base, const char *token, int timeout_ms, struct http_client **ret,
                     struct err *err)
 {
@@ -248,6 +253,11 @@ static int broken(struct exchange *x, CURLcode rc, struct err *err)
                                why);
         case CURLE_OPERATION_TIMEDOUT:
                 return err_set(err, -ETIMEDOUT, "%s: no answer in time: %s", x->url, why);
+        case CURLE_GOT_NOTHING:
+        case CURLE_RECV_ERROR:
+        case CURLE_SEND_ERROR:
+                return err_set(err, -ECONNRESET, "%s: the server ended in the middle of the call: %s",
+                               x->url, why);
         case CURLE_OUT_OF_MEMORY:
                 return err_set(err, -ENOMEM, "out of memory");
         case CURLE_UNSUPPORTED_PROTOCOL:

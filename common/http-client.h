@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -22,11 +23,14 @@ struct http_client;
 int http_client_new(const char *base, const char *token, int timeout_ms, struct http_client **ret,
                     struct err *err);
 struct http_client *http_client_free(struct http_client *c);
+/* The code says that the server is away for now (a restart?), so that asking again may help. */
+bool http_away(int code);
 
 /*
  * One exchange with JSON both ways; body and ret may be NULL. A reply of 400 or above is a failure with the
  * server's message: 404 -ENOENT, 401 -EPERM, 403 -EACCES, 409 -EEXIST, 400 -EINVAL, 413 -EFBIG, 507 -ENOSPC,
- * 503 -ETIMEDOUT, else -EIO; no connection -ECONNREFUSED, silence -ETIMEDOUT. ret_status (may be NULL) is
+ * 503 -ETIMEDOUT, else -EIO; no connection -ECONNREFUSED, one that broke -ECONNRESET, silence
+ * -ETIMEDOUT. ret_status (may be NULL) is
  * the HTTP status, 0 where none came. A reply without a body gives JSON null. The caller owns *ret.
  */
 int http_call(struct http_client *c, const char *method, const char *path, const json_t *body, json_t **ret,

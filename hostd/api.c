@@ -105,9 +105,10 @@ static int post_preflight(struct http_request *req, void *userdata, struct err *
         r = instance_load(m->store, id, &i, err);
         if (r < 0)
                 return r;
-        dhcp_add(m, i.id, i.name, i.mac, i.address); /* the guest may ask as soon as it runs here */
-        instance_done(&i);
         preflight(m, body, list);
+        if (json_array_size(list) == 0)
+                dhcp_add(m, i.id, i.name, i.mac, i.address); /* the guest may ask as soon as it runs here */
+        instance_done(&i);
         return reply_packed(req, 200,
                             json_pack("{s:O,s:s,s:s,s:s}", "problems", list, "bridge", m->config->bridge,
                                       "migrate_uri", uri ? uri : "", "peer_uri", m->config->peer_uri),

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -28,4 +29,16 @@ void dhcp_remove(struct manager *m, const char *instance)
 
         if (path && unlink(path) < 0 && errno != ENOENT)
                 log_warn("instance %s: DHCP entry not removed: %s", instance, strerror(errno));
+}
+
+void dhcp_scan(struct manager *m)
+{
+        DIR *folder = opendir(m->config->dhcp_hosts_dir);
+        const struct dirent *e;
+
+        while (folder && (e = readdir(folder)))
+                if (uuid_valid(e->d_name))
+                        manager_wake(m, e->d_name);
+        if (folder)
+                closedir(folder);
 }

@@ -163,8 +163,10 @@ void event_add(struct manager *m, const char *kind, const char *instance, const 
         pthread_mutex_lock(&e->lock);
         /* The front may be on its way to the storage: drop the newest rather than shift it. */
         if (json_array_size(e->queue) < EVENTS_QUEUED)
-                json_array_append(e->queue, event);
+                json_array_append_new(e->queue,
+                                      event); /* the writing thread's from now on, its count as well */
+        else
+                json_decref(event);
         pthread_cond_broadcast(&e->more);
         pthread_mutex_unlock(&e->lock);
-        json_decref(event);
 }

@@ -45,11 +45,37 @@ static bool gate_known(struct manager *m, const struct gate_request *req, const 
         return known;
 }
 
+/*
+ * A claim moves the name first and the record later. Whoever looks in between sees a QEMU that is too old
+ * for its name, and would end a guest that has just arrived. So the guest's thread knows when a question is
+ * being answered.
+ */
+static void gate_mark(struct manager *m, const char *id, bool begin)
+{
+        struct guest *g;
+
+        if (begin)
+                manager_wake(m, id); /* makes the guest of a migration that arrives */
+        pthread_mutex_lock(&m->lock);
+        g = find_guest(m, id);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                if (begin)
+                        g->gates++;
+                else if (g->gates > 0)
+                        g->gates--;
+                g->gate_serial++;
+                g->wake = true;
+                pthread_cond_signal(&g->woken);
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&m->lock);
+}
+
 static void gate_admit(struct manager *m, const struct gate_request *req)
 {
         struct guest *g;
 
-        manager_wake(m, req->lease.instance); /* makes the guest of a migration that arrives */
         pthread_mutex_lock(&m->lock);
         g = find_guest(m, req->lease.instance);
         if (g) {
@@ -138,6 +164,8 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
 
         if (req->question == GATE_RELEASE)
                 return 0; /* vCPUs stand: a hint only */
+        if (req->question == GATE_ACQUIRE)
+                gate_mark(m, req->lease.instance, true);
         r = gate_answer(m, req, err);
         /* A no kills the QEMU: libvirt might leave it behind, paused. */
         if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
@@ -145,5 +173,7 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
 
                 virt_kill_pid(req->pid, req->lease.instance, &ignored);
         }
+        if (req->question == GATE_ACQUIRE)
+                gate_mark(m, req->lease.instance, false);
         return r;
 }

@@ -176,8 +176,11 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
         if (verdict == 0 && r == 0)
                 err_set(&why, -EIO, "libvirt reports success, but the destination has not claimed the disk");
         move_report(g, l, &mv, verdict, total, &p, &why);
-        if (verdict == 0)
+        if (verdict == 0) {
                 start_forget(g->m->store, g->id, &mv.start);
+                if (mv.preflight) /* it prepared for a guest that does not come */
+                        host_look(g->m, mv.to, g->id, &ignored);
+        }
         move_done(&mv);
         return 0; /* an entry at our epoch makes the next decision a RECLAIM */
 }
@@ -206,4 +209,36 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
         if (r == 0)
                 log_info("instance %s: runs on here at epoch %llu", g->id, (unsigned long long)mine.epoch);
         return r;
+}
+
+#define MOVE_TOLD_MS                                                                                        \
+        5000 /* the source tells the outcome, with the times that only it knows, well before that */
+
+bool guest_move_void(struct guest *g, const struct guest_look *l)
+{
+        const struct instance *i = &l->instance;
+        bool arrived = i->move_to == g->m->number;
+        struct move_outcome o = {.serial = i->move_serial,
+                                 .state = arrived ? "done" : "failed",
+                                 .error =
+                                     arrived ? NULL : "the instance was started anew before it could move"};
+        struct err e = {0};
+
+        if (!l->record || l->lease.host != g->m->number || i->move_serial == i->move_serial_done ||
+            i->move_epoch == l->lease.epoch) {
+                g->void_ms = 0;
+                return false;
+        }
+        if (!g->void_ms)
+                g->void_ms = clock_ms();
+        if (arrived && clock_ms() - g->void_ms < MOVE_TOLD_MS)
+                return true;
+        if (i->entry_source && i->entry_epoch == i->move_epoch && !arrived)
+                o.error = "its source was interrupted before the switchover";
+        if (guest_record_move(g->m, g->id, &o, &e) < 0) {
+                log_warn("instance %s: outcome of its migration not recorded: %s", g->id, err_text(&e));
+                return true;
+        }
+        g->void_ms = 0;
+        return false;
 }

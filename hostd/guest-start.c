@@ -75,7 +75,7 @@ int guest_kill(struct guest *g, struct err *err)
         g->io_errors = 0;
         g->known_pid = 0;
         pthread_mutex_unlock(&g->lock);
-        g->killed_ms = clock_ms();
+        g->ran = false;
         return r < 0 ? r : result;
 }
 
@@ -152,6 +152,7 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
                 return r;
         }
         g->started_ms = clock_ms();
+        g->ran = true;
         if (i->placement_epoch == l->lease.epoch &&
             json_object_get(json_object_get(i->doc, "placement"), "failover")) {
                 r = guest_record_receipt(m, g->id, &mine, claim_ms, ms[0], ms[1], err);
@@ -206,8 +207,12 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         pthread_mutex_unlock(&g->lock);
         if (!i->stop_force && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(m->virt, g->id, err);
-                if (r == 0 && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS))
+                if (r == 0 && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS)) {
+                        if (m->quit) /* the next hostd asks it again: an upgrade of ours is no reason to pull
+                                        its plug */
+                                return 0;
                         log_info("instance %s: did not power off by itself: ending it", g->id);
+                }
         }
         r = guest_kill(g, err); /* clears `ending` and what the end reported */
         if (r == 0)

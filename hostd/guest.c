@@ -2,6 +2,7 @@
 #include "hostd/guest.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,7 +14,6 @@
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
 #define BACKOFF_MAX_MS 60000
-#define KILL_ECHO_MS 2000        /* an end that is reported so soon after our own kill is that kill */
 #define RUN_LONG_ENOUGH_MS 60000 /* a run of that length forgives the crashes before it */
 
 int guest_new(struct manager *m, const char *id, struct guest **ret)
@@ -109,6 +109,19 @@ static bool look_settled(const struct guest_look *l)
         return streq(i->state, state) && i->state_host == l->lease.host && i->state_epoch == l->lease.epoch;
 }
 
+/* Rule 5: a QEMU that was let run before, by whichever hostd, may be let go on after an I/O error. */
+static void look_adopt(struct guest *g, const struct guest_look *l)
+{
+        const struct instance_view *v = &l->view;
+
+        if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
+                return;
+        pthread_mutex_lock(&g->lock);
+        if (l->domain.running || streq(l->domain.reason, "ioerror"))
+                g->known_pid = l->domain.pid;
+        pthread_mutex_unlock(&g->lock);
+}
+
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
 {
         struct guest_look l = {.view = {.me = g->m->number, .now_ms = clock_ms(), .retry_ms = g->retry_ms}};
@@ -147,6 +160,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         l.view.epoch = l.lease.epoch;
         l.view.host = l.lease.host;
         l.view.settled = look_settled(&l);
+        look_adopt(g, &l);
         *ret = l;
         return 0;
 }
@@ -207,6 +221,9 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                         pthread_mutex_lock(&g->lock);
                         g->powered_off = false;
                         pthread_mutex_unlock(&g->lock);
+                        g->failures =
+                            0; /* the guest's own wish is no crash: its next start is not held back */
+                        g->retry_ms = 0;
                 }
                 return r;
         case ACTION_START:
@@ -250,6 +267,20 @@ static void guest_backoff(struct guest *g)
         g->retry_ms = now + MIN_OF(pause, BACKOFF_MAX_MS);
 }
 
+/* Has a QEMU that ran here ended, neither by us nor by a migration nor by the guest's own wish? Once for
+ * each end. */
+static bool guest_crashed(struct guest *g, const struct guest_look *l)
+{
+        const struct instance_view *v = &l->view;
+        const struct instance *i = &l->instance;
+        bool mine = v->host == g->m->number, ran = g->ran;
+
+        g->ran = mine && v->qemu != QEMU_NONE && v->qemu_epoch == v->epoch;
+        if (g->ran && !ran) /* it has arrived, or was adopted */
+                dhcp_add(g->m, g->id, i->name, i->mac, i->address);
+        return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
+}
+
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
 {
         if (strncmp(g->complaint, err_text(err), sizeof(g->complaint) - 1) == 0)
@@ -262,7 +293,6 @@ static void guest_complain(struct guest *g, enum instance_action action, const s
 static bool guest_wait(struct guest *g, int64_t ms)
 {
         struct timespec until;
-        bool ended;
         int r = 0;
 
         clock_gettime(CLOCK_MONOTONIC, &until);
@@ -276,12 +306,20 @@ static bool guest_wait(struct guest *g, int64_t ms)
         while (!g->wake && !g->m->quit && r == 0)
                 r = pthread_cond_timedwait(&g->woken, &g->lock, &until);
         g->wake = false;
-        ended = g->ended_event;
         g->ended_event = false;
         pthread_mutex_unlock(&g->lock);
-        if (ended && clock_ms() - g->killed_ms > KILL_ECHO_MS)
-                guest_backoff(g);
         return !g->m->quit;
+}
+
+/* A serial that a look of value keeps: 0 while the gate is answering. */
+static uint64_t gate_serial(struct guest *g)
+{
+        uint64_t serial;
+
+        pthread_mutex_lock(&g->lock);
+        serial = g->gates ? 0 : g->gate_serial + 1;
+        pthread_mutex_unlock(&g->lock);
+        return serial;
 }
 
 /* One look and what it asks for. Returns how long to wait before the next, or -1 to end this guest. */
@@ -291,21 +329,35 @@ static int64_t guest_step(struct guest *g)
         struct err e = {0};
         enum instance_action action;
         int64_t wait = 0;
+        uint64_t serial = gate_serial(g);
+        bool pending;
         int r;
 
+        if (serial == 0)
+                return LOOK_AGAIN_MS; /* woken when it has answered */
         r = guest_look(g, &l, &e);
+        if (r == 0 && gate_serial(g) != serial) {
+                guest_look_done(&l);
+                return 0; /* the gate's end is a note, and wakes */
+        }
         if (r < 0) {
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
+        if (guest_crashed(g, &l)) {
+                guest_backoff(g);
+                l.view.retry_ms = g->retry_ms;
+        }
+        pending = guest_move_void(g, &l);
         action = instance_decide(&l.view);
-        if (action == ACTION_FORGET)
+        if (action == ACTION_FORGET) {
+                dhcp_remove(g->m, g->id); /* of a migration that did not come */
                 wait = -1;
-        else if (action == ACTION_NONE)
+        } else if (action == ACTION_NONE)
                 wait = l.view.retry_ms > l.view.now_ms
                            ? MIN_OF(l.view.retry_ms - l.view.now_ms, LOOK_EVERY_MS)
-                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted ? LOOK_AGAIN_MS
-                                                                       : LOOK_EVERY_MS;
+                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending ? LOOK_AGAIN_MS
+                                                                                  : LOOK_EVERY_MS;
         else {
                 r = guest_do(g, &l, action, &e);
                 if (r < 0) {
@@ -331,7 +383,7 @@ static bool guest_leave(struct guest *g)
 
         pthread_mutex_lock(&m->lock);
         pthread_mutex_lock(&g->lock);
-        leave = !g->wake;
+        leave = !g->wake && g->gates == 0;
         if (leave)
                 for (size_t i = 0; i < m->n_guests; i++)
                         if (m->guests[i] == g)
@@ -353,13 +405,11 @@ void guest_run(void *arg)
                         break;
                 wait = guest_step(g);
         }
-        if (g->m->quit) { /* wake notes may still come in: leave the table first */
+        while (g->m->quit && !guest_leave(g)) { /* the gate may be at work, notes may still come in */
+                pthread_mutex_lock(&g->lock);
                 g->wake = false;
-                while (!guest_leave(g)) {
-                        pthread_mutex_lock(&g->lock);
-                        g->wake = false;
-                        pthread_mutex_unlock(&g->lock);
-                }
+                pthread_mutex_unlock(&g->lock);
+                poll(NULL, 0, 5);
         }
         guest_free(g);
 }

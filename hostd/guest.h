@@ -31,11 +31,15 @@ struct guest {
         bool ending;           /* we are ending it: an end is not the guest's own */
         struct start starting; /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
-        pid_t known_pid; /* the QEMU that was let run */
+        pid_t known_pid;      /* the QEMU that was let run */
+        unsigned gates;       /* questions of the lock driver that are being answered */
+        uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
         unsigned failures; /* starts that failed, or runs that crashed early, in a row */
-        int64_t retry_ms, started_ms, killed_ms;
+        bool ran;          /* a QEMU of ours was seen running and we have not ended it */
+        int64_t retry_ms, started_ms;
+        int64_t void_ms;     /* since when a request to move is void and without an outcome */
         char complaint[256]; /* the last failure that was logged: said once */
 };
 
@@ -68,6 +72,8 @@ int guest_xml(struct manager *m, const struct instance *i, const struct lease *l
 /* guest-move.c */
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
+/* Tells the outcome of a move whose source cannot tell any more. True while one is waited for. */
+bool guest_move_void(struct guest *g, const struct guest_look *l);
 
 /* guest-gate.c: the gate's callback; arg is the manager */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);

@@ -102,8 +102,7 @@ int host_join(struct manager *m, bool first, struct err *err)
         char id[12];
         int r;
 
-        if (first) {
-                m->number = m->config->number;
+        if (first) { /* a number from the configuration is in use by the heartbeat already */
                 r = m->number ? host_make_record(m, err) : host_take_number(m, err);
                 if (r < 0)
                         return err_wrap(err, r, "joining");

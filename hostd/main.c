@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,8 @@ int main(int argc, char **argv)
                         return 2;
                 }
         }
+        mallopt(M_ARENA_MAX,
+                2); /* many threads that mostly wait: an arena for each would only cost memory */
         /* Before the first thread, so that all inherit it. */
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);

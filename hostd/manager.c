@@ -149,7 +149,8 @@ static void note_event(struct guest *g, enum virt_event_kind kind, const char *d
                 break;
         case VIRT_SHUTDOWN:
                 g->ended_event = true;
-                g->powered_off = !g->ending;
+                /* A signal to QEMU, as `virsh destroy` sends it, is nobody's wish to keep the guest off. */
+                g->powered_off = !g->ending && !streq(detail, "host");
                 break;
         case VIRT_STOPPED:
                 g->ended_event = !streq(detail, "migrated");
@@ -175,7 +176,8 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
                   detail ? detail : "");
         pthread_mutex_lock(&m->lock);
         if (kind == VIRT_CONNECTED || kind == VIRT_DISCONNECTED) {
-                m->virt_connected = kind == VIRT_CONNECTED;
+                m->secret_due = kind == VIRT_CONNECTED && m->rbd_secret;
+                m->virt_connected = kind == VIRT_CONNECTED && !m->secret_due;
                 m->rescan = true;
         }
         g = instance ? guest_of(m, instance, false, &fresh) : NULL;
@@ -189,6 +191,31 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
                 manager_wake(m, instance);
 }
 
+/* After a new connection, on the main thread: a libvirtd without the key could start nothing, so it counts
+ * as connected only when it has it. */
+static void manager_give_secret(struct manager *m)
+{
+        struct err e = {0};
+        bool due;
+        int r;
+
+        pthread_mutex_lock(&m->lock);
+        due = m->secret_due;
+        m->secret_due = false;
+        pthread_mutex_unlock(&m->lock);
+        if (!due)
+                return;
+        r = manager_secret(m, &e);
+        if (r < 0)
+                log_warn("host %s: %s; trying again", m->config->name, err_text(&e));
+        pthread_mutex_lock(&m->lock);
+        if (r == 0)
+                m->virt_connected = true; /* were it lost again meanwhile, each call would say so */
+        else
+                m->secret_due = true;
+        pthread_mutex_unlock(&m->lock);
+}
+
 /* Everything that concerns this host gets a guest: names and placements on the storage, QEMUs here. */
 static void manager_scan(struct manager *m)
 {
@@ -197,6 +224,7 @@ static void manager_scan(struct manager *m)
         struct err e = {0};
         size_t n = 0;
 
+        manager_give_secret(m);
         if (survey_all(m->store, &s, &e) < 0) {
                 log_warn("host %s: scan: %s", m->config->name, err_text(&e));
                 return;
@@ -213,6 +241,7 @@ static void manager_scan(struct manager *m)
         for (size_t i = 0; i < n; i++)
                 manager_wake(m, list[i].lease.instance);
         free(list);
+        dhcp_scan(m);
 }
 
 static int manager_stores(struct manager *m, struct err *err)

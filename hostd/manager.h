@@ -60,6 +60,7 @@ struct manager {
         unsigned *takeovers; /* numbers of the dead hosts being worked on */
         size_t n_takeovers;
         bool rescan;        /* look at everything now */
+        bool secret_due;    /* libvirtd was started anew: it has forgotten the key that QEMU needs */
         unsigned n_threads; /* detached ones still running */
 
         pthread_t beat_thread, watch_thread;
@@ -110,3 +111,6 @@ int api_start(struct manager *m, struct err *err);
 void dhcp_add(struct manager *m, const char *instance, const char *name, const char *mac,
               const char *address);
 void dhcp_remove(struct manager *m, const char *instance);
+/* Looks at every instance that has a file there: whoever left it may have been killed before he took it
+ * away. */
+void dhcp_scan(struct manager *m);

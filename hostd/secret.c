@@ -28,6 +28,7 @@ int manager_secret(struct manager *m, struct err *err)
         explicit_bzero(key, strlen(key));
         if (r < 0)
                 return r;
-        m->rbd_secret = take(usage);
+        if (!m->rbd_secret) /* once set, other threads read it */
+                m->rbd_secret = take(usage);
         return 0;
 }

@@ -19,6 +19,7 @@
  * again anywhere.
  */
 #define STEP_MS 20
+#define AGAIN_MS 5000 /* for what found no room: until there is, or the dead host is back */
 
 struct takeover {
         struct manager *m;
@@ -26,6 +27,8 @@ struct takeover {
         int64_t last_beat_ms, detect_ms, begun_ms;
         struct failover failover;
         struct failover_item *items;
+        char (*told)[UUID_LEN + 1]; /* instances whose failure was reported: once each */
+        size_t n_told;
 };
 
 struct placing {
@@ -89,6 +92,23 @@ static int collect(struct takeover *t, const struct survey *s)
         return 0;
 }
 
+static void tell_failed(struct takeover *t, const struct failover_item *item)
+{
+        void *more;
+
+        for (size_t i = 0; i < t->n_told; i++)
+                if (streq(t->told[i], item->instance))
+                        return;
+        log_error("instance %s: not restarted yet: %s", item->instance, item->reason);
+        event_add(t->m, "failover-failed", item->instance, NULL,
+                  "not restarted yet after the loss of host %u: %s", t->dead, item->reason);
+        more = reallocarray(t->told, t->n_told + 1, sizeof(*t->told));
+        if (!more) /* said again at the next try */
+                return;
+        t->told = more;
+        memcpy(t->told[t->n_told++], item->instance, sizeof(*t->told));
+}
+
 static void step(struct takeover *t, const struct planner_host *hosts, size_t n_hosts)
 {
         struct failover *f = &t->failover;
@@ -96,9 +116,7 @@ static void step(struct takeover *t, const struct planner_host *hosts, size_t n_
 
         while ((item = failover_next(f, hosts, n_hosts, clock_ms())) != NULL) {
                 if (item->state == FAILOVER_FAILED) {
-                        log_error("instance %s: not restarted: %s", item->instance, item->reason);
-                        event_add(t->m, "failover-failed", item->instance, NULL,
-                                  "not restarted after the loss of host %u: %s", t->dead, item->reason);
+                        tell_failed(t, item);
                         continue;
                 }
                 place(t, item);
@@ -128,27 +146,55 @@ static int edit_done(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
+/* From its record and not from the survey: a list may lag behind our own winning of it. */
+static int still_dead(const struct takeover *t, bool *ret, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *host = NULL;
+        int r = host_record(t->m, t->dead, &host, err);
+
+        if (r == 0)
+                *ret = streq(json_get_str(host, "state", ""), host_state_name(HOST_DEAD));
+        return r;
+}
+
+/* One round. Returns 1 when something is left that found no place, 0 when nothing is. */
 static int takeover_work(struct takeover *t, struct err *err)
 {
         _cleanup_(freep) struct planner_host *hosts = NULL;
         struct survey s;
-        size_t n_hosts = 0;
+        size_t n_hosts = 0, left = 0;
+        bool dead = false;
         int r;
 
+        free(take(t->items));
+        t->failover = (struct failover){0};
+        r = still_dead(t, &dead, err);
+        if (r < 0 || !dead) /* one that is back looks after its own */
+                return r;
         r = survey_all(t->m->store, &s, err);
         if (r < 0)
                 return r;
         r = collect(t, &s);
         if (r == 0)
                 r = survey_plan(&s, &hosts, &n_hosts);
-        survey_done(&s);
-        if (r < 0)
+        if (r < 0) {
+                survey_done(&s);
                 return err_set(err, r, "out of memory");
+        }
         while (!failover_ended(&t->failover) && !t->m->quit) {
                 step(t, hosts, n_hosts);
                 poll(NULL, 0, STEP_MS);
         }
-        return 0;
+        for (size_t i = 0; i < t->failover.n_items; i++)
+                left += t->failover.items[i].state == FAILOVER_FAILED;
+        survey_done(&s); /* the hosts' names are in it */
+        return left > 0;
+}
+
+static void takeover_wait(struct takeover *t, int64_t ms)
+{
+        for (int64_t until = clock_ms() + ms; clock_ms() < until && !t->m->quit;)
+                poll(NULL, 0, 100);
 }
 
 static void takeover_main(void *arg)
@@ -160,11 +206,10 @@ static void takeover_main(void *arg)
         int r;
 
         snprintf(id, sizeof(id), "%u", t->dead);
-        while ((r = takeover_work(t, &e)) < 0 && !m->quit) {
-                log_warn("host %u: takeover: %s; trying again", t->dead, err_text(&e));
-                free(t->items);
-                t->items = NULL;
-                poll(NULL, 0, 1000);
+        while ((r = takeover_work(t, &e)) != 0 && !m->quit) {
+                if (r < 0)
+                        log_warn("host %u: takeover: %s; trying again", t->dead, err_text(&e));
+                takeover_wait(t, r < 0 ? 1000 : AGAIN_MS);
         }
         if (r == 0 && !m->quit) {
                 if (record_change(m->store, RECORD_HOST, id, edit_done, t, &e) < 0)
@@ -178,6 +223,7 @@ static void takeover_main(void *arg)
                         m->takeovers[i] = m->takeovers[--m->n_takeovers];
         pthread_mutex_unlock(&m->lock);
         free(t->items);
+        free(t->told);
         free(t);
 }
 

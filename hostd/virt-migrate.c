@@ -214,7 +214,9 @@ int virt_migrate_progress(struct virt *v, const char *instance, struct virt_prog
         r = virt_lookup(v, instance, &dom, err);
         if (r < 0)
                 return r;
-        if (virDomainGetJobStats(dom, &type, &params.list, &params.n, 0) < 0)
+        if (virDomainGetJobStats(dom, &type, &params.list, &params.n, 0) < 0 &&
+            virGetLastError()->code !=
+                VIR_ERR_OPERATION_UNSUPPORTED) /* at the destination: the source has them */
                 return virt_error(err, "instance %s: the migration's figures", instance);
         virt_progress_from_params(params.list, params.n, &p);
         snprintf(p.state, sizeof p.state, "%s",

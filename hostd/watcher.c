@@ -14,6 +14,7 @@
 
 #define LOOK_MS 250         /* between two looks at the neighbours' counters */
 #define HOSTS_EVERY_MS 2000 /* the list of hosts; a look at one's own record comes with it */
+#define TEST_AGAIN_MS 10000 /* a self-test that could not be tried */
 
 /* The watch thread's own state. */
 struct watcher {
@@ -23,6 +24,8 @@ struct watcher {
         unsigned watched[WATCH_NEIGHBOURS];
         size_t n_watched;
         int64_t listed_ms;
+        int fence; /* what the self-test said: 1 holds, 0 does not, negative: not tried yet */
+        int64_t tested_ms;
 };
 
 struct taking {
@@ -59,6 +62,26 @@ static const struct survey_host *host_of(const struct watcher *w, unsigned numbe
                 if (w->hosts.hosts[i].ring.number == number)
                         return &w->hosts.hosts[i];
         return NULL;
+}
+
+/* The fence is tried before this host may act on anybody's death; where it does not hold, only an
+ * administrator may. */
+static void test_fence(struct watcher *w)
+{
+        struct manager *m = w->m;
+        struct err e = {0};
+
+        w->tested_ms = clock_ms();
+        w->fence = store_selftest(m->store, &e);
+        if (w->fence > 0)
+                log_info("host %s: the store's fence holds", m->config->name);
+        else if (w->fence == 0)
+                event_add(m, "fence-failed", NULL, NULL,
+                          "the store's fence does not hold, so this host fails nobody over: %s",
+                          err_text(&e));
+        else
+                log_warn("host %s: the store's fence could not be tried, trying again: %s", m->config->name,
+                         err_text(&e));
 }
 
 static void take_over(struct watcher *w, const struct survey_host *h, const struct watch *watch)
@@ -162,15 +185,17 @@ static void look_at(struct watcher *w, size_t k)
                 return;
         r = beat_read(w->m->pulse, h->ring.number, &counter, NULL);
         watch_look(watch, h->ring.epoch, r == 0 || r == -ENOENT, counter, clock_ms());
-        if (watch_dead(watch, w->m->own_write_ms, h->disarmed_ms, clock_ms()))
+        if (w->fence > 0 && watch_dead(watch, w->m->own_write_ms, h->disarmed_ms, clock_ms()))
                 take_over(w, h, watch);
 }
 
 static void *watch_main(void *arg)
 {
-        struct watcher w = {.m = arg};
+        struct watcher w = {.m = arg, .fence = -1};
 
         while (!w.m->quit) {
+                if (w.fence < 0 && (w.tested_ms == 0 || clock_ms() - w.tested_ms >= TEST_AGAIN_MS))
+                        test_fence(&w);
                 if (w.listed_ms == 0 || clock_ms() - w.listed_ms >= HOSTS_EVERY_MS)
                         list_hosts(&w);
                 for (size_t k = 0; k < w.n_watched; k++)

@@ -22,7 +22,6 @@ struct upload;
 struct imaged {
         struct store *store;
         char *hostd_token;
-        char nonce[UUID_LEN + 1]; /* of this process: who creates or imports something */
         unsigned stale_ms;
         struct hosts *hosts;
         struct index *index;

@@ -97,14 +97,15 @@ static int change_append(json_t *record, void *arg, struct err *err)
 void event_post(struct events *ev, const struct event *e)
 {
         _cleanup_(json_decrefpp) json_t *event = NULL, *first = NULL;
-        char at[CLOCK_STAMP_LEN + 1];
+        char at[CLOCK_STAMP_LEN + 1], where[32] = "";
         struct err err = {0};
         int r = -ENOMEM;
 
-        event = json_pack("{s:s,s:s,s:s?,s:s?,s:s?}", "at", clock_stamp(at), "kind", e->kind, "instance",
-                          e->instance, "name", e->name, "text", e->text);
+        if (e->host && !e->text)
+                snprintf(where, sizeof(where), "for host %u", e->host);
+        event = json_pack("{s:s,s:s,s:s?,s:s?,s:s,s:s}", "at", clock_stamp(at), "kind", e->kind, "instance",
+                          e->instance, "name", e->name, "text", e->text ? e->text : where, "host", "imaged");
         for (int i = 0; event && i < 3; i++) {
-                json_object_set_new(event, "host", e->host ? json_integer(e->host) : json_null());
                 r = records_change(ev->store, RECORD_EVENT, ev->writer, change_append, event, NULL, &err);
                 if (r != -ENOENT)
                         break;

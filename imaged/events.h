@@ -10,7 +10,7 @@ struct event {
         const char *kind;            /* "instance-created", ... */
         const char *instance, *name; /* NULL where it is about none */
         const char *text;
-        unsigned host; /* 0: none */
+        unsigned host; /* that it is meant for, said where there is no text; 0: none */
 };
 
 int events_new(struct store *store, struct events **ret, struct err *err);

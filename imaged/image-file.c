@@ -201,6 +201,6 @@ int image_on_download(struct http_request *req, void *userdata, struct err *err)
                 return http_reply_json(req, 204, NULL); /* as the Image API has it: no data yet */
         r = volume_open(im->store, id, &volume, err);
         if (r < 0)
-                return err_wrap(err, records_code(r), "image %s", id);
+                return records_wrap(err, r, "image", id);
         return download_reply(req, volume, err);
 }

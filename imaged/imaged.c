@@ -49,7 +49,6 @@ int imaged_new(const struct imaged_options *o, struct imaged **ret, struct err *
         if (!im)
                 return err_set(err, -ENOMEM, "out of memory");
         pthread_mutex_init(&im->lock, NULL);
-        uuid_random(im->nonce);
         im->stale_ms = MAX_OF(o->stale_ms, STALE_MIN_MS);
         if (o->hostd_token) {
                 im->hostd_token = strdup(o->hostd_token);

@@ -68,7 +68,7 @@ int instance_lease(struct imaged *im, const json_t *record, struct lease *ret, s
 
         if (r == -ENOENT)
                 return err_set(err, -EIO, "instance %s has no disks", json_get_str(record, "name", ""));
-        return r < 0 ? err_wrap(err, records_code(r), "instance %s", json_get_str(record, "name", "")) : 0;
+        return r < 0 ? records_wrap(err, r, "instance", json_get_str(record, "name", "")) : 0;
 }
 
 /* Ends a request: the host is told, people are told, the caller gets the record. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 
 #include "common/json.h"
 #include "common/log.h"
@@ -15,6 +16,16 @@ int records_code(int r)
         return r == -EPERM || r == -EACCES ? -EIO : r;
 }
 
+int records_wrap(struct err *err, int r, const char *what, const char *id)
+{
+        size_t n = strlen(what), n_id = strlen(id);
+        const char *text = err_text(err);
+
+        if (strncmp(text, what, n) == 0 && text[n] == ' ' && strncmp(text + n + 1, id, n_id) == 0)
+                return records_code(r);
+        return err_wrap(err, records_code(r), "%s %s", what, id);
+}
+
 int records_load(struct store *s, enum record_kind kind, const char *id, json_t **ret, uint64_t *ret_version,
                  struct err *err)
 {
@@ -24,7 +35,7 @@ int records_load(struct store *s, enum record_kind kind, const char *id, json_t 
 
         r = record_get(s, kind, id, &text, &version, err);
         if (r < 0)
-                return err_wrap(err, records_code(r), "%s %s", record_kind_name(kind), id);
+                return records_wrap(err, r, record_kind_name(kind), id);
         r = json_parse(text, id, ret, err);
         if (r < 0) /* what lies in the store is not the caller's fault */
                 return err_wrap(err, -EIO, "%s record", record_kind_name(kind));
@@ -44,7 +55,7 @@ int records_save(struct store *s, enum record_kind kind, const char *id, uint64_
                 return err_set(err, -ENOMEM, "%s %s: out of memory", record_kind_name(kind), id);
         r = record_put(s, kind, id, expected, text, &version, err);
         if (r < 0)
-                return err_wrap(err, records_code(r), "%s %s", record_kind_name(kind), id);
+                return records_wrap(err, r, record_kind_name(kind), id);
         if (ret_version)
                 *ret_version = version;
         return 0;

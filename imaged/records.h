@@ -31,5 +31,7 @@ int records_change(struct store *s, enum record_kind kind, const char *id, recor
 typedef int (*records_cb)(void *arg, const char *id, uint64_t version, json_t *record);
 int records_each(struct store *s, enum record_kind kind, records_cb cb, void *arg, struct err *err);
 
-/* Maps a code of the storage to what an HTTP caller may see. */
+/* Maps a code of the storage to what an HTTP caller may see; wrap also puts "what id: " before the text, if
+ * it is not there (engines differ in that). Both return the code. */
 int records_code(int r);
+int records_wrap(struct err *err, int r, const char *what, const char *id);

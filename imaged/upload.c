@@ -69,7 +69,7 @@ static int buffer_flush(struct upload *up, struct err *err)
                 return 0;
         r = volume_write(up->volume, up->buf, up->n_buf, up->buf_at, err);
         up->n_buf = 0;
-        return r < 0 ? err_wrap(err, records_code(r), "image %s", up->image) : 0;
+        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
 }
 
 static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
@@ -82,7 +82,7 @@ static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
                                up->image, ULL(virtual_size), ULL(IMAGE_SIZE_MAX));
         r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
         if (r < 0)
-                return err_wrap(err, records_code(r), "image %s", up->image);
+                return records_wrap(err, r, "image", up->image);
         up->size = virtual_size;
         return 0;
 }
@@ -242,7 +242,7 @@ static int hash_finish(struct upload *up, char ret[2 * HASH_LEN + 1], struct err
                         int r = volume_read(up->volume, up->buf, n, up->hashed, err);
 
                         if (r < 0)
-                                return err_wrap(err, records_code(r), "image %s", up->image);
+                                return records_wrap(err, r, "image", up->image);
                         if (gnutls_hash(up->hash, up->buf, n) < 0)
                                 return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
                         up->hashed += n;
@@ -274,6 +274,7 @@ static int decoder_finish(struct upload *up, struct err *err)
 
 int upload_finish(struct upload *up, struct err *err)
 {
+        _cleanup_(json_decrefpp) json_t *now = NULL;
         char hash[2 * HASH_LEN + 1];
         struct import_change c = {
             .image = up->image, .nonce = up->nonce, .hash = hash, .done = up->done, .total = up->total};
@@ -289,20 +290,22 @@ int upload_finish(struct upload *up, struct err *err)
                 r = volume_seal(up->volume, err);
                 up->sealed = true; /* also where it failed: it may have happened */
                 if (r < 0)
-                        return err_wrap(err, records_code(r), "image %s", up->image);
+                        return records_wrap(err, r, "image", up->image);
                 r = hash_finish(up, hash, err);
         }
         if (r < 0)
                 return r;
         c.size = up->size;
-        r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, NULL, err);
+        r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, &now, err);
         if (r == -ETIMEDOUT) /* unknown: the change is made so that it may be asked for again */
-                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, NULL, err);
+                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, &now, err);
         if (r < 0)
                 return r;
         up->finished = true;
         log_info("image %s: active, %llu bytes, sha256 %s", up->image, ULL(up->size), hash);
-        event_post(up->im->events, &(struct event){.kind = "image-active", .text = up->image});
+        event_post(up->im->events, &(struct event){.kind = "image-active",
+                                                   .name = json_get_str(now, "name", NULL),
+                                                   .text = up->image});
         return 0;
 }
 

@@ -73,9 +73,11 @@ enum instance_action instance_decide(const struct instance_view *v)
         if (v->qemu != QEMU_NONE) {
                 if (mine && v->qemu_epoch == v->epoch)
                         return decide_running(v);
-                /* The destination of a migration that has not been committed yet. */
+                /* The destination of a migration that has not been committed yet. A placement at this epoch
+                 * is a failover's: the source is dead, nothing more will come, and libvirt would notice in
+                 * half a minute. */
                 if (v->qemu_of_entry && v->entry_epoch == v->epoch && v->entry_destination == v->me)
-                        return ACTION_NONE;
+                        return placed_on(v) == v->me && v->trusted ? ACTION_KILL : ACTION_NONE;
                 return ACTION_KILL;
         }
         if (mine)

@@ -22,14 +22,24 @@ static void put_text(const char *text)
                 putchar((unsigned char)*text < ' ' || *text == 127 ? '?' : *text);
 }
 
-/* "21:04:05  host-1  web1  failover  what happened", local time; the day where it is not today. */
+static void put_column(const char *text, size_t width)
+{
+        size_t n = text ? strlen(text) : 0;
+
+        put_text(text ? text : "-");
+        for (n = n ? n : 1; n < width; n++)
+                putchar(' ');
+        fputs("  ", stdout);
+}
+
+/* "21:04:05  h1  web1  failover: what happened" in columns: who says it, about which instance or image,
+ * local time; the day where it is not today. */
 static void print_event(const json_t *event)
 {
         time_t at = human_stamp_parse(json_get_str(event, "at", NULL)), now = time(NULL);
         const char *name = json_get_str(event, "name", NULL), *text = json_get_str(event, "text", "");
         struct tm tm, today;
         char when[32] = "?";
-        const json_t *host = json_object_get(event, "host");
 
         localtime_r(&now, &today);
         if (at >= 0 && localtime_r(&at, &tm))
@@ -38,18 +48,11 @@ static void print_event(const json_t *event)
                                                                                     : "%Y-%m-%d %H:%M:%S",
                          &tm);
         printf("%s  ", when);
-        if (json_is_string(host)) {
-                put_text(json_string_value(host));
-                fputs("  ", stdout);
-        } else if (json_is_integer(host) && json_integer_value(host) > 0)
-                printf("host %lld  ", (long long)json_integer_value(host));
-        if (name && name[0]) {
-                put_text(name);
-                fputs("  ", stdout);
-        }
+        put_column(json_get_str(event, "host", NULL), 8);
+        put_column(name, 14);
         put_text(json_get_str(event, "kind", ""));
         if (text[0]) {
-                fputs("  ", stdout);
+                fputs(": ", stdout);
                 put_text(text);
         }
         putchar('\n');
@@ -100,7 +103,7 @@ static int get_events_patiently(struct cli *cli, const char *cursor, json_t **re
 
         do
                 r = get_events(cli, cursor, ret, err);
-        while ((r == -ECONNREFUSED || r == -ETIMEDOUT) && pacer_wait(&pacer, NULL) == 0);
+        while (http_away(r) && pacer_wait(&pacer, NULL) == 0);
         return r;
 }
 

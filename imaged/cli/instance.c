@@ -84,7 +84,7 @@ static int not_yet(int r, const char *name, const json_t *rec, struct err *err)
 /* imaged may be started again while we wait: that is no outcome. */
 static bool server_away(int r)
 {
-        return r == -ECONNREFUSED || r == -ETIMEDOUT || r == -ECANCELED;
+        return http_away(r) || r == -ECANCELED;
 }
 
 int instance_wait(struct cli *cli, const char *name, enum instance_goal goal, const json_t *before,

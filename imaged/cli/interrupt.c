@@ -11,7 +11,8 @@
 #include "common/http-client.h"
 #include "common/util.h"
 
-#define PAUSE_FIRST_MS 50
+#define PAUSE_MIN_MS 10
+#define PAUSE_SHARE 40 /* a wait grows by at most a 40th for not being told when it is over */
 #define PAUSE_MAX_MS 500
 
 static volatile sig_atomic_t caught;
@@ -53,18 +54,20 @@ bool interrupted(void)
 
 struct pacer pacer_start(int64_t seconds)
 {
-        return (struct pacer){.deadline_ms = clock_ms() + seconds * 1000, .pause_ms = PAUSE_FIRST_MS};
+        int64_t now = clock_ms();
+
+        return (struct pacer){.begun_ms = now, .deadline_ms = now + seconds * 1000};
 }
 
 int pacer_wait(struct pacer *p, struct err *err)
 {
-        int64_t left = p->deadline_ms - clock_ms();
+        int64_t now = clock_ms(), left = p->deadline_ms - now, pause = (now - p->begun_ms) / PAUSE_SHARE;
 
         if (interrupted())
                 return err_set(err, -ECANCELED, "interrupted");
         if (left <= 0)
                 return err_set(err, -ETIMEDOUT, "the time to wait is over");
-        poll(NULL, 0, (int)MIN_OF((int64_t)p->pause_ms, left));
-        p->pause_ms = MIN_OF(p->pause_ms * 3 / 2, PAUSE_MAX_MS);
+        pause = MAX_OF(MIN_OF(pause, PAUSE_MAX_MS), PAUSE_MIN_MS);
+        poll(NULL, 0, (int)MIN_OF(pause, left));
         return interrupted() ? err_set(err, -ECANCELED, "interrupted") : 0;
 }

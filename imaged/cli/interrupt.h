@@ -20,7 +20,7 @@ bool interrupted(void);
 /* A bounded wait for something that the server has to be asked about again. */
 struct pacer {
         int64_t deadline_ms;
-        int pause_ms;
+        int64_t begun_ms;
 };
 
 /* seconds: how long at most. */

@@ -67,7 +67,7 @@ static int watch(struct cli *cli, const char *path, int64_t serial, json_t **ret
         progress_begin(&progress, what ? what : "moving", cli->json);
         do {
                 r = look(cli, path, serial, &progress, ret, err);
-                if (r == -ECONNREFUSED || r == -ETIMEDOUT)
+                if (http_away(r))
                         r = 0; /* imaged may be started again while we watch */
                 if (r == 0)
                         r = pacer_wait(&pacer, err);

@@ -18,6 +18,11 @@ void files_temporary(const char *what, char ret[FILES_PATH_MAX])
         snprintf(ret, FILES_PATH_MAX, "tmp/%s-%016" PRIx64, what, random_u64());
 }
 
+int files_sync(struct files *f, const char *path, struct err *err)
+{
+        return f->fs->ops->sync(f->fs, &path, 1, err);
+}
+
 int files_mkdir(struct files *f, const char *path, uint32_t mode, struct err *err)
 {
         char parent[FILES_PATH_MAX];
@@ -31,9 +36,9 @@ int files_mkdir(struct files *f, const char *path, uint32_t mode, struct err *er
         snprintf(parent, sizeof(parent), "%s", path);
         slash = strrchr(parent, '/');
         if (!slash)
-                return f->fs->ops->sync(f->fs, ".", err);
+                return files_sync(f, ".", err);
         *slash = '\0';
-        return f->fs->ops->sync(f->fs, parent, err);
+        return files_sync(f, parent, err);
 }
 
 struct name_list {
@@ -183,7 +188,7 @@ static int sweep(struct files *f, struct err *err)
         if (!l)
                 return err_set(err, -ENOMEM, "tmp: out of memory");
         files_temporary("clock", now);
-        r = f->fs->ops->put(f->fs, now, "", 0, &owner, err);
+        r = f->fs->ops->put(f->fs, now, "", 0, &owner, true, err);
         if (r < 0)
                 return r;
         r = f->fs->ops->stat(f->fs, now, &clock, err);

@@ -235,7 +235,7 @@ int files_selftest_dir(struct store *s, struct err *err)
         int r;
 
         files_temporary("selftest", path);
-        r = f->fs->ops->put(f->fs, path, "0", 1, &owner, err);
+        r = f->fs->ops->put(f->fs, path, "0", 1, &owner, true, err);
         if (r < 0)
                 return err_wrap(err, r, "self-test");
         r = try_locks(fs_dir_root(f->fs), path, err);

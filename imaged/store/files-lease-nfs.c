@@ -200,10 +200,10 @@ int files_selftest_nfs(struct store *s, struct err *err)
         int r;
 
         files_temporary("selftest", path);
-        r = fs->ops->put(fs, path, "0", 1, &owner, err);
+        r = fs->ops->put(fs, path, "0", 1, &owner, true, err);
         if (r == -ENOENT) { /* an export that store_prepare() has not seen, or was not let into */
                 snprintf(path, sizeof(path), "selftest-%016" PRIx64, random_u64());
-                r = fs->ops->put(fs, path, "0", 1, &owner, err);
+                r = fs->ops->put(fs, path, "0", 1, &owner, true, err);
         }
         if (r == -EACCES)
                 return doubt(err, "the server does not let root write, so nothing can be kept there: set "

@@ -161,7 +161,7 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
         files_disk_name(d, name);
         snprintf(path, sizeof(path), "%s/%s", folder, name);
         if (d->content)
-                return f->fs->ops->put(f->fs, path, d->content, d->n_content, &f->disk_owner, err);
+                return f->fs->ops->put(f->fs, path, d->content, d->n_content, &f->disk_owner, false, err);
         if (d->image) {
                 r = check_image_size(f, d, err);
                 if (r >= 0)
@@ -174,7 +174,7 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
         r = qcow2_overlay(d->size, d->image ? backing : NULL, &text, &len, err);
         if (r < 0)
                 return r;
-        return f->fs->ops->put(f->fs, path, text, len, &f->disk_owner, err);
+        return f->fs->ops->put(f->fs, path, text, len, &f->disk_owner, false, err);
 }
 
 /* The finished folder gets its name. Two creators may meet here: one of them finds the name taken, or a
@@ -190,8 +190,6 @@ static int publish(struct store *s, const char *instance, const char *temporary,
         files_lease_path(instance, &nobody, path);
         files_shard("instances", instance, shard);
         r = f->fs->ops->rename(f->fs, temporary, path, err);
-        if (r == -ENOENT && files_mkdir(f, shard, 0711, err) >= 0)
-                r = f->fs->ops->rename(f->fs, temporary, path, err);
         if (r < 0)
                 return r == -EEXIST ? err_set(err, r, "instance %s has disks already", instance) : r;
         r = search(s, instance, &found, err);
@@ -201,14 +199,38 @@ static int publish(struct store *s, const char *instance, const char *temporary,
                 files_rmtree(f, path, NULL);
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
         }
-        return f->fs->ops->sync(f->fs, shard, err);
+        return files_sync(f, shard, err);
+}
+
+/* The disks' content and names, and their shard's own name (whoever made it may not have come to that yet),
+ * all at once. */
+static int sync_disks(struct files *f, const char *folder, const struct disk_spec *disks, size_t n_disks,
+                      struct err *err)
+{
+        char text[FS_SYNC_MAX][FILES_PATH_MAX + 32], name[24];
+        const char *paths[FS_SYNC_MAX];
+        size_t n = 0;
+        int r = 0;
+
+        for (size_t i = 0; i < n_disks && r >= 0; i++) {
+                files_disk_name(&disks[i], name);
+                snprintf(text[n], sizeof(text[n]), "%s/%s", folder, name);
+                paths[n] = text[n];
+                if (++n == FS_SYNC_MAX - 2) {
+                        r = f->fs->ops->sync(f->fs, paths, n, err);
+                        n = 0;
+                }
+        }
+        paths[n++] = folder;
+        paths[n++] = "instances";
+        return r < 0 ? r : f->fs->ops->sync(f->fs, paths, n, err);
 }
 
 int files_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                        struct err *err)
 {
         struct files *f = files_of(s);
-        char temporary[FILES_PATH_MAX];
+        char temporary[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct search found;
         int r;
 
@@ -217,12 +239,16 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
                 return err_wrap(err, r, "instance %s", instance);
         if (found.n > 0)
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
+        files_shard("instances", instance, shard);
+        r = f->fs->ops->mkdir(f->fs, shard, 0711, err);
+        if (r < 0 && r != -EEXIST)
+                return err_wrap(err, r, "instance %s", instance);
         files_temporary("disks", temporary);
         r = f->fs->ops->mkdir(f->fs, temporary, 0711, err);
         for (size_t i = 0; r >= 0 && i < n_disks; i++)
                 r = make_disk(f, temporary, &disks[i], err);
         if (r >= 0)
-                r = f->fs->ops->sync(f->fs, temporary, err);
+                r = sync_disks(f, temporary, disks, n_disks, err);
         if (r >= 0)
                 r = publish(s, instance, temporary, err);
         if (r >= 0)
@@ -263,7 +289,7 @@ int files_lease_claim(struct store *s, const char *instance, const struct lease 
         if (r < 0)
                 return err_set(err, r, "instance %s: claim of epoch %" PRIu64 ": %s", instance, to.epoch,
                                err_text(&lost));
-        r = f->fs->ops->sync(f->fs, shard, err);
+        r = files_sync(f, shard, err);
         if (r < 0)
                 return err_wrap(err, r, "instance %s", instance);
         *ret = to;
@@ -296,5 +322,5 @@ int files_lease_remove(struct store *s, const char *instance, const struct lease
         if (r < 0)
                 return err_wrap(err, r, "instance %s", instance);
         files_shard("instances", instance, shard);
-        return f->fs->ops->sync(f->fs, shard, err);
+        return files_sync(f, shard, err);
 }

@@ -16,6 +16,8 @@
 struct entry {
         char id[STORE_ID_MAX + 1];
         uint64_t version;
+        char *text;   /* owned; of those that had to be read */
+        bool deleted; /* so says what was read */
 };
 
 struct shard {
@@ -26,7 +28,7 @@ struct shard {
 struct read_arg {
         struct store *store;
         enum record_kind kind;
-        const struct entry **wanted;
+        struct entry **wanted;
         record_cb cb;
         void *arg;
         struct err *err;
@@ -35,7 +37,7 @@ struct read_arg {
 static int shard_name(void *arg, const char *name)
 {
         struct shard *s = arg;
-        struct entry e;
+        struct entry e = {};
 
         if (!files_record_name(name, e.id, &e.version))
                 return 0;
@@ -75,7 +77,7 @@ static void shard_newest(struct shard *s)
         s->n = n;
 }
 
-/* It was collected between the listing and the read, so a newer one is there: ask for that alone. */
+/* Overtaken between the listing and the read. */
 static int read_again(struct read_arg *a, const char *id)
 {
         _cleanup_(freep) char *text = NULL;
@@ -92,30 +94,68 @@ static int read_again(struct read_arg *a, const char *id)
 static int read_text(void *arg, size_t i, int r, const char *file, size_t len)
 {
         struct read_arg *a = arg;
-        const struct entry *e = a->wanted[i];
+        struct entry *e = a->wanted[i];
         const char *text;
-        bool deleted;
 
-        if (r == -ENOENT)
-                return read_again(a, e->id);
+        if (r == -ENOENT) /* collected since */
+                return 0;
         if (r < 0)
                 return err_set(a->err, r, "%s %s: cannot read version %" PRIu64 ": %s",
                                record_kind_name(a->kind), e->id, e->version, strerror(-r));
-        text = files_record_text(file, &deleted);
+        text = files_record_text(file, &e->deleted);
         if (!text)
                 return err_set(a->err, -EIO, "%s %s: version %" PRIu64 " is not a record's file",
                                record_kind_name(a->kind), e->id, e->version);
-        record_cache_put(a->store->cache, a->kind, e->id, e->version, deleted ? "" : text);
-        return deleted ? 0 : a->cb(a->arg, e->id, e->version, text);
+        e->text = strdup(e->deleted ? "" : text);
+        return e->text ? 0
+                       : err_set(a->err, -ENOMEM, "%s %s: out of memory", record_kind_name(a->kind), e->id);
+}
+
+/* Both sorted by id. */
+static bool is_newest(const struct shard *now, size_t *at, const struct entry *e)
+{
+        while (*at < now->n && strcmp(now->entries[*at].id, e->id) < 0)
+                (*at)++;
+        return *at < now->n && streq(now->entries[*at].id, e->id) && now->entries[*at].version == e->version;
+}
+
+static void shard_done(struct shard *s)
+{
+        for (size_t i = 0; i < s->n; i++)
+                free(s->entries[i].text);
+        free(s->entries);
+}
+
+static int hand_out(struct read_arg *a, const char *folder, size_t n)
+{
+        _cleanup_(shard_done) struct shard now = {};
+        size_t at = 0;
+        int r = files_of(a->store)->fs->ops->list(files_of(a->store)->fs, folder, shard_name, &now, a->err);
+
+        if (r < 0)
+                return r;
+        shard_newest(&now);
+        for (size_t i = 0; i < n && r == 0; i++) {
+                const struct entry *e = a->wanted[i];
+
+                if (!e->text || !is_newest(&now, &at, e)) {
+                        r = read_again(a, e->id);
+                        continue;
+                }
+                record_cache_put(a->store->cache, a->kind, e->id, e->version, e->text);
+                if (!e->deleted)
+                        r = a->cb(a->arg, e->id, e->version, e->text);
+        }
+        return r;
 }
 
 /* Hands out what the cache has and collects the rest in ret_wanted. */
-static int from_cache(struct read_arg *a, const struct shard *s, size_t *ret_n)
+static int from_cache(struct read_arg *a, struct shard *s, size_t *ret_n)
 {
         size_t n = 0;
 
         for (size_t i = 0; i < s->n; i++) {
-                const struct entry *e = &s->entries[i];
+                struct entry *e = &s->entries[i];
                 _cleanup_(freep) char *text = record_cache_get(a->store->cache, a->kind, e->id, e->version);
                 int r;
 
@@ -133,15 +173,10 @@ static int from_cache(struct read_arg *a, const struct shard *s, size_t *ret_n)
         return 0;
 }
 
-static void shard_done(struct shard *s)
-{
-        free(s->entries);
-}
-
 static int list_shard(struct read_arg *a, const char *folder)
 {
         _cleanup_(shard_done) struct shard shard = {};
-        _cleanup_(freep) const struct entry **wanted = NULL;
+        _cleanup_(freep) struct entry **wanted = NULL;
         _cleanup_(freep) char *text = NULL;
         _cleanup_(freep) const char **names = NULL;
         struct fs *fs = files_of(a->store)->fs;
@@ -166,7 +201,8 @@ static int list_shard(struct read_arg *a, const char *folder)
                 snprintf(name, STORE_ID_MAX + 24, "%s.v%" PRIu64, wanted[i]->id, wanted[i]->version);
                 names[i] = name;
         }
-        return fs->ops->read(fs, folder, names, n, FILES_RECORD_MAX, read_text, a, a->err);
+        r = fs->ops->read(fs, folder, names, n, FILES_RECORD_MAX, read_text, a, a->err);
+        return r < 0 ? r : hand_out(a, folder, n);
 }
 
 struct shard_names {

@@ -23,6 +23,9 @@
  * has won.
  * - The retransmitted LINK whose first reply was lost says EEXIST to the winner. Its nonce in the file says
  * who won.
+ * - The sleeper's file may also be read by somebody who listed before and reads after: it stands where a
+ * collected version stood. So what was read counts only if the same version is still the highest afterwards
+ * (it then was the highest all the time, and that one is never removed).
  * - Who is more than 16 versions behind cannot tell any more: unknown.
  *
  * The version before the highest is kept too, so that a reader between its listing and its read is rarely
@@ -169,12 +172,15 @@ static int read_version(struct files *f, const char *folder, const char *id, uin
         return version_parse(file, number, ret, err);
 }
 
-/* The highest version and what is below it; number 0 where there is none. */
+#define ROUNDS 100 /* each time another writer was quicker */
+
+/* The highest version and what is below it; number 0 where there is none. Not yet proved to be no sleeper's.
+ */
 static int newest(struct files *f, const char *folder, const char *id, struct scan *ret_scan,
                   struct version *ret, struct err *err)
 {
         /* The highest of a listing may have been collected before it is read: then there is a higher one. */
-        for (int round = 0; round < 100; round++) {
+        for (int round = 0; round < ROUNDS; round++) {
                 int r = scan_record(f, folder, id, ret_scan, err);
 
                 if (r < 0)
@@ -190,16 +196,48 @@ static int newest(struct files *f, const char *folder, const char *id, struct sc
         return err_set(err, -ETIMEDOUT, "changes faster than it can be read");
 }
 
+/* 1: `v` is the highest, so it was when it was read; 0: there is another. */
+static int still_newest(struct files *f, const char *folder, const char *id, const struct version *v,
+                        struct err *err)
+{
+        struct scan scan;
+        int r = scan_record(f, folder, id, &scan, err);
+
+        return r < 0 ? r : scan.highest == v->number;
+}
+
+static int newest_proved(struct files *f, const char *folder, const char *id, struct version *ret,
+                         struct err *err)
+{
+        for (int round = 0; round < ROUNDS; round++) {
+                _cleanup_(version_done) struct version v = {};
+                struct scan scan;
+                int r = newest(f, folder, id, &scan, &v, err);
+
+                if (r >= 0 && v.number > 0)
+                        r = still_newest(f, folder, id, &v, err);
+                else if (r >= 0)
+                        r = 1;
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        continue;
+                *ret = v;
+                v = (struct version){};
+                return 0;
+        }
+        return err_set(err, -ETIMEDOUT, "changes faster than it can be read");
+}
+
 static int files_record_get(struct store *s, enum record_kind kind, const char *id, char **ret_text,
                             uint64_t *ret_version, struct err *err)
 {
         _cleanup_(version_done) struct version v = {};
         char folder[FILES_PATH_MAX];
-        struct scan scan;
         int r;
 
         kind_path(kind, id, folder);
-        r = newest(files_of(s), folder, id, &scan, &v, err);
+        r = newest_proved(files_of(s), folder, id, &v, err);
         if (r < 0)
                 return err_wrap(err, r, "%s %s", record_kind_name(kind), id);
         if (v.number == 0 || v.deleted)
@@ -254,9 +292,18 @@ static void withdraw(struct files *f, const char *folder, const char *id, uint64
         f->fs->ops->remove(f->fs, path, NULL);
 }
 
-/* After the link, whatever it answered: who won? `linked` is its result. */
-static int judge(struct files *f, const char *folder, const char *id, uint64_t number, const char *nonce,
-                 int linked, struct err *err)
+static int cannot_tell(uint64_t number, const char *why, struct err *err)
+{
+        return err_set(err, -ETIMEDOUT, "cannot tell who wrote version %" PRIu64 ": %s", number, why);
+}
+
+/*
+ * After the link, whatever it answered: who won? 1: somebody overtook the question, ask again. A nonce that
+ * is found proves a win even in a sleeper's file, since that goes on from a true version; that it is missing
+ * proves nothing there.
+ */
+static int judge_once(struct files *f, const char *folder, const char *id, uint64_t number,
+                      const char *nonce, struct err *err)
 {
         _cleanup_(version_done) struct version v = {};
         struct err looked = {};
@@ -264,22 +311,35 @@ static int judge(struct files *f, const char *folder, const char *id, uint64_t n
         int r = newest(f, folder, id, &scan, &v, &looked);
 
         if (r < 0)
-                return err_set(err, -ETIMEDOUT, "cannot tell who wrote version %" PRIu64 ": %s", number,
-                               err_text(&looked));
-        if (v.number < number)
-                return err_set(err, -ETIMEDOUT, "version %" PRIu64 " is not there yet (%s)", number,
-                               linked < 0 ? strerror(-linked) : "no error");
-        if (has_nonce(&v, nonce)) {
+                return cannot_tell(number, err_text(&looked), err);
+        if (v.number >= number && has_nonce(&v, nonce)) {
                 collect(f, folder, &scan);
                 return 0;
         }
+        r = still_newest(f, folder, id, &v, &looked);
+        if (r < 0)
+                return cannot_tell(number, err_text(&looked), err);
+        if (r == 0)
+                return 1;
+        if (v.number < number)
+                return cannot_tell(number, "it is not there", err);
         if (v.number - number >= NONCES)
-                return err_set(err, -ETIMEDOUT,
-                               "version %" PRIu64 " is too old to tell who wrote it, newest is %" PRIu64,
-                               number, v.number);
+                return cannot_tell(number, "too many others have followed", err);
         if (v.number > number)
                 withdraw(f, folder, id, number, nonce);
         return err_set(err, -ESTALE, "another wrote version %" PRIu64 " first", number);
+}
+
+static int judge(struct files *f, const char *folder, const char *id, uint64_t number, const char *nonce,
+                 struct err *err)
+{
+        for (int round = 0; round < ROUNDS; round++) {
+                int r = judge_once(f, folder, id, number, nonce, err);
+
+                if (r <= 0)
+                        return r;
+        }
+        return cannot_tell(number, "it changes faster than it can be read", err);
 }
 
 static int write_version(struct files *f, const char *folder, const char *id, const struct version *before,
@@ -297,10 +357,11 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         if (compose(before, nonce, text, &file, &len) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         snprintf(temporary, sizeof(temporary), "tmp/record-%s", nonce);
-        r = f->fs->ops->put(f->fs, temporary, file, len, &owner, err);
+        r = f->fs->ops->put(f->fs, temporary, file, len, &owner, true, err);
         if (r < 0)
                 return r;
-        /* Making the text durable took its time; who is late already need not become a sleeper. */
+        /* Making the text durable took its time; who is late already need not become a sleeper. And it
+         * proves `before`. */
         r = scan_record(f, folder, id, &scan, err);
         if (r >= 0 && scan.highest != before->number)
                 r = err_set(err, -ESTALE, "another wrote version %" PRIu64 " first", before->number + 1);
@@ -316,9 +377,9 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         f->fs->ops->remove(f->fs, temporary, NULL);
         if (r < 0 && r != -EEXIST && r != -ETIMEDOUT)
                 return r; /* refused: it did not happen and will not */
-        r = judge(f, folder, id, before->number + 1, nonce, r, err);
+        r = judge(f, folder, id, before->number + 1, nonce, err);
         if (r == 0)
-                r = f->fs->ops->sync(f->fs, folder, err);
+                r = files_sync(f, folder, err);
         return r;
 }
 

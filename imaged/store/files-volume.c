@@ -141,7 +141,7 @@ static int volume_finish(struct volume *v, const struct fs_owner *owner, struct 
                 return err_wrap(err, r, "image %s", v->image);
         f->fs->ops->remove(f->fs, p->path, NULL);
         p->path[0] = '\0';
-        return f->fs->ops->sync(f->fs, "images", err);
+        return files_sync(f, "images", err);
 }
 
 static int volume_seal_dir(struct volume *v, struct err *err)
@@ -152,6 +152,7 @@ static int volume_seal_dir(struct volume *v, struct err *err)
         return volume_finish(v, &owner, err);
 }
 
+#ifdef HAVE_NFS
 static int volume_seal_nfs(struct volume *v, struct err *err)
 {
         /* QEMU's NFS driver opens a backing file read-write, so its owner is the user that backing nodes
@@ -160,6 +161,7 @@ static int volume_seal_nfs(struct volume *v, struct err *err)
 
         return volume_finish(v, &owner, err);
 }
+#endif
 
 static int volume_open_sealed(struct volume *v, struct err *err)
 {
@@ -242,7 +244,7 @@ static int volume_drop(struct store *s, const char *image, struct err *err)
                 return r < 0 ? r : busy(image, a.nlink, err);
         }
         r = f->fs->ops->remove(f->fs, gone, err);
-        return r < 0 && r != -ENOENT ? r : f->fs->ops->sync(f->fs, "images", err);
+        return r < 0 && r != -ENOENT ? r : files_sync(f, "images", err);
 }
 
 int files_volume_recover(struct files *f, struct err *err)

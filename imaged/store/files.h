@@ -37,6 +37,8 @@ static inline struct files *files_of(struct store *s)
 void files_shard(const char *base, const char *id, char ret[FILES_PATH_MAX]);
 /* A fresh name "tmp/<what>-<random>". */
 void files_temporary(const char *what, char ret[FILES_PATH_MAX]);
+/* One file or folder: fs_ops' sync. */
+int files_sync(struct files *f, const char *path, struct err *err);
 /* Makes a folder durable in its parent; one that exists is fine. */
 int files_mkdir(struct files *f, const char *path, uint32_t mode, struct err *err);
 /* Removes a folder and the files in it. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "imaged/store/fs.h"
+#include "imaged/store/fs-dir.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,23 +14,7 @@
 
 #include "common/util.h"
 
-/* File operations on a local or mounted file system, relative to a file descriptor of the store's root. */
-struct fs_dir {
-        struct fs fs;
-        char *path;
-        int root;
-};
-
-struct fs_file {
-        int fd;
-};
-
-static struct fs_dir *dir_of(struct fs *fs)
-{
-        return (struct fs_dir *)fs;
-}
-
-static int fail(struct fs *fs, const char *path, const char *what, int code, struct err *err)
+int fs_dir_fail(struct fs *fs, const char *path, const char *what, int code, struct err *err)
 {
         if (code == -EPERM)
                 code = -EACCES;
@@ -41,16 +26,16 @@ static int fail(struct fs *fs, const char *path, const char *what, int code, str
 static int dir_mkdir(struct fs *fs, const char *path, uint32_t mode, struct err *err)
 {
         if (mkdirat(dir_of(fs)->root, path, 0700) < 0)
-                return fail(fs, path, "create folder", -errno, err);
+                return fs_dir_fail(fs, path, "create folder", -errno, err);
         if (fchmodat(dir_of(fs)->root, path, mode, 0) < 0) /* whatever the umask is */
-                return fail(fs, path, "set the mode", -errno, err);
+                return fs_dir_fail(fs, path, "set the mode", -errno, err);
         return 0;
 }
 
 static int dir_rmdir(struct fs *fs, const char *path, struct err *err)
 {
         if (unlinkat(dir_of(fs)->root, path, AT_REMOVEDIR) < 0)
-                return fail(fs, path, "remove folder", -errno, err);
+                return fs_dir_fail(fs, path, "remove folder", -errno, err);
         return 0;
 }
 
@@ -143,7 +128,7 @@ static int dir_list(struct fs *fs, const char *path, fs_name_cb cb, void *arg, s
                 names_done(&l);
                 r = list_once(dir_of(fs)->root, path, &l, &torn);
                 if (r < 0)
-                        return fail(fs, path, "list", r, err);
+                        return fs_dir_fail(fs, path, "list", r, err);
         }
         for (size_t i = 0; i < l.n; i++) {
                 r = cb(arg, l.name[i]);
@@ -153,8 +138,30 @@ static int dir_list(struct fs *fs, const char *path, fs_name_cb cb, void *arg, s
         return 0;
 }
 
+/* Blocks of zeros stay holes: of a new disk's tables hardly anything is left to reach the storage. */
+#define BLOCK 4096
+
+static int write_sparse(int fd, const uint8_t *data, size_t len)
+{
+        static const uint8_t zeros[BLOCK];
+
+        for (size_t at = 0; at < len; at += BLOCK) {
+                size_t n = MIN_OF(len - at, (size_t)BLOCK);
+                int r;
+
+                if (memcmp(data + at, zeros, n) == 0)
+                        continue;
+                if (lseek(fd, (off_t)at, SEEK_SET) < 0)
+                        return -errno;
+                r = write_full(fd, data + at, n);
+                if (r < 0)
+                        return r;
+        }
+        return ftruncate(fd, (off_t)len) < 0 ? -errno : 0;
+}
+
 static int dir_put(struct fs *fs, const char *path, const void *data, size_t len,
-                   const struct fs_owner *owner, struct err *err)
+                   const struct fs_owner *owner, bool durable, struct err *err)
 {
         int root = dir_of(fs)->root;
         _cleanup_(closep) int fd =
@@ -162,19 +169,19 @@ static int dir_put(struct fs *fs, const char *path, const void *data, size_t len
         int r = 0;
 
         if (fd < 0)
-                return fail(fs, path, "create", -errno, err);
+                return fs_dir_fail(fs, path, "create", -errno, err);
         if ((owner->uid != geteuid() || owner->gid != getegid()) && fchown(fd, owner->uid, owner->gid) < 0)
                 r = -errno;
         if (r == 0 && owner->mode != 0600 && fchmod(fd, owner->mode) < 0)
                 r = -errno;
         if (r == 0)
-                r = write_full(fd, data, len);
-        if (r == 0 && fsync(fd) < 0)
+                r = write_sparse(fd, data, len);
+        if (r == 0 && durable && fsync(fd) < 0)
                 r = -errno;
         if (r == 0)
                 return 0;
         unlinkat(root, path, 0);
-        return fail(fs, path, "write", r, err);
+        return fs_dir_fail(fs, path, "write", r, err);
 }
 
 static int read_text(int folder, const char *name, char *buf, size_t max)
@@ -202,7 +209,7 @@ static int dir_read(struct fs *fs, const char *folder, const char *const *names,
         if (!buf)
                 return err_set(err, -ENOMEM, "%s: out of memory", folder);
         if (fd < 0 && errno != ENOENT)
-                return fail(fs, folder, "open folder", -errno, err);
+                return fs_dir_fail(fs, folder, "open folder", -errno, err);
         for (size_t i = 0; i < n; i++) {
                 int len = fd < 0 ? -ENOENT : read_text(fd, names[i], buf, max), r;
 
@@ -218,7 +225,7 @@ static int dir_link(struct fs *fs, const char *from, const char *to, struct err 
         int root = dir_of(fs)->root;
 
         if (linkat(root, from, root, to, 0) < 0)
-                return fail(fs, to, "link", -errno, err);
+                return fs_dir_fail(fs, to, "link", -errno, err);
         return 0;
 }
 
@@ -227,14 +234,14 @@ static int dir_rename(struct fs *fs, const char *from, const char *to, struct er
         int root = dir_of(fs)->root;
 
         if (renameat(root, from, root, to) < 0)
-                return fail(fs, from, "rename", errno == ENOTEMPTY ? -EEXIST : -errno, err);
+                return fs_dir_fail(fs, from, "rename", errno == ENOTEMPTY ? -EEXIST : -errno, err);
         return 0;
 }
 
 static int dir_remove(struct fs *fs, const char *path, struct err *err)
 {
         if (unlinkat(dir_of(fs)->root, path, 0) < 0)
-                return fail(fs, path, "remove", -errno, err);
+                return fs_dir_fail(fs, path, "remove", -errno, err);
         return 0;
 }
 
@@ -243,7 +250,7 @@ static int dir_stat(struct fs *fs, const char *path, struct fs_attr *ret, struct
         struct stat st;
 
         if (fstatat(dir_of(fs)->root, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return fail(fs, path, "look at", -errno, err);
+                return fs_dir_fail(fs, path, "look at", -errno, err);
         *ret = (struct fs_attr){.uid = st.st_uid,
                                 .gid = st.st_gid,
                                 .mode = st.st_mode & 07777,
@@ -255,13 +262,42 @@ static int dir_stat(struct fs *fs, const char *path, struct fs_attr *ret, struct
         return 0;
 }
 
-static int dir_sync(struct fs *fs, const char *folder, struct err *err)
-{
-        _cleanup_(closep) int fd = openat(dir_of(fs)->root, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+struct syncing {
+        int root, r;
+        const char *path;
+        pthread_t thread;
+        bool threaded;
+};
 
-        if (fd < 0 || fsync(fd) < 0)
-                return fail(fs, folder, "sync folder", -errno, err);
-        return 0;
+static void *sync_one(void *arg)
+{
+        struct syncing *s = arg;
+        _cleanup_(closep) int fd = openat(s->root, s->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        s->r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+        return NULL;
+}
+
+/* Each on a thread of its own: the kernel lets them share one flush of the device, which is nearly all they
+ * cost. */
+static int dir_sync(struct fs *fs, const char *const *paths, size_t n, struct err *err)
+{
+        struct syncing s[FS_SYNC_MAX] = {};
+        int r = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                s[i] = (struct syncing){.root = dir_of(fs)->root, .path = paths[i]};
+                s[i].threaded = i + 1 < n && pthread_create(&s[i].thread, NULL, sync_one, &s[i]) == 0;
+                if (!s[i].threaded)
+                        sync_one(&s[i]);
+        }
+        for (size_t i = 0; i < n; i++) {
+                if (s[i].threaded)
+                        pthread_join(s[i].thread, NULL);
+                if (s[i].r < 0 && r == 0)
+                        r = fs_dir_fail(fs, paths[i], "sync", s[i].r, err);
+        }
+        return r;
 }
 
 static int dir_space(struct fs *fs, uint64_t *ret_total, uint64_t *ret_free, struct err *err)
@@ -269,7 +305,7 @@ static int dir_space(struct fs *fs, uint64_t *ret_total, uint64_t *ret_free, str
         struct statvfs v;
 
         if (fstatvfs(dir_of(fs)->root, &v) < 0)
-                return fail(fs, "", "measure", -errno, err);
+                return fs_dir_fail(fs, "", "measure", -errno, err);
         *ret_total = (uint64_t)v.f_blocks * v.f_frsize;
         *ret_free = (uint64_t)v.f_bavail * v.f_frsize;
         return 0;
@@ -284,123 +320,6 @@ static void dir_close(struct fs *fs)
         closep(&d->root);
         free(d->path);
         free(d);
-}
-
-static int file_new(int fd, struct fs_file **ret)
-{
-        struct fs_file *f = malloc(sizeof(*f));
-
-        if (!f) {
-                close(fd);
-                return -ENOMEM;
-        }
-        f->fd = fd;
-        *ret = f;
-        return 0;
-}
-
-static int file_create(struct fs *fs, const char *path, uint64_t size, struct fs_file **ret, struct err *err)
-{
-        int root = dir_of(fs)->root;
-        int fd = openat(root, path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), r = 0;
-
-        if (fd < 0)
-                return fail(fs, path, "create", -errno, err);
-        if (ftruncate(fd, (off_t)size) < 0) {
-                r = -errno;
-                close(fd);
-        }
-        if (r == 0)
-                r = file_new(fd, ret);
-        if (r == 0)
-                return 0;
-        unlinkat(root, path, 0);
-        return fail(fs, path, "create", r, err);
-}
-
-static int file_open(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
-                     struct err *err)
-{
-        int fd = openat(dir_of(fs)->root, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), r;
-        struct stat st;
-
-        if (fd < 0)
-                return fail(fs, path, "open", -errno, err);
-        if (fstat(fd, &st) < 0) {
-                r = -errno;
-                close(fd);
-                return fail(fs, path, "measure", r, err);
-        }
-        r = file_new(fd, ret);
-        if (r < 0)
-                return fail(fs, path, "open", r, err);
-        *ret_size = (uint64_t)st.st_size;
-        return 0;
-}
-
-static int file_pread(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err)
-{
-        for (uint8_t *p = buf; len > 0;) {
-                ssize_t n = pread(f->fd, p, len, (off_t)offset);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        return err_set(err, n < 0 ? -errno : -EIO, "read at %llu: %s",
-                                       (unsigned long long)offset,
-                                       n < 0 ? strerror(errno) : "the file ends early");
-                p += n;
-                len -= (size_t)n;
-                offset += (uint64_t)n;
-        }
-        return 0;
-}
-
-static int file_pwrite(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err)
-{
-        for (const uint8_t *p = buf; len > 0;) {
-                ssize_t n = pwrite(f->fd, p, len, (off_t)offset);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return err_set(err, errno == EDQUOT ? -ENOSPC : -errno, "write at %llu: %s",
-                                       (unsigned long long)offset, strerror(errno));
-                p += n;
-                len -= (size_t)n;
-                offset += (uint64_t)n;
-        }
-        return 0;
-}
-
-static int file_seal(struct fs_file *f, const struct fs_owner *owner, struct err *err)
-{
-        /* the mode first, so that one fsync makes content and mode durable */
-        if (fchown(f->fd, owner->uid, owner->gid) < 0 || fchmod(f->fd, owner->mode) < 0 || fsync(f->fd) < 0)
-                return err_set(err, errno == EDQUOT ? -ENOSPC : -errno, "make durable: %s", strerror(errno));
-        return 0;
-}
-
-static void file_close(struct fs_file *f)
-{
-        if (!f)
-                return;
-        close(f->fd);
-        free(f);
-}
-
-static int file_poke(struct fs *fs, const char *path, const void *data, size_t len, struct err *err)
-{
-        _cleanup_(closep) int fd =
-            openat(dir_of(fs)->root, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        ssize_t n;
-
-        if (fd < 0)
-                return fail(fs, path, "open", -errno, err);
-        n = pwrite(fd, data, len, 0); /* one call, so that a reader sees no half of it */
-        if (n != (ssize_t)len)
-                return fail(fs, path, "write", n < 0 ? -errno : -EIO, err);
-        return 0;
 }
 
 static const struct fs_ops dir_ops = {
@@ -418,16 +337,6 @@ static const struct fs_ops dir_ops = {
     .close = dir_close,
 };
 
-static const struct fs_file_ops dir_file_ops = {
-    .create = file_create,
-    .open = file_open,
-    .read = file_pread,
-    .write = file_pwrite,
-    .seal = file_seal,
-    .close = file_close,
-    .poke = file_poke,
-};
-
 int fs_dir_new(const char *root, struct fs **ret, struct err *err)
 {
         struct fs_dir *d;
@@ -441,7 +350,7 @@ int fs_dir_new(const char *root, struct fs **ret, struct err *err)
         d = calloc(1, sizeof(*d));
         if (!d)
                 return err_set(err, -ENOMEM, "dir:%s: out of memory", root);
-        d->fs = (struct fs){.ops = &dir_ops, .file = &dir_file_ops};
+        d->fs = (struct fs){.ops = &dir_ops, .file = &fs_dir_file_ops};
         d->root = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
         r = d->root < 0 ? -errno : 0;
         d->path = realpath(root, NULL);
@@ -472,12 +381,12 @@ int fs_dir_symlink(struct fs *fs, const char *target, const char *path, struct e
 
         snprintf(temporary, sizeof(temporary), "tmp/link-%016llx", (unsigned long long)random_u64());
         if (symlinkat(target, root, temporary) < 0)
-                return fail(fs, temporary, "create", -errno, err);
+                return fs_dir_fail(fs, temporary, "create", -errno, err);
         if (renameat(root, temporary, root, path) < 0) {
                 int r = -errno;
 
                 unlinkat(root, temporary, 0);
-                return fail(fs, path, "point to the new name", r, err);
+                return fs_dir_fail(fs, path, "point to the new name", r, err);
         }
         return 0;
 }

@@ -57,7 +57,7 @@ static int run_put(struct fs_nfs *n, struct nfs_conn *c, void *arg)
 }
 
 int fs_nfs_put(struct fs *fs, const char *path, const void *data, size_t len, const struct fs_owner *owner,
-               struct err *err)
+               bool durable, struct err *err)
 {
         struct put_arg a = {
             .path = path,
@@ -199,6 +199,8 @@ static int run_batch(struct fs_nfs *n, struct nfs_conn *c, void *arg)
                         f->r = f->reply.r;
                 if (f->r == 0)
                         f->r = read_rest(c, f, a->max);
+                if (f->r == -EBUSY)
+                        return f->r;
                 if (f->r == -ESTALE) /* removed between LOOKUP and READ */
                         f->r = -ENOENT;
         }

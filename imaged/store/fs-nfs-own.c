@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/util.h"
 
 /*
@@ -29,10 +30,11 @@ static bool owned(const struct fs_attr *a, const struct nfs_change *change)
 
 static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const struct nfs_change *change)
 {
+        int64_t deadline = clock_ms() + nfs_server_timeout_ms(n->conns);
         bool grant = change->uid < 0;
         int tries = grant ? GRANT_TRIES : GUARDED_TRIES + 1;
 
-        for (int i = 0; i < tries; i++) {
+        for (int i = 0; i < tries;) {
                 bool guarded = grant || i < GUARDED_TRIES;
                 struct nfs_found found;
                 struct fs_attr now;
@@ -40,13 +42,16 @@ static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const
 
                 if (r >= 0)
                         r = nfs3_setattr(c, &found.fh, change, guarded ? &found.attr : NULL);
-                if (r == -EAGAIN)
-                        continue;
                 if (r >= 0)
                         r = nfs3_getattr(c, &found.fh, &now);
-                if (r >= 0 && !owned(&now, change))
-                        continue; /* somebody's request came between, or the server did a part only */
-                return r;
+                if (r == -EBUSY && nfs_pause(deadline)) /* not done; no try of ours */
+                        continue;
+                if (r < 0 && r != -EAGAIN)
+                        return r;
+                if (r >= 0 && owned(&now, change))
+                        return 0;
+                i++; /* the guard did not hold, somebody's request came between, or the server did a part
+                        only */
         }
         return -EBUSY;
 }

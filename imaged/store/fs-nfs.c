@@ -2,10 +2,12 @@
 #include "imaged/store/fs-nfs.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
+#include "common/clock.h"
 #include "common/util.h"
 
 int nfs_fail(struct fs *fs, const char *what, const char *path, int r, struct err *err)
@@ -132,9 +134,20 @@ int nfs_lookup_path(struct fs_nfs *n, struct nfs_conn *c, const char *path, stru
         return r < 0 ? r : nfs3_lookup(c, &parent, name, ret);
 }
 
+#define PAUSE_MS 10
+
+bool nfs_pause(int64_t deadline)
+{
+        if (clock_ms() >= deadline)
+                return false;
+        poll(NULL, 0, PAUSE_MS);
+        return true;
+}
+
 int nfs_run(struct fs *fs, const struct nfs_op *op, struct err *err)
 {
         struct fs_nfs *n = nfs_of(fs);
+        int64_t deadline = clock_ms() + nfs_server_timeout_ms(n->conns);
         bool repeated = false, looked_up = false;
 
         for (;;) {
@@ -151,6 +164,11 @@ int nfs_run(struct fs *fs, const struct nfs_op *op, struct err *err)
                         nfs_forget(n, NULL);
                         looked_up = true;
                         continue;
+                }
+                if (r == -EBUSY) {
+                        if (nfs_pause(deadline))
+                                continue;
+                        r = -ETIMEDOUT;
                 }
                 if (r == -ETIMEDOUT && broken && op->again && !repeated) {
                         repeated = true;
@@ -290,7 +308,8 @@ static int fs_nfs_stat(struct fs *fs, const char *path, struct fs_attr *ret, str
 }
 
 /* NFSv3 answers an operation on names when it is durable (RFC 1813, 4.8). */
-static int fs_nfs_sync(struct fs *fs, const char *folder, struct err *err)
+/* An NFS server answers a change of names, and a write that asks for it, when it is durable. */
+static int fs_nfs_sync(struct fs *fs, const char *const *paths, size_t n, struct err *err)
 {
         return 0;
 }

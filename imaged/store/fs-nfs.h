@@ -43,6 +43,8 @@ struct nfs_op {
 /* Runs it; a dead handle among the cached ones is looked up again, once. Maps -ESTALE, which has a meaning
  * of its own in store.h, to -ENOENT. */
 int nfs_run(struct fs *fs, const struct nfs_op *op, struct err *err);
+/* After -EBUSY: a little later, while there is time; false: the deadline (clock_ms) has passed. */
+bool nfs_pause(int64_t deadline);
 /* The folder of `path` by handle, and in *ret_name its last step. */
 int nfs_parent(struct fs_nfs *n, struct nfs_conn *c, const char *path, struct nfs_fh *ret,
                const char **ret_name);
@@ -55,7 +57,7 @@ int nfs_fail(struct fs *fs, const char *what, const char *path, int r, struct er
 
 /* fs-nfs-file.c */
 int fs_nfs_put(struct fs *fs, const char *path, const void *data, size_t len, const struct fs_owner *owner,
-               struct err *err);
+               bool durable, struct err *err);
 int fs_nfs_read(struct fs *fs, const char *folder, const char *const *names, size_t n, size_t max,
                 fs_text_cb cb, void *arg, struct err *err);
 extern const struct fs_file_ops fs_nfs_file_ops;

@@ -33,6 +33,8 @@ typedef int (*fs_text_cb)(void *arg, size_t i, int r, const char *text, size_t l
 struct fs;
 struct fs_file;
 
+#define FS_SYNC_MAX 8
+
 struct fs_ops {
         /* -EEXIST is reported. */
         int (*mkdir)(struct fs *fs, const char *path, uint32_t mode, struct err *err);
@@ -40,9 +42,10 @@ struct fs_ops {
         /* All names but "." and "..", as they were at one moment: a listing that took several requests while
          * the folder changed is repeated before the first call of cb. */
         int (*list)(struct fs *fs, const char *path, fs_name_cb cb, void *arg, struct err *err);
-        /* A new file with all its content, durable but for its name. -EEXIST. */
+        /* A new file with all its content; `durable`: at once, but for its name, else with a later sync.
+         * -EEXIST. */
         int (*put)(struct fs *fs, const char *path, const void *data, size_t len,
-                   const struct fs_owner *owner, struct err *err);
+                   const struct fs_owner *owner, bool durable, struct err *err);
         /* Small files of one folder, each at most max bytes; a longer one is -EFBIG. cb non-zero ends it and
          * is returned. */
         int (*read)(struct fs *fs, const char *folder, const char *const *names, size_t n, size_t max,
@@ -52,8 +55,9 @@ struct fs_ops {
         int (*rename)(struct fs *fs, const char *from, const char *to, struct err *err);
         int (*remove)(struct fs *fs, const char *path, struct err *err);
         int (*stat)(struct fs *fs, const char *path, struct fs_attr *ret, struct err *err);
-        /* Makes durable which names a folder has. */
-        int (*sync)(struct fs *fs, const char *folder, struct err *err);
+        /* Makes durable which names folders have, and what files contain: all of them (at most FS_SYNC_MAX)
+         * at the same time, so that the device is flushed once for all. */
+        int (*sync)(struct fs *fs, const char *const *paths, size_t n, struct err *err);
         int (*space)(struct fs *fs, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
         void (*close)(struct fs *fs);
 };

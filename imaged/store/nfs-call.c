@@ -24,7 +24,7 @@ static int status_errno(int status)
                 return -EEXIST;
         case NFS3ERR_DQUOT:
                 return -ENOSPC;
-        case NFS3ERR_JUKEBOX: /* "try again later": not done, and not for us to wait here */
+        case NFS3ERR_JUKEBOX: /* "try again later": not done */
                 return -EBUSY;
         case NFS3ERR_SERVERFAULT:
                 return -EIO;
@@ -373,10 +373,15 @@ static void readdir_take(struct nfs_reply *reply, void *res)
         a->listing->has_attr = post_attr_take(&ok->dir_attributes, &a->listing->attr);
         memcpy(a->listing->verifier, ok->cookieverf, sizeof(a->listing->verifier));
         a->listing->eof = ok->reply.eof;
-        for (const entry3 *e = ok->reply.entries; e && a->r == 0; e = e->nextentry) {
-                cookie = e->cookie;
-                if (!streq(e->name, ".") && !streq(e->name, ".."))
-                        a->r = a->cb(a->arg, e->name);
+        /* libnfs does not align what it decodes */
+        for (const void *at = ok->reply.entries; at && a->r == 0;) {
+                entry3 e;
+
+                memcpy(&e, at, sizeof(e));
+                at = e.nextentry;
+                cookie = e.cookie;
+                if (!streq(e.name, ".") && !streq(e.name, ".."))
+                        a->r = a->cb(a->arg, e.name);
         }
         if (!a->listing->eof && cookie == a->listing->cookie)
                 reply->r = -EIO; /* a server that does not get on would be asked for ever */

@@ -262,6 +262,11 @@ uint32_t nfs_server_write_max(const struct nfs_server *s)
         return s->write_max;
 }
 
+unsigned nfs_server_timeout_ms(const struct nfs_server *s)
+{
+        return s->timeout_ms;
+}
+
 /* Nothing is pending on an idle connection, so whatever there is to read is its end. */
 static bool is_up(struct nfs_conn *c)
 {

@@ -34,6 +34,7 @@ struct nfs_server *nfs_server_free(struct nfs_server *s);
 const struct nfs_fh *nfs_server_root(const struct nfs_server *s);
 uint32_t nfs_server_read_max(const struct nfs_server *s);
 uint32_t nfs_server_write_max(const struct nfs_server *s);
+unsigned nfs_server_timeout_ms(const struct nfs_server *s);
 
 /* An idle connection that is still up, or a new one. put: keeps it for the next call; a broken one is
  * closed. */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
 #define WATCHERS_MAX 64
 

@@ -8,9 +8,9 @@
 #include "imaged/store/engine.h"
 
 /*
- * The rbd engine's own parts: rbd-engine.c (life, pool), rbd-record.c, rbd-volume.c, rbd-disk.c (images of
- * instances), rbd-make.c (making and removing them), rbd-lease.c (names), rbd-gate.c (who may write),
- * rbd-fence.c (blocklist, self-test).
+ * The rbd engine's own parts: rbd-engine.c (life), rbd-pool.c (librados), rbd-record.c, rbd-volume.c,
+ * rbd-disk.c (images of instances), rbd-make.c (making and removing them), rbd-lease.c (names), rbd-gate.c
+ * (who may write), rbd-fence.c (blocklist, self-test).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -92,7 +92,9 @@ int pool_path(const struct store *s, const char *image, char *ret, size_t len, s
 /* rbd-volume.c: the sealed image behind an id; name has POOL_NAME_MAX bytes. -ENOENT where there is none. */
 int golden_find(rados_ioctx_t io, const char *image, char *name, uint64_t *ret_size, struct err *err);
 
-/* rbd-disk.c: the RBD images of instances. */
+/* rbd-disk.c: the RBD images of instances. disk_image: the name of a disk's, the lease's for the first. */
+void disk_image(const char *instance, const struct lease *lease, const struct disk_spec *disks, size_t i,
+                char ret[POOL_NAME_MAX]);
 int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err);
 int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one that is not there is fine */
 /* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without
@@ -110,54 +112,7 @@ int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, s
 /* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. */
 int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
 
-/* rbd-gate.c, see there. */
-struct gate_client {
-        char address[64], disk[16], start[UUID_LEN + 1];
-        uint64_t epoch;
-};
-struct gate {
-        bool complete; /* all disks are made */
-        uint64_t epoch;
-        char *making; /* the nonce of who makes the disks, or NULL */
-        struct gate_client *clients;
-        size_t n_clients;
-        char (*read_only)[16]; /* names of disks that nobody writes */
-        size_t n_read_only;
-};
-void gate_done(struct gate *g); /* for _cleanup_ */
-int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err);
-bool gate_writable(const struct gate *g, const struct disk_spec *spec);
-rados_write_op_t gate_begin_op(const char *nonce, const char *old);
-rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks);
-int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err);
-int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n,
-              struct err *err);
-void gate_object(const char *instance, char ret[POOL_NAME_MAX]);
-/* The RBD image of a disk. */
-void disk_image(const char *instance, const struct lease *lease, const struct disk_spec *disks, size_t i,
-                char ret[POOL_NAME_MAX]);
-
-int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine,
-                   const struct start *start, const struct disk_spec *disks, size_t n_disks,
-                   struct err *err);
-void rbd_start_forget(struct store *s, const char *instance, const struct start *start);
-
-/* rbd-make.c */
-int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
-                     struct err *err);
-int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine,
-                     const struct disk_spec *disks, size_t n_disks, struct err *err);
-
-/* rbd-fence.c */
-/* Blocklists them all, in one batch, and waits until the new map is here. */
-int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n,
-                  struct err *err);
-int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine,
-                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
-                    struct err *err);
 int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
-int rbd_selftest(struct store *s, struct err *err);
-
 extern const struct engine_records rbd_records;
 extern const struct engine_volumes rbd_volumes;
 extern const struct engine_leases rbd_leases;

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
 #define BATCH 16        /* blocklist requests under way at once */
 #define SCRATCH_TTL 120 /* seconds that the self-test's client stays on the blocklist */

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
 #define PAGE 1000
 #define EPOCH_LEN 16

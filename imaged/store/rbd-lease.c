@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
 #define CLAIM_TRIES 8 /* epochs that earlier crashes may have left occupied */
 

@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include "common/clock.h"
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
 #define MAKING_MS 4000    /* how long somebody else's half-made disks are given to become whole */
 #define MAKING_LOOK_MS 50 /* and how often to look */
@@ -210,23 +210,51 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
         return r;
 }
 
-/* The owner ends the QEMUs first. One that was killed is still a watcher of its image for 30 s, which stands
- * in the way of a removal; on the blocklist it no longer is. */
+#define EVICT_MAX 64 /* clients in one batch: the QEMUs that were killed within 30 s, an image each */
+
+struct eviction {
+        struct gate_client clients[EVICT_MAX];
+        size_t n;
+};
+
+static int evict_add(void *arg, const char *address)
+{
+        struct eviction *e = arg;
+
+        if (e->n < EVICT_MAX)
+                snprintf(e->clients[e->n++].address, sizeof e->clients[0].address, "%s", address);
+        return 0;
+}
+
+/* The owner ends the QEMUs first. One that was killed is still a watcher of its images for 30 s, of the
+ * read-only ones too, which stands in the way of a removal; on the blocklist it no longer is. */
 static int evict(const struct store *s, rados_ioctx_t io, const char *instance, struct err *err)
 {
+        _cleanup_(pool_list_done) struct pool_list names = {0};
         _cleanup_(gate_done) struct gate gate = {0};
-        _cleanup_(freep) const struct gate_client **out = NULL;
-        int r = gate_read(io, instance, &gate, err);
+        const struct gate_client *out[EVICT_MAX];
+        struct eviction *e = NULL;
+        _cleanup_(freep) void *memory = calloc(1, sizeof *e);
+        char prefix[POOL_NAME_MAX];
+        int r;
 
-        if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        out = calloc(gate.n_clients + 1, sizeof *out);
-        if (!out)
+        if (!memory)
                 return err_set(err, -ENOMEM, "out of memory");
+        e = memory;
+        r = gate_read(io, instance, &gate, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
         for (size_t i = 0; i < gate.n_clients; i++)
-                out[i] = &gate.clients[i];
-        r = fence_clients(s, out, gate.n_clients, err);
-        return r < 0 ? r : gate_drop(io, instance, out, gate.n_clients, err);
+                evict_add(e, gate.clients[i].address);
+        snprintf(prefix, sizeof prefix, "%s.", instance);
+        r = pool_names(io, prefix, pool_list_add, &names, err);
+        for (size_t i = 0; i < names.n && r >= 0; i++)
+                r = disk_watchers(io, names.name[i], NULL, pool_of(s)->own, evict_add, e, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        for (size_t i = 0; i < e->n; i++)
+                out[i] = &e->clients[i];
+        return fence_clients(s, out, e->n, err); /* the gate object with their entries goes, too */
 }
 
 int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine,

@@ -46,50 +46,48 @@ qemu_pid() {
 }
 
 # qemu_runs PID: its first vCPU has been given time by the scheduler; a QEMU that waits for the gate has a vCPU that sleeps.
+# Here and below the file is read by a command: it may vanish, and bash would take a redirection that fails for the end of the script.
 qemu_runs() {
-        local task stat
-        for task in "/proc/$1/task"/*; do
-                [[ $(<"$task/comm") == "CPU 0/"* ]] || continue
-                stat=$(<"$task/stat")
-                # After the name in brackets: state is field 3, user time is field 14.
-                # shellcheck disable=SC2086
-                set -- ${stat##*) }
-                ((${12} > 0))
-                return
-        done 2>/dev/null
-        return 1
+        # After the name in brackets: user time is field 12.
+        cat "/proc/$1/task"/*/stat 2>/dev/null | awk '/\(CPU 0\// { sub(/.*\) /, ""); ran = $12 > 0 } END { exit !ran }'
 }
 
 # process_gone PID: it has ended; a zombie has too.
 process_gone() {
         local stat
-        { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
+        stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
         stat=${stat##*) }
         [[ ${stat:0:1} == [ZX] ]]
 }
 
-# guest_on NAME ADDRESS COMMAND: as root, with the demo's key. A host key that has changed is an error: it would be another guest.
+# guest_on ADDRESS COMMAND: as root, with the demo's key. A host key that has changed is an error: it would be another guest.
 guest_on() {
-        local address=$1
-        shift
+        guest_ssh 20 "$@"
+}
+
+# guest_ssh CONNECT_SECONDS ADDRESS COMMAND
+guest_ssh() {
+        local connect=$1 address=$2
+        shift 2
         ssh -q -i "$dir/key" -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new \
-                -o UserKnownHostsFile="$dir/known-hosts" -o ConnectTimeout=2 -o ServerAliveInterval=2 -o ServerAliveCountMax=15 \
+                -o UserKnownHostsFile="$dir/known-hosts" -o ConnectTimeout="$connect" -o ServerAliveInterval=2 -o ServerAliveCountMax=15 \
                 "root@$address" "$@"
 }
 
 guest_answers() {
-        guest_on "$1" true
+        guest_ssh 2 "$1" true
 }
 
 # writer_start ADDRESS: a writer in the guest; $dir/acked gets a line "TIME NUMBER" for each record that its disk acknowledged.
+# ssh itself is our child, not a shell around it: its end ends the writing.
 writer_start() {
         : >"$dir/acked"
-        guest_on "$1" 'fsync-writer /root/log --rate 50' > >(
-                while read -r number; do
-                        echo "$EPOCHREALTIME $number"
-                done >"$dir/acked"
-        ) 2>/dev/null &
+        exec 7> >(while read -r number; do echo "$EPOCHREALTIME $number" >>"$dir/acked"; done)
+        ssh -q -i "$dir/key" -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new \
+                -o UserKnownHostsFile="$dir/known-hosts" -o ConnectTimeout=20 -o ServerAliveInterval=2 -o ServerAliveCountMax=15 \
+                "root@$1" 'fsync-writer /root/log --rate 50' >&7 2>/dev/null </dev/null &
         writer_pid=$!
+        exec 7>&-
 }
 
 writer_stop() {

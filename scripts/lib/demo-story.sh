@@ -66,7 +66,7 @@ restart() {
 # booted_since ID: the guest answers, and its boot is another than ID.
 booted_since() {
         local now
-        now=$(guest_on "$address" cat /proc/sys/kernel/random/boot_id) && [[ $now != "$1" ]]
+        now=$(guest_ssh 2 "$address" cat /proc/sys/kernel/random/boot_id) && [[ $now != "$1" ]]
 }
 
 install_iso() {

@@ -49,7 +49,7 @@ static char *file_node(enum attach_kind kind, const char *server, const char *pa
                         *space++ = '\0';
                 return str_printf(
                     "{\"driver\":\"rbd\",\"pool\":\"%s\",%s%s%s\"image\":\"%s\",\"conf\":\"%s\","
-                    "\"user\":\"%s\"}",
+                    "\"user\":\"%s\",\"cache\":{\"direct\":true}}", /* as cache=none */
                     copy, space ? "\"namespace\":\"" : "", space ? space : "", space ? "\"," : "", image,
                     conf ? conf : "/etc/ceph/ceph.conf", user ? user : "admin");
         }

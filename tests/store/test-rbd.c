@@ -2,26 +2,19 @@
 /*
  * What only the rbd engine has: the gate, the blocklist, what crashes inside librbd's rename and clone leave
  * behind, and the rights of its users. Against a real cluster (STORE_URL, STORE_CEPH_CONF); the writer that
- * is fenced is QEMU's own block layer. Host A lives at the client's own address, host B is given another
+ * is fenced is a real QEMU. Host A lives at the client's own address, host B is given another
  * one.
  */
+#include "tests/store/conformance.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <rbd/librbd.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
+#include <stdio.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "common/clock.h"
-#include "imaged/store/rbd-engine.h"
+#include "imaged/store/rbd-gate.h"
 
-#define MIB ((uint64_t)1 << 20)
 #define OTHER_ADDRESS "192.0.2.7" /* of host B; none of its QEMUs run here */
 
 struct fixture {
@@ -29,6 +22,7 @@ struct fixture {
         rados_ioctx_t io;
         char image[UUID_LEN + 1], instance[UUID_LEN + 1];
         struct disk_spec disks[2];
+        uint8_t block[4096], seed[4096];
 };
 
 #define ok(call)                                                                                            \
@@ -71,11 +65,13 @@ static int setup(void **state)
         uuid_random(f->image);
         uuid_random(f->instance);
         ok(volume_create(f->a, f->image, 8 * MIB, &v, err));
-        ok(volume_write(v, "golden", 6, 4096, err));
+        memset(f->block, 0x5a, sizeof f->block);
+        memset(f->seed, 0x6b, sizeof f->seed);
+        ok(volume_write(v, f->block, sizeof f->block, 4096, err));
         ok(volume_seal(v, err));
         volume_close(v);
         f->disks[0] = (struct disk_spec){.name = "disk0", .image = f->image, .size = 16 * MIB};
-        f->disks[1] = (struct disk_spec){.name = "seed", .content = "seed", .n_content = 4};
+        f->disks[1] = (struct disk_spec){.name = "seed", .content = f->seed, .n_content = sizeof f->seed};
         *state = f;
         return 0;
 }
@@ -95,82 +91,19 @@ static int teardown(void **state)
         return 0;
 }
 
-/* --- QEMU's block layer as a process that has the image open and does what it is told
- * ------------------------ */
-
-struct writer {
-        pid_t pid;
-        int to, from;
-};
-
-/* Reads until the prompt comes back; the answer without it. */
-static const char *writer_wait(struct writer *w)
+/* What QEMU opens for a disk, under the name that the lease has. */
+static struct qemu *qemu_start(struct fixture *f, const struct lease *lease, const struct start *start,
+                               size_t disk)
 {
-        static char text[4096];
-        size_t n = 0;
+        _cleanup_(freep) char *why = NULL;
+        struct attach at[2] = {0};
+        struct qemu *q;
 
-        for (;;) {
-                ssize_t got = read(w->from, text + n, sizeof text - 1 - n);
-
-                if (got <= 0)
-                        fail_msg("qemu-io ended");
-                n += (size_t)got;
-                text[n] = '\0';
-                if (n >= 9 && strcmp(text + n - 9, "qemu-io> ") == 0)
-                        return text;
-        }
-}
-
-static const char *writer_say(struct writer *w, const char *command)
-{
-        assert_int_equal(write_full(w->to, command, strlen(command)), 0);
-        return writer_wait(w);
-}
-
-static void writer_start(const struct store *s, const char *image, struct writer *w)
-{
-        _cleanup_(freep) char *file =
-            str_printf("rbd:%s/%s:id=wherry:conf=%s", pool_of(s)->name, image, getenv("STORE_CEPH_CONF"));
-        int in[2], out[2];
-
-        assert_int_equal(pipe2(in, O_CLOEXEC), 0);
-        assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-        w->pid = fork();
-        if (w->pid == 0) {
-                dup2(in[0], 0);
-                dup2(out[1], 1);
-                dup2(out[1], 2);
-                execlp("qemu-io", "qemu-io", "-t", "none", "-f", "raw", file, (char *)NULL);
-                _exit(127);
-        }
-        close(in[0]);
-        close(out[1]);
-        w->to = in[1];
-        w->from = out[0];
-        (void)writer_wait(w);
-}
-
-static void writer_end(struct writer *w, int signo)
-{
-        if (signo)
-                kill(w->pid, signo);
-        else
-                assert_int_equal(write_full(w->to, "quit\n", 5), 0);
-        close(w->to);
-        waitpid(w->pid, NULL, 0);
-        close(w->from);
-}
-
-static void wrote(const char *answer)
-{
-        if (!strstr(answer, "wrote"))
-                fail_msg("the write failed: %s", answer);
-}
-
-static void refused(const char *answer)
-{
-        if (!strstr(answer, "Cannot send after transport endpoint shutdown"))
-                fail_msg("the write was not refused: %s", answer);
+        ok(lease_attach(f->a, f->instance, lease, start, f->disks, 2, at, err));
+        q = qemu_open(&at[disk], &why);
+        if (!q)
+                fail_msg("QEMU cannot open %s: %s", at[disk].path, why);
+        return q;
 }
 
 static size_t recorded(const struct fixture *f)
@@ -182,19 +115,19 @@ static size_t recorded(const struct fixture *f)
 }
 
 /* Creates the disks and brings them to where a QEMU of host A runs. */
-static void run_on_a(struct fixture *f, struct lease *lease, struct start *start, struct writer *w)
+static struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *start)
 {
-        char image[POOL_NAME_MAX];
+        struct qemu *q;
 
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
         *lease = (struct lease){0};
         ok(lease_claim(f->a, f->instance, lease, 1, lease, err));
         start_init(start, f->instance, lease->epoch, NULL);
         ok(lease_fence(f->a, f->instance, lease, start, f->disks, 2, err));
-        disk_image(f->instance, lease, f->disks, 0, image);
-        writer_start(f->a, image, w);
+        q = qemu_start(f, lease, start, 0);
         ok(lease_gate(f->a, f->instance, lease, start, f->disks, 2, err));
-        wrote(writer_say(w, "write -P 0x11 0 4096\n"));
+        assert_int_equal(qemu_write(q, 0x11, 0), 0);
+        return q;
 }
 
 static void test_qemu_is_refused_after_a_take_over(void **state)
@@ -202,27 +135,25 @@ static void test_qemu_is_refused_after_a_take_over(void **state)
         struct fixture *f = *state;
         struct start a, b;
         struct lease on_a, on_b;
-        struct writer w;
+        struct qemu *w;
 
-        run_on_a(f, &on_a, &a, &w);
+        w = run_on_a(f, &on_a, &a);
         assert_int_equal(recorded(f), 1);
         ok(lease_claim(f->b, f->instance, &on_a, 2, &on_b, err));
-        wrote(writer_say(&w, "write -P 0x22 0 4096\n")); /* the rename alone stops nobody */
+        assert_int_equal(qemu_write(w, 0x22, 0), 0); /* the rename alone stops nobody */
         start_init(&b, f->instance, on_b.epoch, NULL);
         ok(lease_fence(f->b, f->instance, &on_b, &b, f->disks, 2, err));
-        refused(writer_say(&w, "write -P 0x33 0 4096\n"));
-        refused(writer_say(&w, "write -P 0x33 8192 4096\n"));
+        assert_int_equal(qemu_write(w, 0x33, 0), -EACCES);
+        assert_int_equal(qemu_write(w, 0x33, 8192), -EACCES);
         fails(-EACCES, lease_gate(f->a, f->instance, &on_a, &a, f->disks, 2, err));
         assert_int_equal(recorded(f), 0);
-        writer_end(&w, SIGKILL);
+        qemu_kill(w);
 
         /* What the old one was told is written is there, what was refused is not. */
-        char image[POOL_NAME_MAX];
-        disk_image(f->instance, &on_b, f->disks, 0, image);
-        writer_start(f->b, image, &w);
-        assert_null(strstr(writer_say(&w, "read -P 0x22 0 4096\n"), "verification failed"));
-        assert_null(strstr(writer_say(&w, "read -P 0 8192 4096\n"), "verification failed"));
-        writer_end(&w, 0);
+        w = qemu_start(f, &on_b, &b, 0);
+        assert_int_equal(qemu_verify(w, 0x22, 0), 0);
+        assert_int_equal(qemu_verify(w, 0, 8192), 0);
+        qemu_close(w);
 }
 
 /* A client that registered late, after the raise, is refused; one that is not there at all is refused. */
@@ -231,16 +162,14 @@ static void test_the_gate_wants_an_open_image_at_its_own_epoch(void **state)
         struct fixture *f = *state;
         struct start a;
         struct lease on_a = {0}, on_b;
-        struct writer w;
-        char image[POOL_NAME_MAX];
+        struct qemu *w;
 
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
         ok(lease_claim(f->a, f->instance, &on_a, 1, &on_a, err));
         start_init(&a, f->instance, on_a.epoch, NULL);
         ok(lease_fence(f->a, f->instance, &on_a, &a, f->disks, 2, err));
         fails(-EACCES, lease_gate(f->a, f->instance, &on_a, &a, f->disks, 2, err));
-        disk_image(f->instance, &on_a, f->disks, 0, image);
-        writer_start(f->a, image, &w);
+        w = qemu_start(f, &on_a, &a, 0);
         /* It runs on another host than B. */
         fails(-EACCES, lease_gate(f->b, f->instance, &on_a, &a, f->disks, 2, err));
         /* The gate is raised, though the name has not moved: a fence that ran ahead of A's look at the name.
@@ -252,7 +181,7 @@ static void test_the_gate_wants_an_open_image_at_its_own_epoch(void **state)
         /* And it never goes down again. */
         fails(-ESTALE, lease_fence(f->a, f->instance, &on_a, &a, f->disks, 2, err));
         ok(lease_claim(f->b, f->instance, &on_a, 2, &on_b, err));
-        writer_end(&w, 0);
+        qemu_close(w);
 }
 
 static void test_a_commit_spares_the_stopped_source_until_the_next_fence(void **state)
@@ -260,29 +189,27 @@ static void test_a_commit_spares_the_stopped_source_until_the_next_fence(void **
         struct fixture *f = *state;
         struct start a, b, c;
         struct lease on_a, on_b, on_c;
-        struct writer src, dst;
-        char image[POOL_NAME_MAX];
+        struct qemu *src, *dst;
 
-        run_on_a(f, &on_a, &a, &src);
-        disk_image(f->instance, &on_a, f->disks, 0, image);
-        writer_start(f->a, image, &dst);
+        src = run_on_a(f, &on_a, &a);
         start_init(&b, f->instance, on_a.epoch, "attempt-1");
         ok(lease_grant(f->a, f->instance, &on_a, &b, f->disks, 2, err));
+        dst = qemu_start(f, &on_a, &b, 0);
         ok(lease_claim(f->a, f->instance, &on_a, 2, &on_b, err));
         ok(lease_fence(f->a, f->instance, &on_b, &b, f->disks, 2, err));
         assert_int_equal(recorded(f), 1);
         ok(lease_gate(f->a, f->instance, &on_b, &b, f->disks, 2, err));
         assert_int_equal(recorded(f), 2);
-        wrote(writer_say(&dst, "write -P 0x44 0 4096\n"));
+        assert_int_equal(qemu_write(dst, 0x44, 0), 0);
         /* The next take-over meets both. */
         ok(lease_claim(f->b, f->instance, &on_b, 3, &on_c, err));
         start_init(&c, f->instance, on_c.epoch, NULL);
         ok(lease_fence(f->b, f->instance, &on_c, &c, f->disks, 2, err));
-        refused(writer_say(&src, "write -P 0x55 0 4096\n"));
-        refused(writer_say(&dst, "write -P 0x55 0 4096\n"));
+        assert_int_equal(qemu_write(src, 0x55, 0), -EACCES);
+        assert_int_equal(qemu_write(dst, 0x55, 0), -EACCES);
         assert_int_equal(recorded(f), 0);
-        writer_end(&src, SIGKILL);
-        writer_end(&dst, SIGKILL);
+        qemu_kill(src);
+        qemu_kill(dst);
 }
 
 static void test_a_source_that_runs_on_is_not_fenced_by_itself(void **state)
@@ -290,15 +217,15 @@ static void test_a_source_that_runs_on_is_not_fenced_by_itself(void **state)
         struct fixture *f = *state;
         struct start a;
         struct lease on_a, again;
-        struct writer w;
+        struct qemu *w;
 
-        run_on_a(f, &on_a, &a, &w);
+        w = run_on_a(f, &on_a, &a);
         ok(lease_claim(f->a, f->instance, &on_a, 1, &again, err));
         ok(lease_fence(f->a, f->instance, &again, &a, f->disks, 2, err));
         ok(lease_gate(f->a, f->instance, &again, &a, f->disks, 2, err));
-        wrote(writer_say(&w, "write -P 0x66 0 4096\n"));
+        assert_int_equal(qemu_write(w, 0x66, 0), 0);
         assert_int_equal(recorded(f), 1);
-        writer_end(&w, 0);
+        qemu_close(w);
 }
 
 static void test_a_clean_end_clears_the_record_and_a_kill_does_not(void **state)
@@ -306,23 +233,21 @@ static void test_a_clean_end_clears_the_record_and_a_kill_does_not(void **state)
         struct fixture *f = *state;
         struct start a, b;
         struct lease lease;
-        struct writer w;
-        char image[POOL_NAME_MAX];
+        struct qemu *w;
 
-        run_on_a(f, &lease, &a, &w);
+        w = run_on_a(f, &lease, &a);
         start_forget(f->a, f->instance, &a); /* too early: it still has the image open */
         assert_int_equal(recorded(f), 1);
-        writer_end(&w, 0);
+        qemu_close(w);
         start_forget(f->a, f->instance, &a);
         assert_int_equal(recorded(f), 0);
 
         ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
         start_init(&b, f->instance, lease.epoch, NULL);
         ok(lease_fence(f->a, f->instance, &lease, &b, f->disks, 2, err));
-        disk_image(f->instance, &lease, f->disks, 0, image);
-        writer_start(f->a, image, &w);
+        w = qemu_start(f, &lease, &b, 0);
         ok(lease_gate(f->a, f->instance, &lease, &b, f->disks, 2, err));
-        writer_end(&w, SIGKILL);
+        qemu_kill(w);
         start_forget(f->a, f->instance, &b);
         assert_int_equal(recorded(f), 1);
         /* The disks of a QEMU that was killed a moment ago can be removed all the same. */
@@ -442,7 +367,7 @@ static void test_attach_names_what_qemu_opens(void **state)
         struct attach at[2];
         struct lease lease = {0};
         struct start start;
-        struct writer w;
+        struct qemu *w;
 
         start_init(&start, f->instance, 1, NULL);
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
@@ -452,19 +377,17 @@ static void test_attach_names_what_qemu_opens(void **state)
         assert_true(at[1].read_only);
         assert_non_null(strstr(at[0].server, ":3300"));
         assert_non_null(strchr(at[0].path, '/'));
-        writer_start(f->a, strchr(at[0].path, '/') + 1, &w);
-        assert_non_null(strstr(writer_say(&w, "length\n"), "16 MiB"));
-        wrote(writer_say(&w, "write -P 0x77 12M 4096\n"));
-        assert_non_null(strstr(writer_say(&w, "read -v 4096 512\n"), "golden"));
-        writer_end(&w, 0);
-        writer_start(f->a, strchr(at[1].path, '/') + 1, &w);
-        assert_non_null(strstr(writer_say(&w, "read -v 0 512\n"), "seed"));
-        writer_end(&w, 0);
+        w = qemu_start(f, &lease, &start, 0);
+        assert_int_equal(qemu_verify(w, 0x5a, 4096), 0);
+        assert_int_equal(qemu_verify(w, 0, 12 * MIB), 0);
+        assert_int_equal(qemu_write(w, 0x77, 16 * MIB - 4096), 0);
+        assert_true(qemu_write(w, 0x77, 16 * MIB) < 0);
+        qemu_close(w);
+        w = qemu_start(f, &lease, &start, 1);
+        assert_int_equal(qemu_verify(w, 0x6b, 0), 0);
+        qemu_close(w);
         fails(-EBUSY, volume_remove(f->a, f->image, err));
 }
-
-/* --- a full pool
- * -------------------------------------------------------------------------------------------------- */
 
 /* Only an administrator may; 0 takes the limit away. */
 static void set_quota(const char *pool, uint64_t bytes)
@@ -504,34 +427,41 @@ static void test_a_full_pool_is_an_error_and_not_a_hang(void **state)
         char id[UUID_LEN + 1];
         const int64_t deadline = clock_ms() + 60000;
         struct volume *v = NULL;
-        struct err err = {0};
+        struct err why = {0};
         int r = 0;
 
         uuid_random(id);
         memset(block, 0xa5, MIB);
+        assert_int_equal(put_big(f->a, id), 0); /* makes the object that this record lies in */
         set_quota(pool_of(f->a)->name, 64 * MIB);
         ok(volume_create(f->a, id, 4096 * MIB, &v, err));
         for (uint64_t i = 0; i < 4096 && r >= 0 && clock_ms() < deadline; i++)
-                r = volume_write(v, block, MIB, i * MIB, &err);
+                r = volume_write(v, block, MIB, i * MIB, &why);
         assert_int_equal(r, -ENOSPC);
-        assert_int_equal(put_big(f->a, id), -ENOSPC);
-        assert_int_equal(lease_create(f->a, f->instance, f->disks, 2, &err), -ENOSPC);
+        /* Records that go into an object which is there already can still be written: they are no data to a
+         * quota. */
+        assert_int_equal(put_big(f->a, id), 0);
+        assert_int_equal(lease_create(f->a, f->instance, f->disks, 2, &why), -ENOSPC);
         volume_close(v);
-        do
-                r = put_big(f->a, id);
-        while (r == -ENOSPC && clock_ms() < deadline && usleep(200000) == 0);
-        set_quota(pool_of(f->a)->name, 0);
-        assert_int_equal(r, 0);
         fails(-ENOENT, volume_open(f->a, id, &v, err));
+        /* The room of what was given up is there again, still under the same limit. */
         do
-                r = lease_create(f->a, f->instance, f->disks, 2, &err);
+                r = lease_create(f->a, f->instance, f->disks, 2, &why);
         while (r == -ENOSPC && clock_ms() < deadline && usleep(200000) == 0);
         assert_int_equal(r, 0);
 }
 
+static int teardown_quota(void **state)
+{
+        const struct fixture *f = *state;
+
+        set_quota(pool_of(f->a)->name, 0);
+        return teardown(state);
+}
+
 #define with_fixture(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
             with_fixture(test_qemu_is_refused_after_a_take_over),
@@ -545,9 +475,12 @@ int main(void)
             with_fixture(test_a_user_without_the_right_to_blocklist_is_told_so),
             with_fixture(test_a_host_cannot_reach_accounts),
             with_fixture(test_attach_names_what_qemu_opens),
-            with_fixture(test_a_full_pool_is_an_error_and_not_a_hang),
+            cmocka_unit_test_setup_teardown(test_a_full_pool_is_an_error_and_not_a_hang, setup,
+                                            teardown_quota),
         };
 
         signal(SIGPIPE, SIG_IGN);
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]); /* "test_a_claim*" */
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

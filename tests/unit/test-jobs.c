@@ -64,6 +64,7 @@ static void test_all_run(void **state)
         collect_until(j, &done, 1000);
         assert_int_equal(worked, 1000);
         assert_true(pthread_equal(on, pthread_self()));
+        jobs_collect(j); /* one that ended while another was collected has woken us for nothing */
         assert_int_equal(poll(&(struct pollfd){.fd = jobs_fd(j), .events = POLLIN}, 1, 0), 0);
         jobs_free(j);
 }

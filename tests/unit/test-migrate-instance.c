@@ -142,6 +142,12 @@ static void an_arriving_guest_is_left_alone_until_its_attempt_is_void(void **sta
         v.entry_destination = 2;
         v.entry_epoch = 5;
         decides(&v, ACTION_NONE);
+        v.placement_host = 2; /* a failover: the source is dead, nothing more will come */
+        v.placement_epoch = 5;
+        decides(&v, ACTION_KILL);
+        v.trusted = false;
+        decides(&v, ACTION_NONE);
+        v.placement_host = 0;
         v.epoch = 6; /* the source has claimed: it runs on */
         decides(&v, ACTION_KILL);
 }

@@ -26,6 +26,7 @@ struct bad {
         enum fault fault;
         void (*before)(void); /* FAULT_RUN_BEFORE: what others do while the caller sleeps */
         unsigned hits;
+        unsigned read_in; /* reads until `before` runs right before one; 0: never */
 };
 
 static struct bad bad;
@@ -67,6 +68,16 @@ static int bad_rename(struct fs *fs, const char *from, const char *to, struct er
         return misbehave(fs, from, to, err, bad.real->rename);
 }
 
+static int bad_read(struct fs *fs, const char *where, const char *const *names, size_t n, size_t max,
+                    fs_text_cb cb, void *arg, struct err *err)
+{
+        if (bad.read_in > 0 && --bad.read_in == 0) {
+                bad.hits++;
+                bad.before();
+        }
+        return bad.real->read(fs, where, names, n, max, cb, arg, err);
+}
+
 static int begin(void **state)
 {
         struct err err = {};
@@ -81,6 +92,7 @@ static int begin(void **state)
         bad.ops = *bad.real;
         bad.ops.link = bad_link;
         bad.ops.rename = bad_rename;
+        bad.ops.read = bad_read;
         files_of(store)->fs->ops = &bad.ops;
         return 0;
 }
@@ -201,6 +213,65 @@ static void sleeper_does_not_count(void **state)
         assert_int_equal(access(path, F_OK), -1);
 }
 
+/* Others write on, version 2 is collected, and a sleeper's link stands in its place. */
+static void sleeper_takes_the_place(void)
+{
+        static const char file[] = "wherry-record live 00000000000000ff\nsleeper";
+        char path[160];
+        struct err err = {};
+
+        others_write(3);
+        snprintf(path, sizeof(path), "%s/records/host/1/1.v2", folder);
+        assert_int_equal(access(path, F_OK), -1);
+        assert_int_equal(file_write(path, file, strlen(file), 0600, &err), 0);
+}
+
+static void reader_is_not_deceived_by_a_sleeper(void **state)
+{
+        uint64_t v = put(put(0, "one"), "two");
+
+        bad.before = sleeper_takes_the_place;
+        bad.read_in = 1;
+        expect("others", v + 3);
+        assert_int_equal(bad.hits, 1);
+}
+
+static void winner_is_not_deceived_by_a_sleeper(void **state)
+{
+        uint64_t v = put(0, "one");
+
+        bad.before = sleeper_takes_the_place;
+        bad.read_in = 2; /* the first is before the link */
+        assert_int_equal(put(v, "two"), v + 1);
+        assert_int_equal(bad.hits, 1);
+        expect("others", v + 4);
+}
+
+static int see_no_sleeper(void *arg, const char *id, uint64_t version, const char *text)
+{
+        assert_string_equal(text, "others");
+        ++*(int *)arg;
+        return 0;
+}
+
+static void list_is_not_deceived_by_a_sleeper(void **state)
+{
+        struct store *other = NULL; /* whose memory is empty */
+        struct err err = {};
+        int n = 0;
+
+        put(put(0, "one"), "two");
+        assert_int_equal(store_open(store_url(store), NULL, &other, &err), 0);
+        files_of(other)->fs->ops = &bad.ops;
+        bad.before = sleeper_takes_the_place;
+        bad.read_in = 1;
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(record_list(other, RECORD_HOST, see_no_sleeper, &n, &err), 0);
+        assert_int_equal(n, 2);
+        assert_int_equal(bad.hits, 1);
+        store_close(other);
+}
+
 static void long_sleeper_cannot_tell(void **state)
 {
         uint64_t v = put(0, "one");
@@ -319,6 +390,9 @@ int main(void)
             FAULTY(retransmitted_link_still_wins),
             FAULTY(slower_writer_loses),
             FAULTY(sleeper_does_not_count),
+            FAULTY(reader_is_not_deceived_by_a_sleeper),
+            FAULTY(winner_is_not_deceived_by_a_sleeper),
+            FAULTY(list_is_not_deceived_by_a_sleeper),
             FAULTY(long_sleeper_cannot_tell),
             FAULTY(old_versions_are_collected),
             FAULTY(broken_file_is_an_error),

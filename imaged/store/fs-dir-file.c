@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/store/fs-dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/util.h"
+
+struct fs_file {
+        int fd;
+};
+
+static int file_new(int fd, struct fs_file **ret)
+{
+        struct fs_file *f = malloc(sizeof(*f));
+
+        if (!f) {
+                close(fd);
+                return -ENOMEM;
+        }
+        f->fd = fd;
+        *ret = f;
+        return 0;
+}
+
+static int file_create(struct fs *fs, const char *path, uint64_t size, struct fs_file **ret, struct err *err)
+{
+        int root = dir_of(fs)->root;
+        int fd = openat(root, path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), r = 0;
+
+        if (fd < 0)
+                return fs_dir_fail(fs, path, "create", -errno, err);
+        if (ftruncate(fd, (off_t)size) < 0) {
+                r = -errno;
+                close(fd);
+        }
+        if (r == 0)
+                r = file_new(fd, ret);
+        if (r == 0)
+                return 0;
+        unlinkat(root, path, 0);
+        return fs_dir_fail(fs, path, "create", r, err);
+}
+
+static int file_open(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+                     struct err *err)
+{
+        int fd = openat(dir_of(fs)->root, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), r;
+        struct stat st;
+
+        if (fd < 0)
+                return fs_dir_fail(fs, path, "open", -errno, err);
+        if (fstat(fd, &st) < 0) {
+                r = -errno;
+                close(fd);
+                return fs_dir_fail(fs, path, "measure", r, err);
+        }
+        r = file_new(fd, ret);
+        if (r < 0)
+                return fs_dir_fail(fs, path, "open", r, err);
+        *ret_size = (uint64_t)st.st_size;
+        return 0;
+}
+
+static int file_pread(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        for (uint8_t *p = buf; len > 0;) {
+                ssize_t n = pread(f->fd, p, len, (off_t)offset);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return err_set(err, n < 0 ? -errno : -EIO, "read at %llu: %s",
+                                       (unsigned long long)offset,
+                                       n < 0 ? strerror(errno) : "the file ends early");
+                p += n;
+                len -= (size_t)n;
+                offset += (uint64_t)n;
+        }
+        return 0;
+}
+
+static int file_pwrite(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        for (const uint8_t *p = buf; len > 0;) {
+                ssize_t n = pwrite(f->fd, p, len, (off_t)offset);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return err_set(err, errno == EDQUOT ? -ENOSPC : -errno, "write at %llu: %s",
+                                       (unsigned long long)offset, strerror(errno));
+                p += n;
+                len -= (size_t)n;
+                offset += (uint64_t)n;
+        }
+        return 0;
+}
+
+static int file_seal(struct fs_file *f, const struct fs_owner *owner, struct err *err)
+{
+        /* the mode first, so that one fsync makes content and mode durable */
+        if (fchown(f->fd, owner->uid, owner->gid) < 0 || fchmod(f->fd, owner->mode) < 0 || fsync(f->fd) < 0)
+                return err_set(err, errno == EDQUOT ? -ENOSPC : -errno, "make durable: %s", strerror(errno));
+        return 0;
+}
+
+static void file_close(struct fs_file *f)
+{
+        if (!f)
+                return;
+        close(f->fd);
+        free(f);
+}
+
+static int file_poke(struct fs *fs, const char *path, const void *data, size_t len, struct err *err)
+{
+        _cleanup_(closep) int fd =
+            openat(dir_of(fs)->root, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        ssize_t n;
+
+        if (fd < 0)
+                return fs_dir_fail(fs, path, "open", -errno, err);
+        n = pwrite(fd, data, len, 0); /* one call, so that a reader sees no half of it */
+        if (n != (ssize_t)len)
+                return fs_dir_fail(fs, path, "write", n < 0 ? -errno : -EIO, err);
+        return 0;
+}
+
+const struct fs_file_ops fs_dir_file_ops = {
+    .create = file_create,
+    .open = file_open,
+    .read = file_pread,
+    .write = file_pwrite,
+    .seal = file_seal,
+    .close = file_close,
+    .poke = file_poke,
+};

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034 # TOP, build, dir, store and hosts are run's
+#
+# What hostd's stories are told with. What is so is read past our own software: processes from /proc, guests from virsh.
+
+wherry() {
+        "$build/imaged/cli/wherry" "$@"
+}
+
+fail() {
+        echo "$*" >&2
+        exit 1
+}
+
+# wait_until SECONDS COMMAND...: until it succeeds; 1 when the time is over.
+wait_until() {
+        local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+        shift
+        until "$@" >/dev/null 2>&1; do
+                ((${EPOCHREALTIME/./} < end)) || return 1
+                sleep 0.05
+        done
+}
+
+not() {
+        ! "$@"
+}
+
+# soon WHAT SECONDS COMMAND...: the story fails, saying WHAT, unless it succeeds in that time.
+soon() {
+        local what=$1
+        shift
+        wait_until "$@" || fail "not within $1 s: $what"
+}
+
+# stays SECONDS COMMAND...: it succeeds all that time long.
+stays() {
+        local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+        shift
+        while ((${EPOCHREALTIME/./} < end)); do
+                "$@" || return 1
+                sleep 0.1
+        done
+}
+
+lab_up() {
+        lab up --store "$store" --hosts "$hosts" --build "$build" >"$dir/lab.log" 2>&1 || {
+                cat "$dir/lab.log"
+                return 1
+        }
+        eval "$(lab env)"
+        [ -e "$dir/key" ] || ssh-keygen -q -t ed25519 -N '' -C stories -f "$dir/key"
+        rm -f "$dir/known-hosts"
+        wait_until 20 hosts_alive "$hosts" || echo "not all hosts are alive"
+        wherry image add "$("$TOP/scripts/guest-images" small --list)" --name small --json >/dev/null
+}
+
+# given NAME HOST [OPTION...]: an instance that runs there, a new one unless an earlier story has left it so.
+given() {
+        local name=$1 host=$2
+        shift 2
+        ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
+        wait_until 30 not wherry show "$name"
+        wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
+        wait_until 10 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
+}
+
+id_of() {
+        instance_field "$1" .id
+}
+
+# where NAME: "HOST:PID" of each QEMU of it, on whatever host.
+where() {
+        local n pid
+        for ((n = 1; n <= hosts; n++)); do
+                for pid in $(ip netns pids "wl-h$n" 2>/dev/null); do
+                        if [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline") == *"guest=wherry-$1"[$',\n']* ]]; then
+                                echo "h$n:$pid"
+                        fi
+                done
+        done
+}
+
+# only_on NAME HOST: that host, and no other, has a QEMU of it, one, and its vCPU has run.
+only_on() {
+        local at
+        at=$(where "$1")
+        [[ $at == "$2":* && $at != *$'\n'* ]] && qemu_runs "${at#*:}"
+}
+
+# runs_on NAME HOST: so it is, and so the record says.
+runs_on() {
+        only_on "$1" "$2" && [[ $(instance_field "$1" '.status | "\(.state) h\(.host)"') == "running $2" ]]
+}
+
+state_is() {
+        [[ $(instance_field "$1" .status.state) == "$2" ]]
+}
+
+no_qemu() {
+        [[ -z $(where "$1") ]]
+}
+
+epoch_of() {
+        instance_field "$1" .status.epoch
+}
+
+# pid_on NAME HOST: of its QEMU.
+pid_on() {
+        qemu_pid "$2" "$1"
+}
+
+# removed NAME...: the guest has ended and the disks are gone; imaged forgets the name when it next looks.
+# On rbd that waits until the watch of a QEMU that was killed has run out, half a minute.
+removed() {
+        local name id
+        for name; do
+                id=$(id_of "$name")
+                wherry rm "$name" --no-wait --json >/dev/null
+                soon "$name is gone: $(where "$name")" 60 gone "$name" "$id"
+        done
+}
+
+gone() {
+        local record
+        no_qemu "$1" || return 1
+        record=$(wherry show "$2" --json 2>/dev/null) || return 0
+        [[ $(jq -r .status.state <<<"$record") == deleted ]]
+}
+
+# happened KIND NAME: hostd or imaged has told so.
+happened() {
+        wherry events --json | jq -e --arg kind "$1" --arg name "$2" '[.. | objects | select(.kind? == $kind and .name? == $name)] | length > 0'
+}
+
+# daemon_dies HOST DAEMON: by SIGKILL.
+daemon_dies() {
+        lab kill "$1" "$2" >/dev/null
+}
+
+daemon_starts() {
+        lab start "$1" "$2" >/dev/null
+}
+
+host_is() {
+        [[ $(wherry host show "$1" --json | jq -r .state) == "$2" ]]
+}
+
+hosts_up() {
+        local n
+        for ((n = 1; n <= hosts; n++)); do
+                host_is "h$n" up || return 1
+        done
+        hosts_alive "$hosts"
+}
+
+show_logs() {
+        local node
+        for node in ctl $(seq -f 'h%g' "$hosts"); do
+                echo "    --- $node"
+                tail -n 12 "/var/tmp/wherry-lab/$node/log/"{hostd,imaged}.log 2>/dev/null | cut -c 1-260 | sed 's/^/    /'
+        done
+        [ -z "${WHS_KEEP-}" ] || {
+                mkdir -p "$WHS_KEEP"
+                cp -r /var/tmp/wherry-lab/*/log "$WHS_KEEP/"
+        }
+}
+
+# After a story that failed: the next one finds a whole lab without instances.
+clean_up() {
+        local n name
+        for ((n = 1; n <= hosts; n++)); do
+                lab power-on "h$n" >/dev/null 2>&1
+                lab heal "h$n" >/dev/null 2>&1
+                lab start "h$n" libvirtd >/dev/null 2>&1
+                lab start "h$n" hostd >/dev/null 2>&1
+        done
+        lab start ctl imaged >/dev/null 2>&1
+        [ "$store" = dir ] || lab power-on store >/dev/null 2>&1
+        wait_until 30 hosts_up
+        for name in $(wherry ls --json | jq -r '.. | objects | select(.wanted?) | .name'); do
+                wherry rm "$name" --timeout 30 >/dev/null 2>&1
+        done
+}
+
+sanitizers_are_silent() {
+        local said
+        said=$(grep -HhE 'ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: ThreadSanitizer' /var/tmp/wherry-lab/*/log/*.log)
+        [ -z "$said" ] || {
+                echo "FAIL  a sanitizer spoke: $said"
+                grep -hA 30 -E 'ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: ThreadSanitizer' /var/tmp/wherry-lab/*/log/*.log | head -n 300
+                return 1
+        }
+}

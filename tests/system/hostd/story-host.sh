@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2016,SC2015
+#
+# hostd, libvirtd and guests end, start, and are asked for things.
+
+story_killed_hostd_adopts_its_guest() {
+        local pid epoch
+        given web h1
+        pid=$(pid_on web h1) epoch=$(epoch_of web)
+        daemon_dies h1 hostd
+        daemon_starts h1 hostd
+        soon "both hosts up" 10 hosts_up
+        stays 3 only_on web h1 || fail "it runs elsewhere: $(where web)"
+        [[ $(pid_on web h1) == "$pid" && $(epoch_of web) == "$epoch" ]] || fail "it is another QEMU: $(where web), was $pid"
+        # The one adopted is this hostd's to end.
+        wherry stop web --force >/dev/null
+        no_qemu web
+        wherry start web >/dev/null
+        runs_on web h1
+}
+
+story_orderly_stop_and_start_of_hostd_is_no_death() {
+        local pid
+        given web h1
+        pid=$(pid_on web h1)
+        lab stop h1 hostd >/dev/null
+        host_is h1 stopped
+        stays 5 only_on web h1 || fail "it runs elsewhere: $(where web)"
+        lab start h1 hostd >/dev/null
+        soon "both hosts up" 10 hosts_up
+        stays 3 only_on web h1 || fail "it runs elsewhere: $(where web)"
+        [[ $(pid_on web h1) == "$pid" ]]
+}
+
+story_libvirtd_dies_under_a_guest() {
+        local pid
+        given web h1
+        pid=$(pid_on web h1)
+        daemon_dies h1 libvirtd
+        stays 1 only_on web h1
+        daemon_starts h1 libvirtd
+        # A stop that is carried out is the proof that hostd and libvirt know the guest again.
+        stays 3 only_on web h1
+        [[ $(pid_on web h1) == "$pid" ]] || fail "it is another QEMU: $(where web), was $pid"
+        wherry stop web --force --timeout 20 >/dev/null
+        no_qemu web
+        wherry start web --timeout 20 >/dev/null
+        runs_on web h1
+}
+
+story_restart_counts_once() {
+        local before epoch
+        given web h1
+        # Asked politely, so there has to be somebody to hear it.
+        soon "ssh" 60 guest_answers "$(instance_address web)"
+        before=$(pid_on web h1)
+        wherry restart web --timeout 50 >/dev/null
+        soon "another QEMU" 5 runs_on web h1
+        [[ $(pid_on web h1) != "$before" ]]
+        before=$(pid_on web h1) epoch=$(epoch_of web)
+        daemon_dies h1 hostd
+        daemon_starts h1 hostd
+        stays 3 only_on web h1
+        [[ $(pid_on web h1) == "$before" && $(epoch_of web) == "$epoch" ]] || fail "restarted once more"
+        [[ $(instance_field web '.restart == .status.restart') == true ]]
+}
+
+# back_after NAME HOST PID: the seconds until another QEMU of it runs there.
+back_after() {
+        local began=$EPOCHREALTIME
+        until only_on "$1" "$2" && [[ $(pid_on "$1" "$2") != "$3" ]]; do
+                awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { exit b - a > 40 }' || fail "not started again: $(where "$1")"
+                sleep 0.05
+        done
+        awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1000 }'
+}
+
+story_killed_qemu_is_started_again_with_back_off() {
+        local pid first third epoch
+        given web h1
+        epoch=$(epoch_of web) pid=$(pid_on web h1)
+        kill -KILL "$pid"
+        first=$(back_after web h1 "$pid")
+        pid=$(pid_on web h1)
+        kill -KILL "$pid"
+        back_after web h1 "$pid" >/dev/null
+        pid=$(pid_on web h1)
+        kill -KILL "$pid"
+        third=$(back_after web h1 "$pid")
+        ((third > first + 2000)) || fail "the third start after $third ms, the first after $first ms: no back-off"
+        ((third < 12000)) || fail "the third start after $third ms: the back-off counts more than crashes"
+        soon "the record says so" 3 runs_on web h1
+        (($(epoch_of web) > epoch))
+}
+
+story_a_guest_that_powers_itself_off_stays_off() {
+        local address began
+        given own h2
+        address=$(instance_address own)
+        soon "ssh" 60 guest_answers "$address"
+        guest_on "$address" poweroff || :
+        soon "it is stopped" 30 state_is own stopped
+        [[ $(instance_field own .wanted) == stopped ]]
+        stays 4 no_qemu own || fail "it was started again"
+        # Its own wish was no crash: nothing holds the next start back.
+        began=$EPOCHREALTIME
+        wherry start own >/dev/null
+        runs_on own h2
+        awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { exit b - a > 3 }' || fail "start was held back"
+}
+
+story_virsh_destroy_is_a_crash_and_create_of_the_old_is_refused() {
+        local xml=$dir/own.xml said pid
+        given own h2
+        pid=$(pid_on own h2)
+        lab exec h2 virsh -q dumpxml --security-info wherry-own >"$xml"
+        # With hostd away nobody answers the driver, and that is a no.
+        daemon_dies h2 hostd
+        lab exec h2 virsh -q destroy wherry-own
+        said=$(lab exec h2 virsh create /dev/stdin <"$xml" 2>&1) && fail "created without hostd: $said"
+        [[ $said == *wherry:* ]] || fail "refused by somebody else: $said"
+        no_qemu own
+        daemon_starts h2 hostd
+        soon "hostd starts it" 20 only_on own h2
+        [[ $(pid_on own h2) != "$pid" ]]
+        soon "the record says so" 5 runs_on own h2
+        # hostd being there, it is a crash as well: nobody's wish that it stays off.
+        pid=$(pid_on own h2)
+        lab exec h2 virsh -q destroy wherry-own
+        soon "hostd starts it again" 20 only_on own h2
+        [[ $(pid_on own h2) != "$pid" ]]
+        soon "the record says so" 5 runs_on own h2
+        lab exec h2 virsh -q dumpxml --security-info wherry-own >"$xml"
+        # The domain is there, so libvirt itself would refuse a second: under another name and id it is a copied lease.
+        sed -e 's/wherry-own/other/' -e 's/<uuid>[^<]*/<uuid>11111111-2222-4333-8444-555555555555/' "$xml" >"$xml.other"
+        said=$(lab exec h2 virsh create /dev/stdin <"$xml.other" 2>&1) && fail "a copied lease was accepted: $said"
+        [[ $said == *wherry:* ]] || fail "refused by somebody else: $said"
+        only_on own h2
+}
+
+story_xml_of_the_running_guest_is_refused_elsewhere() {
+        local xml=$dir/web.xml said epoch
+        given web h1
+        epoch=$(epoch_of web)
+        lab exec h1 virsh -q dumpxml --security-info wherry-web >"$xml"
+        said=$(lab exec h2 virsh create /dev/stdin <"$xml" 2>&1) && fail "h2 runs it, too: $said"
+        [[ $said == *wherry:* ]] || fail "refused by somebody else: $said"
+        stays 1 only_on web h1
+        lab exec h2 virsh define /dev/stdin <"$xml" >/dev/null
+        said=$(lab exec h2 virsh start wherry-web 2>&1) && fail "h2 runs it, too: $said"
+        lab exec h2 virsh undefine wherry-web >/dev/null
+        [[ $said == *wherry:* ]] || fail "refused by somebody else: $said"
+        stays 1 only_on web h1
+        [[ $(epoch_of web) == "$epoch" ]]
+        happened gate-refused web >/dev/null
+}
+
+# traces ID: of that instance, in the store's files (dir and nfs) and on the hosts.
+traces() {
+        local n
+        [ "$store" = rbd ] || find /var/tmp/wherry-lab/store -path '*/records/*' -prune -o -name "*$1*" -print
+        for ((n = 1; n <= hosts; n++)); do
+                lab exec "h$n" find /run/wherry -name "*$1*"
+        done
+}
+
+story_remove_while_it_runs_leaves_nothing() {
+        local id address start links
+        given web h1
+        given own h2
+        id=$(id_of own) address=$(instance_address own) start=$(instance_field own .start.id)
+        traces "$id" | grep -q . || fail "the search for traces finds nothing of a running guest"
+        wherry migrate own h1 --timeout 60 >/dev/null
+        wherry migrate own h2 --timeout 60 >/dev/null
+        removed own
+        soon "no trace of $id: $(traces "$id")" 5 eval "[ -z \"\$(traces $id)\" ]"
+        [ -z "$(traces "$start")" ]
+        [ "$store" != dir ] || {
+                links=$(find /var/tmp/wherry-lab/store/starts -mindepth 2 | grep -vc "$(instance_field web .start.id)" || :)
+                [ "$links" = 0 ] || fail "starts/: $(find /var/tmp/wherry-lab/store/starts -mindepth 2)"
+        }
+        soon "imaged has forgotten it" 30 not wherry show own
+        given next h2
+        [[ $(instance_address next) == "$address" ]] || fail "the address $address is not free: $(instance_address next)"
+        removed next
+}
+
+story_force_stop_needs_no_guest() {
+        local began=$EPOCHREALTIME
+        given web h1
+        wherry stop web --force >/dev/null
+        no_qemu web
+        state_is web stopped
+        awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { exit b - a > 4 }' || fail "it took as long as asking"
+        stays 2 no_qemu web
+        removed web
+}
+
+story_hostd_killed_at_any_moment_of_a_start() {
+        local round
+        given victim h1
+        for round in $(seq 10); do
+                wherry stop victim --force >/dev/null
+                wherry start victim --no-wait >/dev/null
+                sleep "0.$(printf %03d $((RANDOM % 700)))"
+                daemon_dies h1 hostd
+                daemon_starts h1 hostd
+                soon "round $round: it runs on h1 alone: $(where victim)" 20 runs_on victim h1
+        done
+        stays 2 runs_on victim h1
+        removed victim
+}

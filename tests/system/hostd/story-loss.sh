@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2016,SC2015
+#
+# Hosts die, or seem to. Three of them, so that there is a choice and a majority of the living.
+
+# elsewhere NAME HOST: its vCPU runs on one host other than that. Prints which.
+elsewhere() {
+        local at host=
+        for at in $(where "$1"); do
+                [[ $at != "$2":* ]] && qemu_runs "${at#*:}" || continue
+                [[ -z $host ]] || return 1
+                host=${at%%:*}
+        done
+        [[ -n $host ]] && echo "$host"
+}
+
+# runs_after_loss NAME HOST SECONDS
+runs_after_loss() {
+        soon "$1 runs on another host than $2: $(where "$1")" "$3" elsewhere "$1" "$2"
+}
+
+comes_back() {
+        local host
+        for host; do
+                lab power-on "$host" >/dev/null
+        done
+        soon "all hosts up" 30 hosts_up
+}
+
+story_a_host_dies_while_imaged_is_dead() {
+        local now epoch
+        given web h1
+        epoch=$(epoch_of web)
+        daemon_dies ctl imaged
+        lab power-off h1 >/dev/null
+        runs_after_loss web h1 6
+        daemon_starts ctl imaged
+        now=$(elsewhere web h1)
+        soon "the record says so" 5 runs_on web "$now"
+        (($(epoch_of web) > epoch))
+        [[ $(instance_field web '.receipts[-1] | "\(.from) h\(.to)"') == "1 $now" ]] || fail "no receipt"
+        soon "told" 3 happened failover web
+        comes_back h1
+        stays 3 runs_on web "$now" || fail "its return disturbed the guest: $(where web)"
+        wherry migrate web h1 --timeout 60 >/dev/null
+        runs_on web h1
+}
+
+story_hostd_stays_dead_its_guest_lives_on() {
+        local old now
+        given web h1
+        old=$(pid_on web h1)
+        daemon_dies h1 hostd
+        soon "h1 is taken for dead" 6 host_is h1 dead
+        if [ "$store" = dir ]; then
+                # The fence is QEMU's own lock: nobody else's vCPU runs while the old QEMU has it.
+                stays 4 not_elsewhere web h1 || fail "two run: $(where web)"
+        else
+                runs_after_loss web h1 6
+                # The old QEMU still has its vCPUs, and no write of it gets through any more.
+                ! process_gone "$old"
+        fi
+        daemon_starts h1 hostd
+        soon "the old QEMU is ended" 10 process_gone "$old"
+        runs_after_loss web h1 30
+        now=$(elsewhere web h1)
+        soon "the record says so" 10 runs_on web "$now"
+        soon "all hosts up" 10 hosts_up
+        stays 2 runs_on web "$now"
+        wherry migrate web h1 --timeout 60 >/dev/null
+}
+
+not_elsewhere() {
+        ! elsewhere "$1" "$2" >/dev/null
+}
+
+story_hostd_that_slept_finds_itself_passed() {
+        local old hostd now
+        given web h1
+        old=$(pid_on web h1)
+        hostd=$(lab status --json | jq '.hosts[] | select(.name == "h1") | .daemons.hostd')
+        kill -STOP "$hostd"
+        soon "h1 is taken for dead" 6 host_is h1 dead
+        [ "$store" = dir ] || runs_after_loss web h1 6
+        kill -CONT "$hostd"
+        soon "the old QEMU is ended" 10 process_gone "$old"
+        runs_after_loss web h1 30
+        now=$(elsewhere web h1)
+        soon "the record says so" 10 runs_on web "$now"
+        soon "all hosts up" 10 hosts_up
+        removed web
+}
+
+story_source_loses_power_in_the_middle_of_a_move() {
+        given web h1
+        lab exec h1 virsh -q migrate-setspeed wherry-web 1
+        wherry migrate web h2 --no-wait >/dev/null
+        soon "the move is under way" 20 eval "lab exec h1 virsh -q domjobinfo wherry-web | grep -q Unbounded"
+        soon "h2 has the guest, waiting" 5 qemu_pid h2 web
+        lab power-off h1 >/dev/null
+        runs_after_loss web h1 8
+        soon "one runs: $(where web)" 10 eval 'runs_on web "$(elsewhere web h1)"'
+        comes_back h1
+        stays 2 eval 'runs_on web "$(elsewhere web h1)"'
+        removed web
+}
+
+story_two_of_three_hosts_die_at_once() {
+        given one h1
+        given two h2
+        lab power-off h1 >/dev/null &
+        lab power-off h2 >/dev/null
+        wait
+        runs_after_loss one h1 8
+        runs_after_loss two h2 8
+        soon "both on h3" 5 eval "runs_on one h3 && runs_on two h3"
+        comes_back h1 h2
+        stays 2 eval "only_on one h3 && only_on two h3"
+        removed one two
+}
+
+# has_memory HOST SIZE: that is what its hostd offers from now on; 0 for all there is.
+has_memory() {
+        sed -i -e '/^memory = /d' -e "s/^number = .*/&\nmemory = $2/" "/run/wherry-lab/$1/hostd.conf"
+        lab stop "$1" hostd >/dev/null
+        lab start "$1" hostd >/dev/null
+}
+
+failed_for_want_of_room() {
+        wherry events --json | jq -e --arg id "$1" \
+                '[.. | objects | select(.kind? == "failover-failed" and .instance? == $id and (.text | contains("no host has room")))] | length > 0'
+}
+
+story_room_for_one_goes_to_the_higher_priority() {
+        given low h1 --priority 1
+        given high h1 --priority 5
+        has_memory h2 200M
+        has_memory h3 100M
+        soon "all hosts up" 10 hosts_up
+        lab power-off h1 >/dev/null
+        runs_after_loss high h1 8
+        soon "the record says so" 5 runs_on high h2
+        soon "told why low does not run" 5 failed_for_want_of_room "$(id_of low)"
+        no_qemu low
+        # Room appears: nobody has to ask for it.
+        has_memory h3 300M
+        soon "low runs, now that there is room: $(where low)" 30 runs_on low h3
+        has_memory h2 0
+        has_memory h3 0
+        comes_back h1
+        stays 2 eval "runs_on high h2 && runs_on low h3"
+        removed low high
+}
