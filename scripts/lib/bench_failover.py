@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 
-from chaos_lab import BOX, Failed, Lab, qemus, run, vcpu_ran, wait_until
+from chaos_lab import Failed, Lab, qemus, run, vcpu_ran, wait_until
 
 MEDIAN_S = {"dir": 3.0, "nfs": 3.0, "rbd": 4.0}
 WORST_S = {"dir": 5.0, "nfs": 5.0, "rbd": None}
