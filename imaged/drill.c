@@ -41,12 +41,46 @@ static int look_one(void *arg, const struct indexed *e)
         return i->name && !i->group == !e->group ? 0 : -ENOMEM;
 }
 
+static int by_host(const void *a, const void *b)
+{
+        const struct drill_instance *x = a, *y = b;
+
+        return (x->host > y->host) - (x->host < y->host);
+}
+
+void drill_sort(struct drill *d)
+{
+        if (d->n_instances)
+                qsort(d->instances, d->n_instances, sizeof(*d->instances), by_host);
+        for (size_t i = 0; i < d->n_instances; i++)
+                d->n_grouped += d->instances[i].group != NULL;
+}
+
+const struct drill_instance *drill_of(const struct drill *d, unsigned host, size_t *ret_n)
+{
+        const struct drill_instance key = {.host = host}, *first, *end = d->instances + d->n_instances,
+                                    *last;
+
+        *ret_n = 0;
+        first = d->n_instances ? bsearch(&key, d->instances, d->n_instances, sizeof(key), by_host) : NULL;
+        if (!first)
+                return NULL;
+        while (first > d->instances && first[-1].host == host)
+                first--;
+        for (last = first; last < end && last->host == host; last++)
+                ;
+        *ret_n = (size_t)(last - first);
+        return first;
+}
+
 int drill_look(struct imaged *im, struct drill *ret, struct err *err)
 {
         int r = hosts_view(im->hosts, &ret->hosts, &ret->n_hosts, err);
 
         if (r == 0)
                 r = index_each(im->index, 0, look_one, ret, err);
+        if (r == 0)
+                drill_sort(ret);
         return r == -ENOMEM ? err_set(err, r, "out of memory") : r;
 }
 
@@ -73,19 +107,20 @@ static struct failover_item item_of(const struct drill_instance *i)
 int drill_run(const struct drill *d, unsigned dead, struct failover_item **ret, size_t *ret_n,
               struct err *err)
 {
-        _cleanup_(freep) struct failover_item *items = calloc(d->n_instances + 1, sizeof(*items));
-        _cleanup_(freep) struct failover_seat *seats = calloc(d->n_instances + 1, sizeof(*seats));
+        size_t n, n_seats = 0;
+        const struct drill_instance *lost = drill_of(d, dead, &n);
+        _cleanup_(freep) struct failover_item *items = calloc(n + 1, sizeof(*items));
+        _cleanup_(freep) struct failover_seat *seats = calloc(d->n_grouped + 1, sizeof(*seats));
         struct failover f;
-        size_t n = 0, n_seats = 0;
 
         if (!items || !seats)
                 return err_set(err, -ENOMEM, "out of memory");
-        for (size_t i = 0; i < d->n_instances; i++) {
+        for (size_t i = 0; i < n; i++)
+                items[i] = item_of(&lost[i]);
+        for (size_t i = 0; d->n_grouped && i < d->n_instances; i++) {
                 const struct drill_instance *x = &d->instances[i];
 
-                if (x->host == dead)
-                        items[n++] = item_of(x);
-                else if (x->group)
+                if (x->group && x->host != dead)
                         seats[n_seats++] = (struct failover_seat){.group = x->group, .host = x->host};
         }
         failover_init(&f, dead, items, n);

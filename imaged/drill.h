@@ -20,9 +20,14 @@ struct drill_instance {
 struct drill {
         struct planner_host *hosts; /* with what they use */
         size_t n_hosts;
-        struct drill_instance *instances; /* that should run */
+        struct drill_instance *instances; /* that should run; sorted by host */
         size_t n_instances, room;
+        size_t n_grouped; /* those with a group */
 };
+/* To be called once all instances are there. */
+void drill_sort(struct drill *d);
+/* The first instance on that host, and how many follow it. */
+const struct drill_instance *drill_of(const struct drill *d, unsigned host, size_t *ret_n);
 
 /* Now: all records are looked at again. The caller calls drill_done() also after a failure. */
 int drill_look(struct imaged *im, struct drill *ret, struct err *err);

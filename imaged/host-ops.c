@@ -12,11 +12,14 @@
 
 /* What an operator asks about hosts, beside their list: the drill, and maintenance. */
 
-static const struct drill_instance *instance_of(const struct drill *d, const char *id)
+static const struct drill_instance *instance_of(const struct drill *d, unsigned host, const char *id)
 {
-        for (size_t i = 0; i < d->n_instances; i++)
-                if (streq(d->instances[i].id, id))
-                        return &d->instances[i];
+        size_t n;
+        const struct drill_instance *list = drill_of(d, host, &n);
+
+        for (size_t i = 0; i < n; i++)
+                if (streq(list[i].id, id))
+                        return &list[i];
         return NULL;
 }
 
@@ -60,9 +63,9 @@ static const char *disarmed(struct imaged *im, const struct drill *d, unsigned d
         return buf;
 }
 
-static json_t *item_json(const struct drill *d, const struct failover_item *item)
+static json_t *item_json(const struct drill *d, unsigned dead, const struct failover_item *item)
 {
-        const struct drill_instance *i = instance_of(d, item->instance);
+        const struct drill_instance *i = instance_of(d, dead, item->instance);
         const char *group = i && i->group ? strchr(i->group, '/') : NULL;
         bool fits = item->state == FAILOVER_DONE;
         json_t *j =
@@ -76,21 +79,19 @@ static json_t *item_json(const struct drill *d, const struct failover_item *item
         return j;
 }
 
-/* One host's drill as the API tells it; ret_unplaced: how many found no room. */
-static int drill_json(struct imaged *im, const struct drill *d, unsigned dead, json_t **ret,
-                      size_t *ret_unplaced, struct err *err)
+/* One host's drill as the API tells it. */
+static int drill_json(struct imaged *im, const struct drill *d, unsigned dead, json_t **ret, struct err *err)
 {
         _cleanup_(freep) struct failover_item *items = NULL;
         json_t *list = json_array();
         const char *why;
+        size_t n = 0, unplaced = 0;
         char buf[256];
-        size_t n = 0;
         int r = drill_run(d, dead, &items, &n, err);
 
-        *ret_unplaced = 0;
         for (size_t i = 0; r == 0 && i < n; i++) {
-                *ret_unplaced += items[i].state != FAILOVER_DONE;
-                if (json_array_append_new(list, item_json(d, &items[i])) < 0)
+                unplaced += items[i].state != FAILOVER_DONE;
+                if (json_array_append_new(list, item_json(d, dead, &items[i])) < 0)
                         r = err_set(err, -ENOMEM, "out of memory");
         }
         if (r < 0) {
@@ -98,9 +99,8 @@ static int drill_json(struct imaged *im, const struct drill *d, unsigned dead, j
                 return r;
         }
         why = disarmed(im, d, dead, buf, sizeof(buf));
-        *ret =
-            json_pack("{s:i,s:s?,s:b,s:s?,s:b,s:o}", "number", (int)dead, "name", host_name(d, dead),
-                      "armed", why == NULL, "disarmed", why, "fits", *ret_unplaced == 0, "instances", list);
+        *ret = json_pack("{s:i,s:s?,s:b,s:s?,s:b,s:o}", "number", (int)dead, "name", host_name(d, dead),
+                         "armed", why == NULL, "disarmed", why, "fits", unplaced == 0, "instances", list);
         return *ret ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
@@ -109,73 +109,80 @@ int host_on_drill(struct http_request *req, void *userdata, struct err *err)
         struct imaged *im = userdata;
         _cleanup_(json_decrefpp) json_t *reply = NULL;
         struct drill d = {0};
-        size_t unplaced;
         unsigned dead;
         int r = hosts_number(im->hosts, http_param(req, "id"), &dead, err);
 
         if (r == 0)
                 r = drill_look(im, &d, err);
         if (r == 0)
-                r = drill_json(im, &d, dead, &reply, &unplaced, err);
+                r = drill_json(im, &d, dead, &reply, err);
         drill_done(&d);
         return r < 0 ? r : http_reply_json(req, 200, reply);
 }
 
-/* "host h1: 2 of 3 instances would find no room (db1, web3)"; NULL: they all would. */
-static char *loss_text(const json_t *drill, size_t unplaced)
-{
-        const json_t *instances = json_object_get(drill, "instances"), *i;
-        char names[160] = "";
-        size_t at, told = 0;
+#define NAMED 4
 
-        if (unplaced == 0)
-                return NULL;
-        json_array_foreach (instances, at, i) {
+/* "host h1: 2 of 3 instances would find no room (db1, web3)", in fresh memory. */
+static char *loss_text(const struct drill *d, unsigned dead, const struct failover_item *items, size_t n,
+                       size_t unplaced)
+{
+        char names[NAMED * 70] = "";
+        size_t told = 0;
+
+        for (size_t i = 0; i < n && told < NAMED; i++) {
+                const struct drill_instance *x = instance_of(d, dead, items[i].instance);
                 size_t len = strlen(names);
 
-                if (!json_get_str(i, "reason", NULL) || told++ >= 4)
+                if (items[i].state == FAILOVER_DONE || !x)
                         continue;
-                snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "",
-                         json_get_str(i, "name", "?"));
+                snprintf(names + len, sizeof(names) - len, "%s%s", told++ ? ", " : "", x->name);
         }
-        return str_printf("host %s: %zu of %zu instances would find no room (%s%s)",
-                          json_get_str(drill, "name", "?"), unplaced, json_array_size(instances), names,
-                          told > 4 ? ", ..." : "");
+        return str_printf("host %s: %zu of %zu instances would find no room (%s%s)", host_name(d, dead),
+                          unplaced, n, names, unplaced > NAMED ? ", ..." : "");
+}
+
+/* Adds one host's line, and its loss where it could not be absorbed. */
+static int add_host(struct imaged *im, const struct drill *d, const struct planner_host *h, json_t *reply,
+                    struct err *err)
+{
+        _cleanup_(freep) struct failover_item *items = NULL;
+        _cleanup_(freep) char *text = NULL;
+        size_t n = 0, unplaced = 0;
+        char buf[256];
+        json_t *line;
+        int r = drill_run(d, h->number, &items, &n, err);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n; i++)
+                unplaced += items[i].state != FAILOVER_DONE;
+        line = json_pack("{s:i,s:s,s:b,s:b,s:I,s:I}", "number", (int)h->number, "name", h->name, "armed",
+                         disarmed(im, d, h->number, buf, sizeof(buf)) == NULL, "fits", unplaced == 0,
+                         "instances", (json_int_t)n, "unplaced", (json_int_t)unplaced);
+        if (unplaced)
+                text = loss_text(d, h->number, items, n, unplaced);
+        if (text)
+                json_array_append_new(json_object_get(reply, "losses"), json_string(text));
+        return json_array_append_new(json_object_get(reply, "hosts"), line) < 0
+                   ? err_set(err, -ENOMEM, "out of memory")
+                   : 0;
 }
 
 int host_on_drill_all(struct http_request *req, void *userdata, struct err *err)
 {
         struct imaged *im = userdata;
-        _cleanup_(json_decrefpp) json_t *reply = NULL;
-        json_t *hosts = json_array(), *losses = json_array();
+        _cleanup_(json_decrefpp) json_t *reply = json_pack("{s:[],s:[]}", "hosts", "losses");
         struct drill d = {0};
         int r = drill_look(im, &d, err);
 
-        reply = json_pack("{s:o,s:o}", "hosts", hosts, "losses", losses);
-        for (size_t i = 0; r == 0 && i < d.n_hosts; i++) {
-                _cleanup_(json_decrefpp) json_t *one = NULL;
-                _cleanup_(freep) char *text = NULL;
-                size_t unplaced = 0;
-
-                if (!d.hosts[i].alive) /* what it had is on the way elsewhere */
-                        continue;
-                r = drill_json(im, &d, d.hosts[i].number, &one, &unplaced, err);
-                if (r < 0)
-                        break;
-                text = loss_text(one, unplaced);
-                if (text)
-                        json_array_append_new(losses, json_string(text));
-                json_array_append_new(
-                    hosts, json_pack("{s:i,s:O,s:O,s:b,s:I,s:I}", "number", (int)d.hosts[i].number, "name",
-                                     json_object_get(one, "name"), "armed", json_object_get(one, "armed"),
-                                     "fits", unplaced == 0, "instances",
-                                     (json_int_t)json_array_size(json_object_get(one, "instances")),
-                                     "unplaced", (json_int_t)unplaced));
-        }
+        for (size_t i = 0; r == 0 && i < d.n_hosts; i++)
+                if (d.hosts[i].alive) /* what a dead one had is on the way elsewhere */
+                        r = add_host(im, &d, &d.hosts[i], reply, err);
         drill_done(&d);
         if (r < 0)
                 return r;
-        json_object_set_new(reply, "holds", json_boolean(json_array_size(losses) == 0));
+        json_object_set_new(reply, "holds",
+                            json_boolean(json_array_size(json_object_get(reply, "losses")) == 0));
         return http_reply_json(req, 200, reply);
 }
 
