@@ -281,6 +281,30 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
         return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
 }
 
+/* It ran at this epoch, so says the record, and is gone, and no event told us how: hostd or libvirtd was
+ * away. libvirt's log tells a guest that powered itself off. Where it tells nothing it counts as a crash:
+ * the guest is started again. */
+static void guest_ended_unseen(struct guest *g, struct guest_look *l)
+{
+        struct instance_view *v = &l->view;
+        struct err e = {0};
+        bool off = false;
+
+        if (!l->record || v->host != v->me || v->qemu != QEMU_NONE || v->guest_powered_off || v->restart ||
+            v->wanted != WANTED_RUNNING || l->instance.start_epoch != v->epoch ||
+            !streq(l->instance.state, "running") || g->ended_epoch == v->epoch + 1)
+                return;
+        g->ended_epoch = v->epoch + 1; /* looked up once */
+        if (virt_powered_off(l->instance.name, &off, &e) < 0)
+                log_debug("instance %s: how it ended is not known: %s", g->id, err_text(&e));
+        if (!off)
+                return;
+        pthread_mutex_lock(&g->lock);
+        g->powered_off = true;
+        pthread_mutex_unlock(&g->lock);
+        v->guest_powered_off = true;
+}
+
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
 {
         if (strncmp(g->complaint, err_text(err), sizeof(g->complaint) - 1) == 0)
@@ -344,10 +368,12 @@ static int64_t guest_step(struct guest *g)
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
-        if (guest_crashed(g, &l)) {
+        guest_ended_unseen(g, &l);
+        if (guest_crashed(g, &l))
                 guest_backoff(g);
-                l.view.retry_ms = g->retry_ms;
-        }
+        guest_seat_look(g, &l);
+        guest_failover_pause(g, &l);
+        l.view.retry_ms = g->retry_ms;
         pending = guest_move_void(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET) {

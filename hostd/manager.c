@@ -318,7 +318,9 @@ int manager_new(const struct config *config, struct manager **ret, struct err *e
                 return err_set(err, -ENOMEM, "out of memory");
         m->config = config;
         uuid_random(m->nonce);
+        m->fence = -1;
         pthread_mutex_init(&m->lock, NULL);
+        pthread_mutex_init(&m->fence_lock, NULL);
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&m->idle, &attr);
@@ -419,6 +421,7 @@ struct manager *manager_free(struct manager *m)
         m->gate = gate_free(m->gate);
         if (m->watch_running)
                 pthread_join(m->watch_thread, NULL);
+        m->beat_quit = true;
         if (m->beat_running)
                 pthread_join(m->beat_thread, NULL);
         m->events = events_free(m->events);
@@ -429,6 +432,7 @@ struct manager *manager_free(struct manager *m)
         free(m->takeovers);
         free(m->rbd_secret);
         pthread_cond_destroy(&m->idle);
+        pthread_mutex_destroy(&m->fence_lock);
         pthread_mutex_destroy(&m->lock);
         free(m);
         return NULL;

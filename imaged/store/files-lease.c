@@ -179,16 +179,13 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
 
 /* The finished folder gets its name. Two creators may meet here: one of them finds the name taken, or a
  * later epoch of it. */
-static int publish(struct store *s, const char *instance, const char *temporary, struct err *err)
+static int publish(struct store *s, const char *instance, const char *temporary, const char *path,
+                   struct err *err)
 {
-        static const struct lease nobody = {};
         struct files *f = files_of(s);
-        char path[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct search found;
         int r;
 
-        files_lease_path(instance, &nobody, path);
-        files_shard("instances", instance, shard);
         r = f->fs->ops->rename(f->fs, temporary, path, err);
         if (r < 0)
                 return r == -EEXIST ? err_set(err, r, "instance %s has disks already", instance) : r;
@@ -199,13 +196,17 @@ static int publish(struct store *s, const char *instance, const char *temporary,
                 files_rmtree(f, path, NULL);
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
         }
-        return files_sync(f, shard, err);
+        return 0;
 }
 
-/* The disks' content and names, and their shard's own name (whoever made it may not have come to that yet),
- * all at once. */
-static int sync_disks(struct files *f, const char *folder, const struct disk_spec *disks, size_t n_disks,
-                      struct err *err)
+/*
+ * The disks' content and names, the folder's own name and that of its shard (whoever made it may not have
+ * come to that yet), all at once: one flush of the device. A power cut before it may leave the name with
+ * half a disk below it; nobody was told then that the instance exists, and its maker's record has it
+ * removed.
+ */
+static int sync_disks(struct files *f, const char *folder, const char *shard, const struct disk_spec *disks,
+                      size_t n_disks, struct err *err)
 {
         char text[FS_SYNC_MAX][FILES_PATH_MAX + 32], name[24];
         const char *paths[FS_SYNC_MAX];
@@ -216,12 +217,13 @@ static int sync_disks(struct files *f, const char *folder, const struct disk_spe
                 files_disk_name(&disks[i], name);
                 snprintf(text[n], sizeof(text[n]), "%s/%s", folder, name);
                 paths[n] = text[n];
-                if (++n == FS_SYNC_MAX - 2) {
+                if (++n == FS_SYNC_MAX - 3) {
                         r = f->fs->ops->sync(f->fs, paths, n, err);
                         n = 0;
                 }
         }
         paths[n++] = folder;
+        paths[n++] = shard;
         paths[n++] = "instances";
         return r < 0 ? r : f->fs->ops->sync(f->fs, paths, n, err);
 }
@@ -229,8 +231,9 @@ static int sync_disks(struct files *f, const char *folder, const struct disk_spe
 int files_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                        struct err *err)
 {
+        static const struct lease nobody = {};
         struct files *f = files_of(s);
-        char temporary[FILES_PATH_MAX], shard[FILES_PATH_MAX];
+        char temporary[FILES_PATH_MAX], path[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct search found;
         int r;
 
@@ -243,16 +246,19 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
         r = f->fs->ops->mkdir(f->fs, shard, 0711, err);
         if (r < 0 && r != -EEXIST)
                 return err_wrap(err, r, "instance %s", instance);
+        files_lease_path(instance, &nobody, path);
         files_temporary("disks", temporary);
         r = f->fs->ops->mkdir(f->fs, temporary, 0711, err);
         for (size_t i = 0; r >= 0 && i < n_disks; i++)
                 r = make_disk(f, temporary, &disks[i], err);
         if (r >= 0)
-                r = sync_disks(f, temporary, disks, n_disks, err);
-        if (r >= 0)
-                r = publish(s, instance, temporary, err);
-        if (r >= 0)
-                return 0;
+                r = publish(s, instance, temporary, path, err);
+        if (r >= 0) {
+                r = sync_disks(f, path, shard, disks, n_disks, err);
+                if (r < 0 && r != -ETIMEDOUT)
+                        files_rmtree(f, path, NULL);
+                return r < 0 ? err_wrap(err, r, "instance %s", instance) : 0;
+        }
         if (r != -ETIMEDOUT) /* unknown: the folder may carry the instance's name by now; the sweep takes
                                 what remains */
                 files_rmtree(f, temporary, NULL);
