@@ -198,6 +198,23 @@ static void print_receipt(const json_t *f, const json_t *hosts)
                (double)phase(f, "start_ms") / 1000, (double)total_ms(f) / 1000);
 }
 
+static void print_last_move(const json_t *instance)
+{
+        const json_t *move = json_path(instance, "status.move");
+        const json_t *commit = json_object_get(move, "commit_ms");
+
+        if (!json_is_object(move))
+                return;
+        printf("last move: %s, %.2f s in all, the guest stood still for %lld ms",
+               json_get_str(move, "state", "?"), (double)json_get_int(move, "total_ms", 0) / 1000,
+               (long long)json_get_int(move, "downtime_ms", 0));
+        if (json_is_number(commit))
+                printf(", of which the commit took %.1f ms", json_number_value(commit));
+        if (json_get_str(move, "error", "")[0])
+                printf(": %s", json_get_str(move, "error", ""));
+        putchar('\n');
+}
+
 static int print_events(const json_t *events)
 {
         static const char *const titles[] = {"WHEN", "SAID BY", "EVENT", "TEXT"};
@@ -235,8 +252,9 @@ int history_print(struct cli *cli, const json_t *instance, const json_t *hosts, 
                 return r;
         events = json_object_get(reply, "events");
         if (cli->json) {
-                doc = json_pack("{s:O,s:O,s:O?,s:O?}", "id", json_object_get(instance, "id"), "name",
-                                json_object_get(instance, "name"), "failovers", receipts, "events", events);
+                doc = json_pack("{s:O,s:O,s:O?,s:O?,s:O?}", "id", json_object_get(instance, "id"), "name",
+                                json_object_get(instance, "name"), "failovers", receipts, "move",
+                                json_path(instance, "status.move"), "events", events);
                 if (!doc)
                         return err_set(err, -ENOMEM, "out of memory");
                 cli_print(cli, doc);
@@ -246,6 +264,7 @@ int history_print(struct cli *cli, const json_t *instance, const json_t *hosts, 
                 printf("%s was never failed over\n", json_get_str(instance, "name", "?"));
         json_array_foreach (receipts, i, f)
                 print_receipt(f, hosts);
+        print_last_move(instance);
         if (json_array_size(events) > 0) {
                 putchar('\n');
                 if (print_events(events) < 0)
