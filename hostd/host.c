@@ -25,7 +25,7 @@ static int edit_join(json_t *doc, void *arg, struct err *err)
 {
         struct manager *m = arg;
         const struct config *c = m->config;
-        _cleanup_(freep) char *api = str_printf("http://%s", c->listen);
+        _cleanup_(freep) char *api = str_printf("http://%s", c->listen), *boot = NULL;
         uint64_t epoch = (uint64_t)json_get_int(doc, "epoch", 0) + 1;
         json_t *fresh;
 
@@ -40,6 +40,9 @@ static int edit_join(json_t *doc, void *arg, struct err *err)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_update(doc, fresh);
         json_decref(fresh);
+        if (file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL) ==
+            0) /* tells machines apart */
+                json_object_set_new(doc, "boot_id", json_stringn(boot, strcspn(boot, "\n")));
         json_object_del(doc, "taken");
         m->epoch = epoch;
         return 1;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/json.h"
 #include "imaged/daemon.h"
+#include "imaged/drill.h"
 #include "imaged/events.h"
+#include "imaged/failovers.h"
 #include "imaged/image.h"
 #include "imaged/instance.h"
 #include "imaged/place.h"
 #include "imaged/records.h"
+#include "imaged/store-check.h"
 
 /* The HTTP API, as docs/architecture.md lists it. */
 
@@ -53,7 +56,12 @@ const struct http_route imaged_routes[] = {
     {"GET", "/v1/instances/{id}/console", instance_on_console, NULL, false},
 
     {"GET", "/v1/hosts", place_on_hosts, NULL, false},
+    {"GET", "/v1/hosts/{id}/drill", host_on_drill, NULL, false},
+    {"POST", "/v1/hosts/{id}/maintenance", host_on_maintenance, NULL, false},
+    {"GET", "/v1/drill", host_on_drill_all, NULL, false},
+    {"GET", "/v1/failovers", failovers_on_list, NULL, false},
     {"GET", "/v1/events", events_on_list, NULL, false},
     {"GET", "/v1/store", on_store, NULL, false},
+    {"POST", "/v1/store/check", store_on_check, NULL, false},
 };
 const size_t imaged_n_routes = ARRAY_SIZE(imaged_routes);

@@ -20,6 +20,7 @@
 /*
  * Times, for stale_ms = 60 s:
  *
+ *   every 0.1 s   instances whose removal was asked of this imaged, for WATCH_MS
  *   every 0.5 s   results of background jobs
  *   every 5 s     sign of life of own uploads (stale / 12: several before others give up on them)
  *   every 15 s    look at records that are on the way somewhere (stale / 4)
@@ -28,6 +29,9 @@
  * stale)
  */
 #define TICK_MS 500
+#define WATCH_TICK_MS 100
+#define WATCH_MS 60000
+#define WATCHED_MAX 64 /* the others are found by the look */
 #define REPLACE_MS 10000
 
 /* Something that is on the way, and since when it has not moved. */
@@ -49,6 +53,11 @@ struct collector {
         pthread_mutex_t lock; /* over what follows */
         pthread_cond_t stopped;
         bool stopping;
+        struct {
+                char id[UUID_LEN + 1];
+                int64_t until_ms;
+        } watched[WATCHED_MAX]; /* being removed by their hosts */
+        size_t n_watched;
 };
 
 /* For how long this stands at this version. */
@@ -244,15 +253,72 @@ static void sweep(struct collector *c)
                 log_warn("left-overs: %s", err_text(&err));
 }
 
+/* --- removals that are under way --- */
+
+void collector_watch(struct collector *c, const char *instance)
+{
+        pthread_mutex_lock(&c->lock);
+        if (c->n_watched < WATCHED_MAX) {
+                snprintf(c->watched[c->n_watched].id, sizeof(c->watched[0].id), "%s", instance);
+                c->watched[c->n_watched++].until_ms = clock_ms() + WATCH_MS;
+                pthread_cond_broadcast(&c->stopped);
+        }
+        pthread_mutex_unlock(&c->lock);
+}
+
+/* Whether it is over. What the host says last is that its own part is done; before that nothing is given
+ * back. */
+static bool watch_look(struct collector *c, const char *id)
+{
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        struct err err = {0};
+        int r = records_load(c->im->store, RECORD_INSTANCE, id, &record, NULL, NULL);
+
+        if (r == 0 && !streq(json_get_str(json_object_get(record, "status"), "state", NULL), "deleted"))
+                return false;
+        if (r == 0)
+                r = instance_delete_step(c->im, record, &err);
+        if (r < 0 && r != -ENOENT && r != -ESTALE)
+                log_debug("instance %s: not deleted yet: %s", id, err_text(&err));
+        return r == 0 || r == -ENOENT;
+}
+
+static void watch_all(struct collector *c)
+{
+        for (size_t i = 0;;) {
+                char id[UUID_LEN + 1];
+                bool late = false, over;
+
+                pthread_mutex_lock(&c->lock);
+                if (i < c->n_watched) {
+                        memcpy(id, c->watched[i].id, sizeof(id));
+                        late = c->watched[i].until_ms < clock_ms();
+                } else
+                        id[0] = '\0';
+                pthread_mutex_unlock(&c->lock);
+                if (!id[0])
+                        return;
+                over = late || watch_look(c, id);
+                pthread_mutex_lock(&c->lock);
+                if (over) /* this thread alone takes away */
+                        c->watched[i] = c->watched[--c->n_watched];
+                else
+                        i++;
+                pthread_mutex_unlock(&c->lock);
+        }
+}
+
 static bool collector_wait(struct collector *c)
 {
-        int64_t at = clock_ms() + TICK_MS;
-        struct timespec ts = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+        int64_t begin = clock_ms(), at;
         bool stopping;
 
         pthread_mutex_lock(&c->lock);
-        while (!c->stopping && clock_ms() < at)
+        while (at = begin + (c->n_watched ? WATCH_TICK_MS : TICK_MS), !c->stopping && clock_ms() < at) {
+                struct timespec ts = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+
                 pthread_cond_timedwait(&c->stopped, &c->lock, &ts);
+        }
         stopping = c->stopping;
         pthread_mutex_unlock(&c->lock);
         return !stopping;
@@ -267,6 +333,7 @@ static void *collector_run(void *arg)
 
                 jobs_collect(c->im->imports);
                 jobs_collect(c->im->nudges);
+                watch_all(c);
                 if (now - c->beat_ms >= c->im->stale_ms / 12) {
                         upload_beat_all(c->im);
                         c->beat_ms = now;

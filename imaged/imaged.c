@@ -22,12 +22,18 @@ static int open_store(struct imaged *im, const struct imaged_options *o, struct 
                                          .ceph_user = o->ceph_user,
                                          .qemu_uid = o->qemu_uid,
                                          .qemu_gid = o->qemu_gid};
+        struct err e = {0}, why = {0};
         int r;
 
         r = store_open(o->store_url, &so, &im->store, err);
-        if (r == 0)
-                r = store_prepare(im->store, err);
-        return r;
+        if (r < 0)
+                return r;
+        r = store_prepare(im->store, &e);
+        if (r == -EACCES && store_selftest(im->store, &why) == 0) /* it knows the usual reason */
+                return err_set(err, r, "%s: %s", err_text(&e), err_text(&why));
+        if (r < 0)
+                return err_set(err, r, "%s", err_text(&e));
+        return 0;
 }
 
 static int serve(struct imaged *im, const struct imaged_options *o, struct err *err)

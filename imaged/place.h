@@ -11,15 +11,21 @@ struct places; /* what was placed moments ago and no list shows yet */
 int places_new(struct places **ret, struct err *err);
 struct places *places_free(struct places *ps);
 
+#define PLACE_GROUP_LEN 159
+
 /* What an instance needs and where. `id` counts against the host from now on, also before lists show its
  * record. */
 struct placing {
         const char *id;
         unsigned cpus;
         uint64_t memory;
-        unsigned only, not_on; /* as in planner_need */
-        unsigned preferred;    /* taken where it fits, though another has more room; 0: none */
+        char group[PLACE_GROUP_LEN + 1]; /* "OWNER/GROUP": no host that has one of it already; empty: none */
+        unsigned only, not_on;           /* as in planner_need */
+        unsigned preferred;              /* taken where it fits, though another has more room; 0: none */
 };
+/* What the record says it needs. `id` is borrowed from it. */
+void placing_from(const json_t *record, struct placing *ret);
+/* -ENOSPC names for each host why not, and the instances of its group that are in the way. */
 int place_pick(struct imaged *im, const struct placing *p, unsigned *ret, struct err *err);
 
 /* GET /v1/hosts */

@@ -161,7 +161,7 @@ static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_
         return 0;
 }
 
-static int check_clone_v2(const struct pool *p, struct err *err)
+int pool_check_clone_v2(const struct pool *p, struct err *err)
 {
         static const char *const old[] = {"argonaut",   "bobtail", "cuttlefish", "dumpling",
                                           "emperor",    "firefly", "giant",      "hammer",
@@ -185,7 +185,7 @@ static int rbd_engine_prepare(struct store *s, struct err *err)
         const struct pool *p = pool_of(s);
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        int r = check_clone_v2(p, err);
+        int r = pool_check_clone_v2(p, err);
 
         if (r < 0)
                 return r;
@@ -216,6 +216,7 @@ const struct engine engine_rbd = {
     .space = rbd_engine_space,
     .prepare = rbd_engine_prepare,
     .selftest = rbd_selftest,
+    .diagnose = rbd_diagnose,
     .secret = rbd_secret,
     .records = &rbd_records,
     .volumes = &rbd_volumes,

@@ -112,6 +112,11 @@ int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, s
 /* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. */
 int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
 
+/* -EINVAL where the cluster still allows clients that know no clone v2; err says what to run. */
+int pool_check_clone_v2(const struct pool *p, struct err *err);
+int rbd_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg,
+                 struct err *err); /* diagnose-rbd.c */
+
 int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
 extern const struct engine_records rbd_records;
 extern const struct engine_volumes rbd_volumes;

@@ -45,6 +45,18 @@ int store_prepare(struct store *s, struct err *err);
  * and err says in one sentence why and what to change; negative: could not be tried. */
 int store_selftest(struct store *s, struct err *err);
 
+/*
+ * How the storage is set up, where that may go wrong without the self-test noticing it: each finding says in
+ * plain words what was found and what to do. many_machines: the hosts that use this store run on more than
+ * one machine. Strings are borrowed; cb returns 0, or a value that ends it and is returned.
+ */
+struct store_finding {
+        const char *code; /* "local-locks", "privileged-port", "exclusive-lock", "old-clients" */
+        const char *text, *advice;
+};
+typedef int (*store_finding_cb)(void *arg, const struct store_finding *f);
+int store_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg, struct err *err);
+
 /* The key with which QEMU opens the disks (rbd: cephx, base64), for libvirt's secret. -EOPNOTSUPP: none is
  * needed. The caller wipes and frees *ret; it must never reach a log or a file. */
 int store_secret(struct store *s, char **ret, struct err *err);
