@@ -155,7 +155,8 @@ static int usage_new(struct imaged *im, struct usage *u, struct err *err)
         u->instances = calloc(u->n + 1, sizeof(*u->instances));
         if (!u->instances)
                 return err_set(err, -ENOMEM, "out of memory");
-        return index_each(im->index, PLACE_LIST_MS, usage_one, u, err);
+        /* A group's rule is hard, so what other imageds placed a moment ago counts too. */
+        return index_each(im->index, u->group && u->group[0] ? 0 : PLACE_LIST_MS, usage_one, u, err);
 }
 
 static void placed_add(struct places *ps, const struct placing *p, unsigned host)
