@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json.h"
 #include "imaged/hosts.h"
 #include "imaged/index.h"
+#include "imaged/place.h"
+#include "imaged/records.h"
 
 static int look_one(void *arg, const struct indexed *e)
 {
@@ -73,12 +76,44 @@ const struct drill_instance *drill_of(const struct drill *d, unsigned host, size
         return first;
 }
 
-int drill_look(struct imaged *im, struct drill *ret, struct err *err)
+/* An instance that the list lacks, or has as stopped. One that has gone is none. */
+static int look_recent(struct imaged *im, const char *id, struct drill *d)
 {
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        _cleanup_(freep) char *group = NULL;
+        struct indexed e = {0};
+
+        for (size_t i = 0; i < d->n_instances; i++)
+                if (streq(d->instances[i].id, id))
+                        return 0;
+        if (!uuid_valid(id) || records_load(im->store, RECORD_INSTANCE, id, &record, NULL, NULL) < 0)
+                return 0;
+        memcpy(e.id, id, sizeof(e.id));
+        group = index_group(record);
+        e.name = (char *)json_get_str(record, "name", "");
+        e.group = group;
+        e.host = index_seat(record);
+        e.cpus = (unsigned)json_get_int(record, "cpus", 0);
+        e.memory = (uint64_t)json_get_int(record, "memory", 0);
+        e.priority = (int)json_get_int(record, "priority", 0);
+        e.wanted = streq(json_get_str(record, "wanted", NULL), "running");
+        return look_one(d, &e);
+}
+
+int drill_look(struct imaged *im, const char *after, struct drill *ret, struct err *err)
+{
+        _cleanup_(freep) char(*recent)[UUID_LEN + 1] = NULL;
+        size_t n = 0;
         int r = hosts_view(im->hosts, &ret->hosts, &ret->n_hosts, err);
 
         if (r == 0)
-                r = index_each(im->index, 0, look_one, ret, err);
+                r = index_each(im->index, after ? PLACE_LIST_MS : 0, look_one, ret, err);
+        if (r == 0 && after)
+                r = places_recent(im->places, &recent, &n);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = look_recent(im, recent[i], ret);
+        if (r == 0 && after)
+                r = look_recent(im, after, ret);
         if (r == 0)
                 drill_sort(ret);
         return r == -ENOMEM ? err_set(err, r, "out of memory") : r;

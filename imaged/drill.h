@@ -29,8 +29,13 @@ void drill_sort(struct drill *d);
 /* The first instance on that host, and how many follow it. */
 const struct drill_instance *drill_of(const struct drill *d, unsigned host, size_t *ret_n);
 
-/* Now: all records are looked at again. The caller calls drill_done() also after a failure. */
-int drill_look(struct imaged *im, struct drill *ret, struct err *err);
+/*
+ * What is so now. after NULL: all records are looked at again. Else the id of an instance that was just
+ * placed: a list that is a second old will do, as for a placement, which spares the storage; that instance,
+ * and what this imaged placed meanwhile, is in it for sure. The caller calls drill_done() also after a
+ * failure.
+ */
+int drill_look(struct imaged *im, const char *after, struct drill *ret, struct err *err);
 void drill_done(struct drill *d);
 
 /*

@@ -113,7 +113,7 @@ int host_on_drill(struct http_request *req, void *userdata, struct err *err)
         int r = hosts_number(im->hosts, http_param(req, "id"), &dead, err);
 
         if (r == 0)
-                r = drill_look(im, &d, err);
+                r = drill_look(im, NULL, &d, err);
         if (r == 0)
                 r = drill_json(im, &d, dead, &reply, err);
         drill_done(&d);
@@ -173,7 +173,7 @@ int host_on_drill_all(struct http_request *req, void *userdata, struct err *err)
         struct imaged *im = userdata;
         _cleanup_(json_decrefpp) json_t *reply = json_pack("{s:[],s:[]}", "hosts", "losses");
         struct drill d = {0};
-        int r = drill_look(im, &d, err);
+        int r = drill_look(im, http_query(req, "after"), &d, err);
 
         for (size_t i = 0; r == 0 && i < d.n_hosts; i++)
                 if (d.hosts[i].alive) /* what a dead one had is on the way elsewhere */

@@ -12,9 +12,8 @@
 #include "imaged/records.h"
 #include "migrate/planner.h"
 
-/* A list of instances serves for LIST_MS. A placement counts until lists must show its record: they lag by a
- * second at most, and so long as they serve. */
-#define LIST_MS 1000
+/* A list of instances serves for PLACE_LIST_MS. A placement counts until lists must show its record: they
+ * lag by a second at most, and so long as they serve. */
 #define PLACED_MS 4000
 
 struct placed {
@@ -56,6 +55,22 @@ struct places *places_free(struct places *ps)
         pthread_mutex_destroy(&ps->lock);
         free(ps);
         return NULL;
+}
+
+int places_recent(struct places *ps, char (**ret)[UUID_LEN + 1], size_t *ret_n)
+{
+        size_t n = 0;
+
+        pthread_mutex_lock(&ps->lock);
+        for (struct placed *p = ps->list; p; p = p->next)
+                n++;
+        *ret = calloc(n + 1, sizeof(**ret));
+        *ret_n = *ret ? n : 0;
+        n = 0;
+        for (struct placed *p = ps->list; *ret && p; p = p->next)
+                memcpy((*ret)[n++], p->id, sizeof(p->id));
+        pthread_mutex_unlock(&ps->lock);
+        return *ret ? 0 : -ENOMEM;
 }
 
 /* --- how much of each host is used --- */
@@ -140,7 +155,8 @@ static int usage_new(struct imaged *im, struct usage *u, struct err *err)
         u->instances = calloc(u->n + 1, sizeof(*u->instances));
         if (!u->instances)
                 return err_set(err, -ENOMEM, "out of memory");
-        return index_each(im->index, LIST_MS, usage_one, u, err);
+        /* A group's rule is hard, so what other imageds placed a moment ago counts too. */
+        return index_each(im->index, u->group && u->group[0] ? 0 : PLACE_LIST_MS, usage_one, u, err);
 }
 
 static void placed_add(struct places *ps, const struct placing *p, unsigned host)
@@ -170,7 +186,7 @@ static bool placed_left(struct imaged *im, const struct placed *x)
         int r = records_load(im->store, RECORD_INSTANCE, x->id, &record, NULL, NULL);
 
         if (r == -ENOENT)
-                return clock_ms() >= x->until_ms - PLACED_MS + LIST_MS;
+                return clock_ms() >= x->until_ms - PLACED_MS + PLACE_LIST_MS;
         return r == 0 && index_seat(record) == 0;
 }
 

@@ -28,5 +28,10 @@ void placing_from(const json_t *record, struct placing *ret);
 /* -ENOSPC names for each host why not, and the instances of its group that are in the way. */
 int place_pick(struct imaged *im, const struct placing *p, unsigned *ret, struct err *err);
 
+/* The ids of what this imaged placed in the last seconds, which lists may not show yet. The caller frees
+ * *ret. */
+int places_recent(struct places *ps, char (**ret)[UUID_LEN + 1], size_t *ret_n);
+#define PLACE_LIST_MS 1000 /* how old a list of instances may be for a placement */
+
 /* GET /v1/hosts */
 int place_on_hosts(struct http_request *req, void *userdata, struct err *err);

@@ -148,7 +148,7 @@ void host_warn_losses(struct cli *cli, json_t *document)
         const json_t *losses, *text;
         size_t i;
 
-        cli_call(cli, "GET", NULL, &drill, NULL, "/v1/drill");
+        cli_call(cli, "GET", NULL, &drill, NULL, "/v1/drill?after=%s", json_get_str(document, "id", ""));
         losses = json_object_get(drill, "losses");
         json_array_foreach (losses, i, text)
                 json_array_append_new(
