@@ -155,12 +155,21 @@ static void source_again(struct qemu *q)
         virt_note(q->host, VIRT_RESUMED, q->lease.instance, "unpaused");
 }
 
+/* While the destination begins to run: does the source, when it is here again, run too? */
+static void source_dies(void *arg)
+{
+        W.stats.faults++;
+        libvirtd_kill(arg, false);
+}
+
 static int source_end(struct migration *m, struct call *c, int r)
 {
         struct qemu *q = m->source;
         int64_t unheard = 0;
 
         chaos_hint(rnd(2) ? m->from : m->to, 3);
+        if (!W.quiet && rnd(8) == 0)
+                event_at(sched_now() + rnd_between(0, 200) * SIM_MS, source_dies, m->from);
         co_sleep(rnd_between(1, rnd(4) == 0 ? 2000 : 20) * SIM_MS);
         m->asked = r == 0 ? M_FINISH : M_CANCEL;
         co_wake(m, true);
@@ -242,7 +251,7 @@ void libvirt_recover(struct host *h)
                         continue;
                 q->job = false;
                 q->abort_job = false;
-                if (!q->completed || rnd(2) == 0)
+                if (!q->completed || rnd(4) > 0)
                         source_again(q);
         }
 }

@@ -477,6 +477,6 @@ void libvirtd_kill(struct host *h, bool forgets)
                 if (forgets && rnd(2) == 0)
                         q->known = false;
         }
-        h->libvirtd_again_ns = sched_now() + rnd_between(300, 6000) * SIM_MS;
+        h->libvirtd_again_ns = sched_now() + rnd_between(100, rnd(2) ? 1000 : 6000) * SIM_MS;
         event_at(h->libvirtd_again_ns, again, h);
 }

@@ -40,7 +40,7 @@ struct op {
         unsigned claimer;
         int64_t uid;
         uint32_t gid;
-        bool group, guarded;
+        bool group, guarded, claims;
         pid_t blocked[CLIENTS_MAX];
         size_t n_blocked;
         /* out */
@@ -59,6 +59,12 @@ static int64_t delay(void)
         if (!W.quiet && rnd_chance(W.slow))
                 return rnd_between(20 * SIM_MS, 7 * SIM_S);
         return rnd_between(100, rnd(20) == 0 ? 30000 : 1500) * SIM_US;
+}
+
+/* Races are about claims: theirs take long more often than others. */
+static int64_t claim_delay(void)
+{
+        return !W.quiet && rnd(8) == 0 ? rnd_between(100, 4500) * SIM_MS : delay();
 }
 
 static struct snapshot *snapshot_unref(struct snapshot *s)
@@ -129,8 +135,9 @@ static int op_call(struct store *s, struct op **pop, struct err *err)
         if (sent && !W.quiet && rnd_chance(W.drop))
                 sent = false;
         if (sent) {
-                int64_t way =
-                    !W.quiet && rnd_chance(W.late) ? timeout + rnd_between(0, 10 * SIM_S) : delay();
+                int64_t way = !W.quiet && rnd_chance(W.late) ? timeout + rnd_between(0, 10 * SIM_S)
+                              : op->claims                   ? claim_delay()
+                                                             : delay();
 
                 op->lost = !W.quiet && rnd_chance(W.drop);
                 op->refs++;
@@ -384,6 +391,7 @@ static int sim_claim(struct store *s, const char *instance, const struct lease *
 
         op->lease = *from;
         op->claimer = host;
+        op->claims = true;
         r = op_call(s, &op, err);
         if (r == 0)
                 *ret = op->ret;
