@@ -234,7 +234,7 @@ static void manager_stranded(struct manager *m, const struct survey *s)
                         if (in->wanted != WANTED_RUNNING ||
                             (in->placement ? in->placement : in->lease.host) != ring[h].number)
                                 continue;
-                        takeover_start(m, ring[h].number, 0, 0);
+                        takeover_start(m, ring[h].number);
                         break;
                 }
         }
