@@ -12,10 +12,12 @@
 
 #include "common/util.h"
 #include "imaged/store/store.h"
+#include "tests/store/faults.h"
 
 /*
  * One suite for all engines. It is told where the store is by the environment (tests/store/run sets it):
- *   STORE_URL  STORE_CEPH_CONF  STORE_CEPH_USER  STORE_ADDRESS
+ *   STORE_URL  STORE_CEPH_CONF  STORE_CEPH_USER  STORE_ADDRESS  STORE_TIMEOUT_MS
+ *   STORE_FAULTS  STORE_PROXY (nfs: "ADDRESS SERVER"; STORE_URL names that address)     see faults.h
  * A store that lives outside this process is also opened twice, used from forked processes and by real QEMU
  * tools.
  */
@@ -27,8 +29,8 @@ struct suite {
 };
 
 struct suite *suite_of(void **state);
-int store_connect(struct store **ret,
-                  struct err *err); /* by the environment; each forked process has its own */
+/* By the environment, with its faults; each forked process has its own. */
+int store_connect(struct store **ret, struct err *err);
 
 /* What a call returned, with the reason in the test's output when it is not what was expected. */
 #define assert_ok(call)                                                                                     \
