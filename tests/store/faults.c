@@ -14,7 +14,7 @@
 struct faults {
         enum fault kind;
         uint64_t seed;
-        unsigned permille;
+        unsigned per_100000;
         uint64_t calls; /* from here on changed by all processes, atomically or under the lock */
         unsigned injected;
         bool racing;
@@ -37,10 +37,10 @@ int faults_begin(void)
         const char *text = getenv("STORE_FAULTS");
         char kind[16] = "none";
         uint64_t seed = 0;
-        unsigned percent = 0;
+        double percent = 0;
         pthread_mutexattr_t attr;
 
-        if (text && sscanf(text, "%15[a-z]:%" SCNu64 ":%u", kind, &seed, &percent) != 3)
+        if (text && sscanf(text, "%15[a-z]:%" SCNu64 ":%lf", kind, &seed, &percent) != 3)
                 return -EINVAL;
         faults = mmap(NULL, sizeof(*faults), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (faults == MAP_FAILED)
@@ -49,7 +49,7 @@ int faults_begin(void)
         pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
         pthread_mutex_init(&faults->lock, &attr);
         faults->seed = seed;
-        faults->permille = percent * 10;
+        faults->per_100000 = (unsigned)(percent * 1000);
         for (int k = 0; k < FAULT_KINDS; k++)
                 if (kinds[k] && streq(kind, kinds[k])) {
                         faults->kind = k;
@@ -96,7 +96,7 @@ enum fault fault_next(const char *op)
         if (!faults)
                 return FAULT_NONE;
         f = aimed_at(op);
-        if (f == FAULT_NONE && faults_on() && chance() % 1000 < faults->permille)
+        if (f == FAULT_NONE && faults_on() && chance() % 100000 < faults->per_100000)
                 f = faults->kind;
         if (f != FAULT_NONE)
                 __atomic_add_fetch(&faults->injected, 1, __ATOMIC_SEQ_CST);
