@@ -189,12 +189,17 @@ static void late_record_cannot_overwrite_what_was_written_since(void **state)
         assert_ok(record_put(s->store, RECORD_HOST, id, 6, "at last", NULL, &err));
 }
 
+struct seen {
+        const char *id;
+        unsigned n;
+};
+
 static int count_leases(void *arg, const char *instance, const struct lease *lease)
 {
-        const char **id = arg;
+        struct seen *seen = arg;
 
-        if (streq(instance, id[0]))
-                id[1]++;
+        if (streq(instance, seen->id))
+                seen->n++;
         return 0;
 }
 
@@ -209,7 +214,7 @@ static void late_creation_leaves_one_instance(void **state)
                 return; /* rbd: the half-made ones of test-rbd */
         for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
                 char id[UUID_LEN + 1];
-                const char *seen[2] = {id, NULL};
+                struct seen seen = {.id = id};
                 struct lease one = {};
                 int r;
 
@@ -221,8 +226,8 @@ static void late_creation_leaves_one_instance(void **state)
                         disks_make(s->store, id, &plain_disk, 1);
                 assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, &one, &err));
                 aim_done();
-                assert_ok(lease_list(s->second, count_leases, seen, &err));
-                assert_int_equal(seen[1] - (const char *)NULL, 1);
+                assert_ok(lease_list(s->second, count_leases, &seen, &err));
+                assert_int_equal(seen.n, 1);
                 expect_lease(s->second, id, 1, 1);
                 assert_ok(lease_remove(s->store, id, &one, &plain_disk, 1, &err));
                 assert_fails(-ENOENT, lease_find(s->second, id, &one, &err));

@@ -132,7 +132,13 @@ static int run_lost(void)
         const char *url = getenv("STORE_URL");
         bool late = url && strncmp(url, "mem:", 4) != 0;
 
-        return run_group("lost answers", lost_tests, n_lost_tests - (late ? 0 : 3));
+        int failed = run_group("lost answers", lost_tests, n_lost_tests - (late ? 0 : 3));
+
+#ifdef HAVE_RBD
+        if (url && strncmp(url, "rbd:", 4) == 0)
+                failed += run_group("own client", client_tests, n_client_tests);
+#endif
+        return failed;
 }
 
 static int begin_faults(void)

@@ -331,66 +331,6 @@ static void test_half_made_disks_do_not_exist_and_can_be_made_again(void **state
         fails(-EEXIST, lease_create(f->b, f->instance, f->disks, 2, err));
 }
 
-/* As an administrator does who shuts out a whole host. The call that meets it fails and is not repeated; the
- * next one has a new client; what hung on the old one ends in order. */
-static void test_a_blocklisted_client_is_closed_and_opened_anew(void **state)
-{
-        struct fixture *f = *state;
-        _cleanup_(freep) char *old = strdup(pool_of(f->b)->client->own), *text = NULL;
-        char id[UUID_LEN + 1];
-        struct volume *v = NULL;
-        struct lease lease;
-        struct start start;
-        struct qemu *w;
-        uint64_t version = 0;
-        struct err why = {0};
-        int r = 0;
-
-        uuid_random(id);
-        ok(record_put(f->b, RECORD_EVENT, id, 0, "1", &version, err));
-        ok(volume_create(f->b, id, 8 * MIB, &v, err)); /* open, with a watch */
-        ok(volume_write(v, f->block, sizeof f->block, 0, err));
-        assert_int_equal(rados_blocklist_add(f->client->cluster, old, 600), 0);
-        assert_int_equal(rados_wait_for_latest_osdmap(f->client->cluster), 0);
-        for (int i = 0; i < 50 && r == 0; i++) { /* until the OSD has the map, too */
-                r = record_put(f->b, RECORD_EVENT, id, version, "2", &version, &why);
-                if (r == 0)
-                        usleep(100000);
-        }
-        assert_int_equal(r, -EACCES);
-        assert_non_null(strstr(why.text, "blocklist"));
-        ok(record_get(f->b, RECORD_EVENT, id, &text, &version, err));
-        ok(record_put(f->b, RECORD_EVENT, id, version, NULL, &version, err));
-        assert_string_not_equal(pool_of(f->b)->client->own, old);
-        assert_int_equal(volume_seal(v, &why), -EACCES);
-        volume_close(v); /* and the old client with it */
-        assert_int_equal(pool_of(f->b)->client->users, 1);
-        ok(volume_create(f->b, id, 8 * MIB, &v, err)); /* the old watch is in nobody's way */
-        ok(volume_seal(v, err));
-        volume_close(v);
-        ok(volume_remove(f->b, id, err));
-
-        /* and it owns, fences and gates as before: on this address, where its QEMUs would be */
-        store_close(f->b);
-        f->b = open_as("wherry", NULL);
-        free(old);
-        old = strdup(pool_of(f->b)->client->own);
-        assert_int_equal(rados_blocklist_add(f->client->cluster, old, 600), 0);
-        ok(lease_create(f->a, f->instance, f->disks, 2, err));
-        for (r = 0; r == 0;)
-                r = lease_find(f->b, f->instance, &lease, &why);
-        assert_int_equal(r, -EACCES);
-        lease = (struct lease){0};
-        ok(lease_claim(f->b, f->instance, &lease, 1, &lease, err));
-        start_init(&start, f->instance, lease.epoch, NULL);
-        ok(lease_fence(f->b, f->instance, &lease, &start, f->disks, 2, err));
-        w = qemu_start(f, &lease, &start, 0);
-        ok(lease_gate(f->b, f->instance, &lease, &start, f->disks, 2, err));
-        assert_int_equal(recorded(f), 1); /* the QEMU, not the old client */
-        assert_int_equal(qemu_write(w, 0x11, 0), 0);
-        qemu_close(w);
-}
-
 static void test_a_user_without_the_right_to_blocklist_is_told_so(void **state)
 {
         struct fixture *f = *state;
@@ -534,7 +474,6 @@ int main(int argc, char **argv)
             with_fixture(test_a_claim_steps_over_a_name_that_a_crash_left_occupied),
             with_fixture(test_a_claim_whose_reply_was_lost_is_a_win),
             with_fixture(test_half_made_disks_do_not_exist_and_can_be_made_again),
-            with_fixture(test_a_blocklisted_client_is_closed_and_opened_anew),
             with_fixture(test_a_user_without_the_right_to_blocklist_is_told_so),
             with_fixture(test_a_host_cannot_reach_accounts),
             with_fixture(test_attach_names_what_qemu_opens),
