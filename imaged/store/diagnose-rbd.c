@@ -95,13 +95,17 @@ static int tell_locked(struct store *s, const struct locked *l, store_finding_cb
 
 int rbd_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         struct locked l = {0};
         struct err old = {0};
         int r;
 
         (void)many_machines;
-        r = pool_check_clone_v2(pool_of(s), &old);
+        r = pool_io(s, &client, &io, err);
+        if (r < 0)
+                return r;
+        r = pool_check_clone_v2(client->cluster, &old);
         if (r == -EINVAL)
                 r = cb(arg, &(struct store_finding){
                                 .code = "old-clients",
@@ -109,8 +113,6 @@ int rbd_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void 
                                 .advice = "run \"ceph osd set-require-min-compat-client mimic\""});
         else if (r < 0 && err)
                 *err = old;
-        if (r == 0)
-                r = pool_io(s, &io, err);
         if (r != 0)
                 return r;
         l.io = io;

@@ -82,7 +82,7 @@ struct fs {
         const struct fs_file_ops *file;
 };
 
-/* fs-dir.c. root must be an absolute path; it is made when it is missing. */
+/* fs-dir.c. root must be the absolute path of a directory; -ENOENT where there is none: it is not made. */
 int fs_dir_new(const char *root, struct fs **ret, struct err *err);
 const char *fs_dir_path(struct fs *fs); /* absolute, resolved */
 int fs_dir_root(struct fs *fs);         /* a file descriptor, borrowed */

@@ -19,6 +19,7 @@
 #define ENTRY_MAX (POOL_NAME_MAX + 24)
 
 struct rbd_volume {
+        struct pool_client *client;
         rados_ioctx_t io;
         rbd_image_t image;
         char name[POOL_NAME_MAX];
@@ -157,6 +158,7 @@ static struct rbd_volume *volume_state_free(struct rbd_volume *rv)
         if (rv->image)
                 rbd_close(rv->image);
         pool_io_donep(&rv->io);
+        pool_client_putp(&rv->client);
         pthread_mutex_destroy(&rv->lock);
         pthread_cond_destroy(&rv->landed);
         free(rv);
@@ -172,7 +174,7 @@ static int volume_state_new(struct volume *v, struct rbd_volume **ret, struct er
                 return err_set(err, -ENOMEM, "out of memory");
         pthread_mutex_init(&rv->lock, NULL);
         pthread_cond_init(&rv->landed, NULL);
-        r = pool_io(v->store, &rv->io, err);
+        r = pool_io(v->store, &rv->client, &rv->io, err);
         if (r < 0)
                 volume_state_free(rv);
         else
@@ -297,11 +299,22 @@ static bool sealed_is_mine(const struct rbd_volume *rv, const char *image)
         return golden_find(rv->io, image, name, &size, NULL) == 0 && streq(name, rv->name);
 }
 
+static int volume_reopen(struct rbd_volume *rv, const char *image, struct err *err)
+{
+        int r = rbd_open_read_only(rv->io, rv->name, &rv->image, POOL_SNAP);
+
+        if (r < 0)
+                rv->image = NULL;
+        return r < 0 ? pool_fail(err, r, "open golden image %s", image) : 0;
+}
+
 static int rbd_volume_seal(struct volume *v, struct err *err)
 {
         struct rbd_volume *rv = v->state;
         int r = volume_settle(rv, 0);
 
+        if (!rv->image) /* asked again: all was done but this */
+                return volume_reopen(rv, v->image, err);
         if (r == 0)
                 r = rbd_flush(rv->image);
         if (r == 0) {
@@ -321,8 +334,7 @@ static int rbd_volume_seal(struct volume *v, struct err *err)
          * removal. */
         rbd_close(rv->image);
         rv->image = NULL;
-        r = rbd_open_read_only(rv->io, rv->name, &rv->image, POOL_SNAP);
-        return r < 0 ? pool_fail(err, r, "open golden image %s", v->image) : 0;
+        return volume_reopen(rv, v->image, err);
 }
 
 static int rbd_volume_open(struct volume *v, struct err *err)
@@ -382,10 +394,11 @@ static void rbd_volume_close(struct volume *v)
 
 static int rbd_volume_remove(struct store *s, const char *image, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         char name[POOL_NAME_MAX];
         uint64_t size;
-        int left, n, r = pool_io(s, &io, err);
+        int left, n, r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -408,10 +421,11 @@ static int rbd_volume_remove(struct store *s, const char *image, struct err *err
 
 static int rbd_volume_attach(struct store *s, const char *image, struct attach *ret, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         char name[POOL_NAME_MAX];
         uint64_t size;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
                 r = golden_find(io, image, name, &size, err);
