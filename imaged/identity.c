@@ -266,8 +266,13 @@ int identity_on_projects(struct http_request *req, void *userdata, struct err *e
         struct projects p = {
             .caller = caller_of(req), .name = http_query(req, "name"), .list = json_array()};
         _cleanup_(json_decrefpp) json_t *reply = json_pack("{s:o,s:{}}", "projects", p.list, "links");
-        int r = reply ? account_each(im->accounts, project_one, &p, err) : -ENOMEM;
+        int r = reply ? 0 : err_set(err, -ENOMEM, "out of memory");
 
+        /* As the Identity API answers, so that clients go on with what may be an id. */
+        if (r == 0 && !p.caller->admin && p.name && !streq(p.name, p.caller->name))
+                r = err_set(err, -EACCES, "project %s: members may look at their own only", p.name);
+        if (r == 0)
+                r = account_each(im->accounts, project_one, &p, err);
         return r < 0 ? r : http_reply_json(req, 200, reply);
 }
 

@@ -79,7 +79,7 @@ static int find_named(struct imaged *im, struct find *f, struct err *err)
         int r = catalog_each(im->catalog, 1000, named_one, f, err);
 
         if (r == 0 && f->n > 1)
-                return err_set(err, -EINVAL, "%u images have the name %s; give the id of one:%s", f->n,
+                return err_set(err, -EINVAL, "%u images have the name \"%s\"; give the id of one:%s", f->n,
                                f->text, f->ids);
         return r;
 }

@@ -125,7 +125,8 @@ int image_on_patch(struct http_request *req, void *userdata, struct err *err)
 
         if (r < 0)
                 return r;
-        if (!type || strncasecmp(type, TYPE, strlen(TYPE)) != 0)
+        if (!type ||
+            (strncasecmp(type, TYPE, strlen(TYPE)) != 0 && strcasecmp(type, "application/json") != 0))
                 return err_set(err, -EMEDIUMTYPE, "Content-Type \"%s\": " TYPE " is possible",
                                type ? type : "");
         r = http_body_json(req, &body, err);
