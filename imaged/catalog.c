@@ -63,6 +63,8 @@ static void entry_free(struct cataloged *e)
         if (!e)
                 return;
         free((char *)e->name);
+        free((char *)e->os);
+        free((char *)e->os_version);
         free((char *)e->text);
         free(e);
 }
@@ -94,8 +96,10 @@ static struct cataloged *entry_new(const char *id, const char *text, const json_
         e->attention = e->deleted || json_is_object(json_object_get(record, "import"));
         e->size = json_get_int(record, "size", -1);
         e->name = strdup(json_get_str(record, "name", ""));
+        e->os = strdup(json_get_str(record, "os", json_get_str(record, "os_distro", "")));
+        e->os_version = strdup(json_get_str(record, "version", json_get_str(record, "os_version", "")));
         e->text = strdup(text);
-        if (!e->name || !e->text) {
+        if (!e->name || !e->os || !e->os_version || !e->text) {
                 entry_free(e);
                 return NULL;
         }

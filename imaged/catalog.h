@@ -18,13 +18,14 @@ struct cataloged {
         char id[UUID_LEN + 1], owner[UUID_LEN + 1];
         char created[25], updated[25];
         enum visibility visibility;
-        bool hidden, members; /* members: it has some */
-        bool active, deleted; /* deleted: waits to be removed, or to be undeleted */
-        bool attention;       /* the collector looks at it */
-        int64_t size;         /* -1: none yet */
-        const char *name;     /* "" where it has none */
-        const char *text;     /* the record */
-        uint64_t version;     /* 0: a change made here, which no list of the store showed yet */
+        bool hidden, members;        /* members: it has some */
+        bool active, deleted;        /* deleted: waits to be removed, or to be undeleted */
+        bool attention;              /* the collector looks at it */
+        int64_t size;                /* -1: none yet */
+        const char *name;            /* "" where it has none */
+        const char *os, *os_version; /* the same; by our own or by OpenStack's names of the properties */
+        const char *text;            /* the record */
+        uint64_t version;            /* 0: a change made here, which no list of the store showed yet */
 
         unsigned round; /* catalog.c's */
         int64_t touched_ms;

@@ -26,7 +26,7 @@ struct term {
         const char *key, *value;
         char compare[4]; /* TERM_TIME */
         int64_t number;
-        struct catalog_needle needle; /* TERM_STRING of one value; else empty */
+        struct catalog_needle needle; /* TERM_STRING of one value, TERM_TAG; else empty */
 };
 
 struct image_filter {
@@ -56,6 +56,14 @@ static int term_string(struct term *t, struct err *err)
         return catalog_needle(t->key, t->value, &t->needle) < 0
                    ? err_set(err, -EINVAL, "%s: the value is not UTF-8", t->key)
                    : 0;
+}
+
+static int term_tag(struct term *t, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *tag = json_string(t->value);
+
+        t->needle.text = tag ? json_text(tag) : NULL;
+        return t->needle.text ? 0 : err_set(err, -EINVAL, "tag: the value is not UTF-8");
 }
 
 static int term_number(struct term *t, struct err *err)
@@ -120,7 +128,7 @@ static int term_add(struct image_filter *f, const char *key, const char *value)
                 r = term_string(t, f->err);
                 break;
         case TERM_TAG:
-                r = 0;
+                r = term_tag(t, f->err);
                 break;
         default:
                 r = term_number(t, f->err);

@@ -11,7 +11,6 @@ struct find {
         const char *text; /* the name; an alias's version */
         bool any;
         const char *os;
-        struct catalog_needle needles[2]; /* an alias's os, in its two spellings */
 
         unsigned n;
         char ids[256]; /* of those that have the name */
@@ -33,11 +32,6 @@ static int named_one(void *arg, const struct cataloged *e)
         return 0;
 }
 
-static const char *either(const json_t *record, const char *ours, const char *openstack)
-{
-        return json_get_str(record, ours, json_get_str(record, openstack, ""));
-}
-
 /* "12" is 12, and 12.5 too. */
 static bool version_fits(const char *version, const char *wanted)
 {
@@ -50,24 +44,17 @@ static bool version_fits(const char *version, const char *wanted)
 static int alias_one(void *arg, const struct cataloged *e)
 {
         struct find *f = arg;
-        _cleanup_(json_decrefpp) json_t *record = NULL;
-        const char *version;
         int order;
 
-        if (!e->active || e->hidden ||
-            (e->visibility != VISIBILITY_PUBLIC && !streq(e->owner, f->caller->id)) ||
-            (!catalog_may_have(e, &f->needles[0]) && !catalog_may_have(e, &f->needles[1])))
+        if (!e->active || e->hidden || !streq(e->os, f->os) || !version_fits(e->os_version, f->text) ||
+            (e->visibility != VISIBILITY_PUBLIC && !streq(e->owner, f->caller->id)))
                 return 0;
-        record = json_loads(e->text, 0, NULL);
-        version = either(record, "version", "os_version");
-        if (!streq(either(record, "os", "os_distro"), f->os) || !version_fits(version, f->text))
-                return 0;
-        order = f->n == 0 ? 1 : strverscmp(version, f->version);
+        order = f->n == 0 ? 1 : strverscmp(e->os_version, f->version);
         if (order == 0)
                 order = strcmp(e->created, f->created);
         if (order > 0) {
                 memcpy(f->id, e->id, sizeof(f->id));
-                snprintf(f->version, sizeof(f->version), "%s", version);
+                snprintf(f->version, sizeof(f->version), "%s", e->os_version);
                 snprintf(f->created, sizeof(f->created), "%s", e->created);
         }
         f->n++;
@@ -88,22 +75,12 @@ static int find_alias(struct imaged *im, struct find *f, struct err *err)
 {
         const char *colon = strrchr(f->text, ':');
         _cleanup_(freep) char *os = colon ? strndup(f->text, (size_t)(colon - f->text)) : NULL;
-        int r;
 
         if (!os || !os[0] || !colon[1])
                 return 0;
         f->os = os;
         f->text = colon + 1;
-        r = catalog_needle("os", os, &f->needles[0]);
-        if (r == 0)
-                r = catalog_needle("os_distro", os, &f->needles[1]);
-        if (r < 0) /* not UTF-8, so no image has it */
-                r = 0;
-        else
-                r = catalog_each(im->catalog, 1000, alias_one, f, err);
-        free(f->needles[0].text);
-        free(f->needles[1].text);
-        return r;
+        return catalog_each(im->catalog, 1000, alias_one, f, err);
 }
 
 int image_find(struct imaged *im, const struct caller *c, const char *text, bool any, json_t **ret,

@@ -176,12 +176,12 @@ story_nobody_reaches_what_is_not_theirs() {
         call alice PUT "/v2/images/$id/file" -H 'Content-Type: application/octet-stream' -T disk.raw
         equal upload "$status" 204
         while read -r method path body; do
-                call bob "$method" "/v2/images/$id$path" -H 'Content-Type: application/openstack-images-v2.1-json-patch' ${body:+-d "$body"}
+                call bob "$method" "/v2/images/$id${path#.}" -H 'Content-Type: application/openstack-images-v2.1-json-patch' ${body:+-d "$body"}
                 equal "bob: $method $path" "$status" 404
         done <<'LIST'
-GET
-PATCH  [{"op":"replace","path":"/name","value":"x"}]
-DELETE
+GET .
+PATCH . [{"op":"replace","path":"/name","value":"x"}]
+DELETE .
 GET /file
 GET /tasks
 GET /members
