@@ -338,7 +338,7 @@ static int refresh(struct catalog *c, int64_t max_age_ms, struct err *err)
         last = listed(c);
         begin = clock_ms();
         /* For who wants it as it is now, a list counts that began after he asked. */
-        if (!last || (max_age_ms > 0 ? begin - last >= max_age_ms : last < asked)) {
+        if (!last || (max_age_ms > 0 ? begin - last >= max_age_ms : last <= asked)) {
                 c->round++;
                 r = record_list(c->store, RECORD_IMAGE, list_one, c, err);
                 pthread_rwlock_wrlock(&c->lock);
