@@ -9,11 +9,13 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "imaged/catalog.h"
 #include "imaged/hosts.h"
 #include "imaged/image.h"
 #include "imaged/index.h"
 #include "imaged/instance.h"
 #include "imaged/network.h"
+#include "imaged/quota.h"
 #include "imaged/records.h"
 #include "imaged/upload.h"
 
@@ -115,22 +117,27 @@ static void report(const char *what, const char *id, int r, const struct err *er
                 log_warn("%s %s: left-over: %s", what, id, err_text(err));
 }
 
-static int look_image(void *arg, const char *id, uint64_t version, json_t *record)
+static void look_image(struct collector *c, const char *id)
 {
-        struct collector *c = arg;
-        const char *status = json_get_str(record, "status", "");
-        const char *by = json_get_str(json_object_get(record, "import"), "by", NULL);
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        const char *status, *by;
         struct err err = {0};
+        uint64_t version;
+        int r;
 
-        if (!by && !streq(status, "pending_delete"))
-                return 0;
+        if (records_load(c->im->store, RECORD_IMAGE, id, &record, &version, NULL) < 0)
+                return;
+        status = json_get_str(record, "status", "");
+        by = json_get_str(json_object_get(record, "import"), "by", NULL);
         if (mark_age(c, "image", id, version) < c->im->stale_ms)
-                return 0;
-        if (streq(status, "pending_delete"))
-                report("image", id, image_delete_finish(c->im, id, &err), &err);
-        else
+                return;
+        if (streq(status, "pending_delete") || streq(status, "deleted")) {
+                r = image_delete_step(c->im, id, &err);
+                if (r != 0)
+                        report("image", id, r > 0 ? 0 : r, &err);
+        } else if (by) {
                 report("image", id, upload_collect(c->im, id, by, &err), &err);
-        return 0;
+        }
 }
 
 static bool waits_for_dead_host(struct collector *c, const json_t *record)
@@ -168,12 +175,8 @@ struct attention {
         size_t n, room;
 };
 
-static int attention_one(void *arg, const struct indexed *e)
+static int attention_add(struct attention *a, const char *id)
 {
-        struct attention *a = arg;
-
-        if (!e->attention)
-                return 0;
         if (a->n == a->room) {
                 void *bigger = realloc(a->ids, (a->room * 2 + 64) * sizeof(*a->ids));
 
@@ -182,8 +185,29 @@ static int attention_one(void *arg, const struct indexed *e)
                 a->ids = bigger;
                 a->room = a->room * 2 + 64;
         }
-        memcpy(a->ids[a->n++], e->id, sizeof(e->id));
+        memcpy(a->ids[a->n++], id, sizeof(*a->ids));
         return 0;
+}
+
+static int attention_one(void *arg, const struct indexed *e)
+{
+        return e->attention ? attention_add(arg, e->id) : 0;
+}
+
+static int image_attention(void *arg, const struct cataloged *e)
+{
+        return e->attention ? attention_add(arg, e->id) : 0;
+}
+
+static int look_images(struct collector *c, struct err *err)
+{
+        struct attention a = {0};
+        int r = catalog_each(c->im->catalog, 1000, image_attention, &a, err);
+
+        for (size_t i = 0; r == 0 && i < a.n; i++)
+                look_image(c, a.ids[i]);
+        free(a.ids);
+        return r;
 }
 
 static int look_instances(struct collector *c, struct err *err)
@@ -207,7 +231,7 @@ static void look(struct collector *c)
         struct err err = {0};
         int r;
 
-        r = records_each(c->im->store, RECORD_IMAGE, look_image, c, &err);
+        r = look_images(c, &err);
         if (r == 0)
                 r = look_instances(c, &err);
         if (r < 0) {
@@ -237,6 +261,13 @@ static int sweep_disks(void *arg, const char *instance, const struct lease *leas
         return 0;
 }
 
+static bool quota_stale(void *arg, const char *image)
+{
+        struct collector *c = arg;
+
+        return mark_age(c, "quota", image, 0) >= c->im->stale_ms;
+}
+
 static void sweep(struct collector *c)
 {
         struct err err = {0};
@@ -245,6 +276,10 @@ static void sweep(struct collector *c)
         r = lease_list(c->im->store, sweep_disks, c, &err);
         if (r == 0)
                 marks_end(c, "disks");
+        if (r == 0)
+                r = quota_sweep(c->im, quota_stale, c, &err);
+        if (r == 0)
+                marks_end(c, "quota");
         if (r == 0)
                 r = name_sweep(c->im, &err);
         if (r == 0)

@@ -29,6 +29,7 @@
  */
 struct creation {
         struct imaged *im;
+        const struct caller *caller;
         struct spec spec;
         char id[UUID_LEN + 1], by[UUID_LEN + 1];
         json_t *image; /* the record of spec.image or spec.iso */
@@ -44,11 +45,9 @@ static int image_check(struct creation *c, struct err *err)
         uint64_t size, min_disk, min_ram;
         int r;
 
-        r = image_find(c->im, wanted, &c->image, err);
+        r = image_find(c->im, c->caller, wanted, false, &c->image, err);
         if (r < 0)
-                return r == -ENOENT
-                           ? err_set(err, -EINVAL, "no active image has the id or the name %s", wanted)
-                           : r;
+                return r == -ENOENT ? err_wrap(err, -EINVAL, "%s", s->image ? "image" : "iso") : r;
         id = json_get_str(c->image, "id", "");
         format = json_get_str(c->image, "disk_format", "");
         if (!streq(json_get_str(c->image, "status", NULL), "active"))
@@ -255,7 +254,7 @@ static int create(struct creation *c, struct err *err)
 
 int instance_on_create(struct http_request *req, void *userdata, struct err *err)
 {
-        struct creation c = {.im = userdata};
+        struct creation c = {.im = userdata, .caller = caller_of(req)};
         _cleanup_(json_decrefpp) json_t *body = NULL;
         int r;
 

@@ -37,6 +37,44 @@ static const struct cli_option image_add[] = {
 
 static const struct cli_option quiet[] = {QUIET};
 
+static const struct cli_option image_list[] = {
+    QUIET,
+    {"--deleted", 0, NULL, NULL, "those that are deleted and can still be undeleted"},
+};
+
+static const struct cli_option image_rm[] = {
+    {"--now", 0, NULL, NULL, "for good; also one that is deleted already, by its id"},
+};
+
+static const struct cli_option image_set[] = {
+    {"--name", 0, "NAME", NULL, "another name"},
+    {"--os", 0, "OS", NULL, "operating system: debian, windows"},
+    {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
+    {"--property", 0, "NAME=VALUE", NULL, "a property, several times"},
+    {"--unset", 0, "NAME", NULL, "remove a property, several times"},
+    {"--tag", 0, "TAG", NULL, "add a tag, several times"},
+    {"--untag", 0, "TAG", NULL, "remove a tag, several times"},
+    {"--visibility", 0, "WHO", NULL, "private, shared (with accounts), community or public"},
+    {"--protect", 0, NULL, NULL, "it cannot be removed"},
+    {"--unprotect", 0, NULL, NULL, "it can"},
+    {"--hide", 0, NULL, NULL, "leave it out of lists and aliases"},
+    {"--unhide", 0, NULL, NULL, "show it in them"},
+};
+
+#define PASSWORD_FILE                                                                                       \
+        {                                                                                                   \
+                "--password-file", 0, "FILE", NULL,                                                         \
+                    "file that holds the password; default: asked for, or standard input"                   \
+        }
+
+static const struct cli_option account_add[] = {
+    {"--role", 0, "ROLE", "member", "member, or admin for everything"},
+    {"--quota", 0, "SIZE", NULL, "how large its images may be together; default: no limit"},
+    PASSWORD_FILE,
+};
+
+static const struct cli_option account_password[] = {PASSWORD_FILE};
+
 static const struct cli_option run[] = {
     {"--name", 0, "NAME", NULL, "the instance's name; default: made from the image's"},
     {"--cpus", 0, "N", "1", "processor cores"},
@@ -82,13 +120,37 @@ const struct cli_command cli_commands[] = {
      "A file is checked and converted here, and only its data is sent; an image that is not safe is refused "
      "with every reason. The server fetches a URL by itself. Ctrl-C ends the import and removes the image.",
      OPTIONS(image_add), 1, 1, cmd_image_add},
-    {"image list", "", "list the images", NULL, OPTIONS(quiet), 0, 0, cmd_image_list},
+    {"image list", "", "list the images", NULL, OPTIONS(image_list), 0, 0, cmd_image_list},
     {"image show", "IMAGE", "show one image", NULL, NULL, 0, 1, 1, cmd_image_show},
-    {"image rm", "IMAGE", "remove an image", "An image that instances use is not removed.", NULL, 0, 1, 1,
-     cmd_image_rm},
+    {"image set", "IMAGE", "change an image's name, properties, tags or visibility", NULL,
+     OPTIONS(image_set), 1, 1, cmd_image_set},
+    {"image save", "IMAGE FILE", "save an image's raw disk as a sparse file", NULL, NULL, 0, 2, 2,
+     cmd_image_save},
+    {"image share", "IMAGE ACCOUNT", "let an account see and use an image",
+     "Its visibility has to be shared, which is the default.", NULL, 0, 2, 2, cmd_image_share},
+    {"image unshare", "IMAGE ACCOUNT", "end that", NULL, NULL, 0, 2, 2, cmd_image_unshare},
+    {"image deactivate", "IMAGE", "let nothing new be made of an image", NULL, NULL, 0, 1, 1,
+     cmd_image_deactivate},
+    {"image reactivate", "IMAGE", "end that", NULL, NULL, 0, 1, 1, cmd_image_reactivate},
+    {"image rm", "IMAGE", "remove an image",
+     "It is out of sight at once. Its data stays while \"wherry image undelete\" can bring it back (a day, "
+     "where the "
+     "server is not set otherwise), and while instances use it; they go on.",
+     OPTIONS(image_rm), 1, 1, cmd_image_rm},
+    {"image undelete", "IMAGE", "bring a removed image back", NULL, NULL, 0, 1, 1, cmd_image_undelete},
+    {"account add", "NAME", "add an account, for the image API's clients",
+     "Members see public images and those that are theirs or shared with them; administrators everything.",
+     OPTIONS(account_add), 1, 1, cmd_account_add},
+    {"account list", "", "list the accounts", NULL, OPTIONS(quiet), 0, 0, cmd_account_list},
+    {"account show", "ACCOUNT", "show one account", NULL, NULL, 0, 1, 1, cmd_account_show},
+    {"account rm", "ACCOUNT", "remove an account", "One that owns images is not removed.", NULL, 0, 1, 1,
+     cmd_account_rm},
+    {"account password", "ACCOUNT", "give an account a new password", "Its tokens are void from then on.",
+     OPTIONS(account_password), 1, 1, cmd_account_password},
     {"run", "IMAGE", "make an instance from an image and start it",
-     "Waits until the instance runs and prints its address. Warns where the loss of one host could then no "
-     "longer be absorbed by the others.",
+     "IMAGE is a name, an id, or an alias like debian:12 or debian:latest: the newest image of that os and "
+     "version. Waits until the instance runs and prints its address. Warns where the loss of one host could "
+     "then no longer be absorbed by the others.",
      OPTIONS(run), 1, 1, cmd_run},
     {"ls", "", "list the instances", NULL, OPTIONS(quiet), 0, 0, cmd_ls},
     {"show", "NAME", "show one instance",

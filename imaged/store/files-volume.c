@@ -117,6 +117,14 @@ static int volume_put(struct volume *v, const void *buf, size_t len, uint64_t of
         return r < 0 ? err_wrap(err, r, "image %s", v->image) : 0;
 }
 
+static int volume_size_set(struct volume *v, uint64_t size, struct err *err)
+{
+        struct part *p = v->state;
+        int r = files_of(v->store)->fs->file->resize(p->file, size, err);
+
+        return r < 0 ? err_wrap(err, r, "image %s", v->image) : 0;
+}
+
 static int volume_finish(struct volume *v, const struct fs_owner *owner, struct err *err)
 {
         struct files *f = files_of(v->store);
@@ -287,6 +295,7 @@ static int volume_attach_dir(struct store *s, const char *image, struct attach *
 const struct engine_volumes files_volumes_dir = {
     .create = volume_begin,
     .write = volume_put,
+    .resize = volume_size_set,
     .seal = volume_seal_dir,
     .open = volume_open_sealed,
     .read = volume_get,
@@ -309,6 +318,7 @@ static int volume_attach_nfs(struct store *s, const char *image, struct attach *
 const struct engine_volumes files_volumes_nfs = {
     .create = volume_begin,
     .write = volume_put,
+    .resize = volume_size_set,
     .seal = volume_seal_nfs,
     .open = volume_open_sealed,
     .read = volume_get,

@@ -69,6 +69,8 @@ struct fs_file_ops {
                     struct err *err);
         int (*read)(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err);
         int (*write)(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err);
+        /* Longer by a hole, or cut. */
+        int (*resize)(struct fs_file *f, uint64_t size, struct err *err);
         /* All content durable, then the new owner and mode. */
         int (*seal)(struct fs_file *f, const struct fs_owner *owner, struct err *err);
         void (*close)(struct fs_file *f);

@@ -290,6 +290,16 @@ static int rbd_volume_write(struct volume *v, const void *buf, size_t len, uint6
         return 0;
 }
 
+static int rbd_volume_resize(struct volume *v, uint64_t size, struct err *err)
+{
+        struct rbd_volume *rv = v->state;
+        int r = volume_settle(rv, 0);
+
+        if (r == 0)
+                r = rbd_resize(rv->image, size);
+        return r < 0 ? pool_fail(err, r, "resize golden image %s", v->image) : 0;
+}
+
 /* Does the entry name our image? After a reply that was lost, and for a repeated seal. */
 static bool sealed_is_mine(const struct rbd_volume *rv, const char *image)
 {
@@ -438,13 +448,38 @@ static int rbd_volume_attach(struct store *s, const char *image, struct attach *
         return r;
 }
 
+/* As OpenStack's services write it, which know no RBD namespaces. */
+static int rbd_volume_location(struct store *s, const char *image, char **ret, struct err *err)
+{
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
+        _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        char name[POOL_NAME_MAX], fsid[64];
+        uint64_t size;
+        int r;
+
+        if (pool_of(s)->ns[0])
+                return err_set(err, -EOPNOTSUPP, "%s: a location cannot name an RBD namespace", s->url);
+        r = pool_io(s, &client, &io, err);
+        if (r == 0)
+                r = golden_find(io, image, name, &size, err);
+        if (r < 0)
+                return r;
+        r = rados_cluster_fsid(client->cluster, fsid, sizeof fsid);
+        if (r < 0)
+                return pool_fail(err, r, "ask for the cluster's id");
+        *ret = str_printf("rbd://%s/%s/%s/" POOL_SNAP, fsid, pool_of(s)->name, name);
+        return *ret ? 0 : -ENOMEM;
+}
+
 const struct engine_volumes rbd_volumes = {
     .create = rbd_volume_create,
     .write = rbd_volume_write,
+    .resize = rbd_volume_resize,
     .seal = rbd_volume_seal,
     .open = rbd_volume_open,
     .read = rbd_volume_read,
     .close = rbd_volume_close,
     .remove = rbd_volume_remove,
     .attach = rbd_volume_attach,
+    .location = rbd_volume_location,
 };

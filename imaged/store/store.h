@@ -106,6 +106,8 @@ struct volume; /* one thread at a time */
  * is replaced. size: bytes; holes are what is never written. */
 int volume_create(struct store *s, const char *image, uint64_t size, struct volume **ret, struct err *err);
 int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err);
+/* Before the seal, where the size was not known at first. Bytes, as for volume_create(). */
+int volume_resize(struct volume *v, uint64_t size, struct err *err);
 /* Durable and read-only from here on; may be repeated. The handle then reads. */
 int volume_seal(struct volume *v, struct err *err);
 
@@ -114,6 +116,10 @@ int volume_open(struct store *s, const char *image, struct volume **ret,
 int volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
 uint64_t volume_size(const struct volume *v);
 struct volume *volume_close(struct volume *v); /* an unsealed one is removed; returns NULL */
+
+/* A URL by which OpenStack's other services clone a sealed image without copying it,
+ * "rbd://FSID/POOL/IMAGE/SNAPSHOT"; the caller frees it. -EOPNOTSUPP: the engine has none. */
+int volume_location(struct store *s, const char *image, char **ret, struct err *err);
 
 /* Removes a sealed image or an unsealed left-over. -EBUSY with the number of disks where the engine knows
  * that some use it; -ENOENT is fine to ignore. */
