@@ -203,7 +203,7 @@ int qcow2_open(struct image *img, struct err *err)
         else
                 r = source_read(&img->src, head, len, 0, err);
         if (r == 0) {
-                head_check(head, len, img->src.size, IMAGE_QCOW2, &info, &s->q);
+                head_check(head, len, NULL, img->src.size, IMAGE_QCOW2, &info, &s->q);
                 if (info.n_refusals > 0)
                         r = refusal_error(&info, err);
                 else if (s->q.size != img->size)

@@ -92,10 +92,9 @@ static void bomb_check(struct walk *w)
         if (w->compressed_bytes > room)
                 refuse_number(w->info, "overlap", "compressed clusters", w->compressed_bytes, room,
                               "compressed data is used more than once");
-        else if (!qcow2_expansion_fits(w->expanded, w->src->size))
+        else if (!expansion_fits(w->expanded, w->src->size))
                 refuse_number(w->info, "expansion", "compressed clusters", w->expanded,
-                              w->src->size * QCOW2_EXPANSION_MAX,
-                              "the disk is out of proportion to the file");
+                              w->src->size * EXPANSION_MAX, "the disk is out of proportion to the file");
 }
 
 static bool refuse_entry(struct walk *w, const char *field, uint64_t guest, const char *why)

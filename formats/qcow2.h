@@ -3,8 +3,6 @@
 
 #include "formats/formats.h"
 
-#define QCOW2_EXPANSION_MAX 1024u
-
 /* A checked header: every number here lies within the bounds of docs/formats/qcow2.md. */
 struct qcow2 {
         unsigned version, cluster_bits;
@@ -38,13 +36,6 @@ const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, struct qcow2_m
 static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)
 {
         return q->cluster_size << q->l2_bits;
-}
-
-/* Whether so many guest bytes of compressed clusters are in proportion to the file; a small disk always is.
- */
-static inline bool qcow2_expansion_fits(uint64_t expanded, uint64_t file_size)
-{
-        return expanded <= UINT64_C(1) << 30 || expanded / QCOW2_EXPANSION_MAX <= file_size;
 }
 
 /* Walks all tables; what is wrong becomes a refusal, a source that cannot be read an error. */

@@ -8,6 +8,7 @@
 
 #include "common/util.h"
 #include "formats/bytes.h"
+#include "formats/internal.h"
 
 /*
  * The file passes once. What is expected at which place is in a heap; the first expectation is the next to
@@ -63,7 +64,7 @@ static int take_compressed(struct stream_qcow2 *s, const struct expect *e, const
         if (r < 0)
                 return err_wrap(err, r, "guest offset %" PRIu64, e->guest);
         s->expanded += n;
-        if (!qcow2_expansion_fits(s->expanded, s->file_size != UINT64_MAX ? s->file_size : s->at + len))
+        if (!expansion_fits(s->expanded, s->file_size != UINT64_MAX ? s->file_size : s->at + len))
                 return err_set(err, -EBADMSG,
                                "expansion: %" PRIu64
                                " compressed bytes of the disk are out of proportion to the file",
