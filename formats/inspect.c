@@ -126,7 +126,9 @@ static int inspect_body(const struct source *src, bool quick, const uint8_t *hea
                 plain_check(head, len, info, &q);
         if (r == 0 && info->n_refusals == 0 && info->format == IMAGE_QCOW2 && !quick)
                 r = qcow2_walk(src, &q, info, err);
-        if (r == 0 && info->n_refusals == 0 && info->format != IMAGE_ISO9660)
+        if (r == 0 && info->n_refusals == 0 && info->format == IMAGE_ISO9660)
+                r = iso_details(src, head, len, info, err);
+        else if (r == 0 && info->n_refusals == 0)
                 r = partitions(src, info, err);
         if (r == -EBADMSG) { /* the disk's first block cannot be read */
                 refuse(info, "damaged", "first block", "unreadable", "readable", err_text(err));

@@ -45,6 +45,9 @@ void head_check(const uint8_t *head, size_t len, const uint8_t *tail, uint64_t f
 
 /* Checks the volume descriptors; fills label, bootable and refusals. */
 void iso_check(const uint8_t *head, size_t len, uint64_t file_size, struct image_info *info);
+/* What a second look into the file tells of an ISO that iso_check() has passed. */
+int iso_details(const struct source *src, const uint8_t *head, size_t len, struct image_info *info,
+                struct err *err);
 /* Notes the partition table that a disk's first 1024 bytes or more hold. */
 void partitions_note(const uint8_t *head, size_t len, uint64_t disk_size, struct image_info *info);
 

@@ -13,6 +13,7 @@ struct qcow2 {
         unsigned l2_bits; /* entries of an L2 table: 1 << l2_bits */
         uint64_t refcount_offset, refcount_clusters;
         bool zstd;
+        bool extended; /* L2 entries of 16 bytes: each cluster in 32 subclusters */
 };
 
 /* Fills ret and info; where there is a refusal, ret must not be used. file_size UINT64_MAX: unknown. */
@@ -26,11 +27,21 @@ struct qcow2_mapping {
         uint64_t host; /* data, compressed: where; hole: 0, or a cluster that is kept for it */
         uint64_t
             len; /* data: a cluster; compressed: at most so many bytes, up to the end of the last sector */
+        uint32_t subclusters; /* data: a bit each; all of them without extended L2 entries */
 };
 
 /* NULL, or what is wrong with the entry. */
 const char *qcow2_l1_entry(const struct qcow2 *q, uint64_t entry, uint64_t *ret_l2);
-const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, struct qcow2_mapping *ret);
+const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitmap,
+                           struct qcow2_mapping *ret);
+static inline unsigned qcow2_l2_entry_len(const struct qcow2 *q)
+{
+        return q->extended ? 16 : 8;
+}
+
+/* Whether the byte at `within` of a data cluster is data; ret_len: for how many bytes on that is so. */
+bool qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
+                      uint64_t *ret_len);
 
 /* Guest bytes that one L2 table maps. */
 static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)

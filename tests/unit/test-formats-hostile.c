@@ -53,7 +53,6 @@ static const struct patch patches[] = {
     {"marked as corrupt", HEADER, 72, 8, 2, "corrupt", NULL},
     {"an external data file", HEADER, 72, 8, 4, "data-file", NULL},
     {"compression by another name", HEADER, 72, 8, 8, "compression-type", NULL},
-    {"extended L2 entries", HEADER, 72, 8, 16, "extended-l2", NULL},
     {"an unknown feature", HEADER, 72, 8, 32, "unknown-feature", NULL},
     {"the last unknown feature", HEADER, 72, 8, UINT64_C(1) << 63, "unknown-feature", NULL},
     {"refcounts of 128 bits", HEADER, 96, 4, 7, "refcount-order", NULL},
