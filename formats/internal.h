@@ -10,6 +10,13 @@
 /* No guest disk is larger: it bounds every table. */
 #define FORMAT_SIZE_MAX (UINT64_C(16) << 40)
 
+/* A fuzzer does not find checksums. */
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#define CHECKSUMS_IGNORED true
+#else
+#define CHECKSUMS_IGNORED false
+#endif
+
 /* Adds a refusal; what is beyond the room for them is dropped. */
 void refuse(struct image_info *info, const char *code, const char *field, const char *value,
             const char *limit, const char *message);
