@@ -97,9 +97,10 @@ int image_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *re
  * The same for bytes that come once, in order (an upload): push them in, get guest data out through sink,
  * which is called with data only (never for holes), in any order of offsets, each offset at most once. The
  * format is the declared one, checked against the content. qcow2 needs each table before the data it maps
- * (what qemu-img writes); VMDK, VDI, VHD and VHDX need all their tables in the first 16 MiB of the file; in
- * an OVA the disk's own file counts. An image that has not is refused with the code "table-order" and the
- * advice to let `wherry image add` convert it on the client, where the file can be read at random.
+ * (what qemu-img writes); VMDK, VDI, VHD and VHDX need all their tables in the first 16 MiB of the file; an
+ * OVA, and a VMDK with its directory at the end, need random access. An image that a stream cannot take is
+ * refused with the code "table-order" and the advice to let `wherry image add` convert it on the client,
+ * where the file can be read at random.
  */
 struct image_sink {
         int (*begin)(void *state, uint64_t virtual_size, struct err *err); /* once, before the first data */
