@@ -25,9 +25,20 @@ int source_read(const struct source *src, void *buf, size_t len, uint64_t offset
 /* A source over a file; fd stays the caller's. Block devices are measured, not stat'ed. */
 int source_from_fd(int fd, struct source *ret, struct err *err);
 
-enum image_format { IMAGE_RAW, IMAGE_ISO9660, IMAGE_QCOW2, IMAGE_FORMAT_MAX };
-const char *image_format_name(
-    enum image_format f);                 /* "raw", "iso", "qcow2": the Image API's disk_format words */
+enum image_format {
+        IMAGE_RAW,
+        IMAGE_ISO9660,
+        IMAGE_QCOW2,
+        IMAGE_VMDK,
+        IMAGE_VDI,
+        IMAGE_VHD,
+        IMAGE_VHDX,
+        IMAGE_OVA,
+        IMAGE_FORMAT_MAX
+};
+/* "raw", "iso", "qcow2", "vmdk", "vdi", "vhd", "vhdx", "ova": the Image API's disk_format words, and its
+ * container_format "ova". */
+const char *image_format_name(enum image_format f);
 int image_format_parse(const char *name); /* the enum, or -EINVAL */
 
 /* One reason for refusing an image. code is a stable word ("backing-file", "truncated", "l1-bounds", ...).
@@ -39,6 +50,12 @@ struct image_refusal {
         char message[256];
 };
 
+/* One header field, for a person: by its name in the format's specification. */
+struct image_field {
+        char name[40];
+        char value[64];
+};
+
 struct image_info {
         enum image_format format;
         uint64_t virtual_size; /* bytes that a guest sees */
@@ -47,17 +64,24 @@ struct image_info {
         unsigned cluster_bits; /* qcow2 */
         bool bootable;         /* ISO: has an El Torito boot record */
         char label[40];        /* ISO: volume identifier, trimmed; empty elsewhere */
+        struct image_field fields[40];
+        size_t n_fields;
         struct image_refusal refusals[16];
-        size_t n_refusals; /* 0: safe */
+        size_t n_refusals;          /* 0: safe, or after a quick inspection: nothing found */
+        bool quick;                 /* only the headers were looked at */
+        uint64_t reads, read_bytes; /* what the inspection cost */
 };
 
 /*
  * Finds the format from the content and checks all of it that could hurt (whole walk of tables, each table
- * once, memory bounded by 16 MiB). Returns 0 with ret filled also for an image that is refused (n_refusals >
+ * once, memory bounded by 32 MiB). Returns 0 with ret filled also for an image that is refused (n_refusals >
  * 0); a negative return means that the source could not be read. `declared` is what the user claims, or -1;
- * a mismatch is a refusal.
+ * a mismatch is a refusal. Never give it a disk that a guest has written as anything but raw.
  */
 int image_inspect(const struct source *src, int declared, struct image_info *ret, struct err *err);
+/* Headers only, at most 4 MiB of reads: what it finds is refused, what it does not find may still be there.
+ */
+int image_inspect_quick(const struct source *src, int declared, struct image_info *ret, struct err *err);
 
 /* An inspected, unrefused image as a sparse raw disk. The source must outlive it. */
 struct image;
@@ -72,9 +96,11 @@ int image_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *re
 /*
  * The same for bytes that come once, in order (an upload): push them in, get guest data out through sink,
  * which is called with data only (never for holes), in any order of offsets, each offset at most once. The
- * format is the declared one, checked against the content; qcow2 needs each table before the data it maps
- * (what qemu-img writes); one that has not is refused with the advice to let `wherry image add` convert it
- * on the client.
+ * format is the declared one, checked against the content. qcow2 needs each table before the data it maps
+ * (what qemu-img writes); VMDK, VDI, VHD and VHDX need all their tables in the first 16 MiB of the file; an
+ * OVA, and a VMDK with its directory at the end, need random access. An image that a stream cannot take is
+ * refused with the code "table-order" and the advice to let `wherry image add` convert it on the client,
+ * where the file can be read at random.
  */
 struct image_sink {
         /* Once, before the first data. UINT64_MAX: raw or ISO of unknown size; image_stream_finish() tells

@@ -5,6 +5,7 @@
 
 #include "common/util.h"
 #include "formats/internal.h"
+#include "formats/map.h"
 
 int image_open(const struct source *src, const struct image_info *info, struct image **ret, struct err *err)
 {
@@ -18,7 +19,14 @@ int image_open(const struct source *src, const struct image_info *info, struct i
                 return err_set(err, -ENOMEM, "out of memory");
         img->src = *src;
         img->size = info->virtual_size;
-        r = info->format == IMAGE_QCOW2 ? qcow2_open(img, err) : raw_open(img, err);
+        if (info->format == IMAGE_QCOW2)
+                r = qcow2_open(img, err);
+        else if (info->format == IMAGE_OVA)
+                r = ova_open(img, err);
+        else if (map_ops_of(info->format))
+                r = map_image_open(img, info, err);
+        else
+                r = raw_open(img, err);
         if (r < 0) {
                 free(img);
                 return r;

@@ -2,87 +2,15 @@
 #include "formats/formats.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/util.h"
 #include "formats/bytes.h"
 #include "formats/internal.h"
+#include "formats/map.h"
 #include "formats/qcow2.h"
-
-static const char *const format_names[IMAGE_FORMAT_MAX] = {
-    [IMAGE_RAW] = "raw",
-    [IMAGE_ISO9660] = "iso",
-    [IMAGE_QCOW2] = "qcow2",
-};
-
-const char *image_format_name(enum image_format f)
-{
-        return (unsigned)f < IMAGE_FORMAT_MAX ? format_names[f] : "unknown";
-}
-
-int image_format_parse(const char *name)
-{
-        for (int f = 0; f < IMAGE_FORMAT_MAX; f++)
-                if (streq(name, format_names[f]))
-                        return f;
-        return -EINVAL;
-}
-
-/*
- * Signatures of what is no format of ours. A guest could not boot from any of them as a raw disk, and a
- * program that guesses formats by content would take such a "raw" disk for one that names other files.
- */
-static const struct signature {
-        uint32_t offset;
-        uint8_t len;
-        const char *bytes;
-        const char *name;
-} foreign[] = {
-    {0, 4, "KDMV", "vmdk"},
-    {0, 4, "COWD", "vmdk"},
-    {0, 21, "# Disk DescriptorFile", "vmdk"},
-    {0, 8, "vhdxfile", "vhdx"},
-    {0, 8, "conectix", "vhd"},
-    {64, 4, "\x7f\x10\xda\xbe", "vdi"},
-    {0, 4, "QED", "qed"},
-    {0, 16, "WithoutFreeSpace", "parallels"},
-    {0, 16, "WithouFreSpacExt", "parallels"},
-    {0, 13, "Bochs Virtual", "bochs"},
-    {0, 2, "\x1f\x8b", "gzip"},
-    {0, 6,
-     "\xfd"
-     "7zXZ",
-     "xz"},
-    {0, 4, "\x28\xb5\x2f\xfd", "zstd"},
-    {0, 4, "PK\x03\x04", "zip"},
-    {0, 6, "7z\xbc\xaf\x27\x1c", "7z"},
-};
-
-static const char *foreign_name(const uint8_t *head, size_t len)
-{
-        for (size_t i = 0; i < ARRAY_SIZE(foreign); i++) {
-                const struct signature *s = &foreign[i];
-
-                if (len >= s->offset + s->len && memcmp(head + s->offset, s->bytes, s->len) == 0)
-                        return s->name;
-        }
-        /* bzip2: "BZh", a digit, and the block's magic */
-        if (len >= 10 && memcmp(head, "BZh", 3) == 0 && memcmp(head + 4, "1AY&SY", 6) == 0)
-                return "bzip2";
-        if (len >= 8 && memcmp(head, "QFI\xfb", 4) == 0 && get_be32(head + 4) == 1)
-                return "qcow";
-        return NULL;
-}
-
-static enum image_format head_format(const uint8_t *head, size_t len)
-{
-        if (len >= 4 && memcmp(head, "QFI\xfb", 4) == 0)
-                return IMAGE_QCOW2;
-        if (len >= 0x8006 && memcmp(head + 0x8001, "CD001", 5) == 0)
-                return IMAGE_ISO9660;
-        return IMAGE_RAW;
-}
 
 /* Guests see whole sectors: what a file lacks at its end reads as zeros. */
 static uint64_t whole_sectors(uint64_t size, uint64_t sector)
@@ -90,60 +18,177 @@ static uint64_t whole_sectors(uint64_t size, uint64_t sector)
         return size % sector ? size + (sector - size % sector) : size;
 }
 
-void head_check(const uint8_t *head, size_t len, uint64_t file_size, int declared, struct image_info *ret,
-                struct qcow2 *ret_qcow2)
+/* The part of a check that a head suffices for: raw, ISO, qcow2. */
+static void plain_check(const uint8_t *head, size_t len, struct image_info *info, struct qcow2 *ret_qcow2)
 {
-        const char *other;
-
-        *ret = (struct image_info){.format = head_format(head, len), .file_size = file_size};
-        *ret_qcow2 = (struct qcow2){0};
-        if (file_size == 0) {
-                refuse(ret, "empty", "file", "0", "1", "the image has no bytes");
+        if (info->format == IMAGE_QCOW2) {
+                qcow2_header_check(head, len, info->file_size, ret_qcow2, info);
                 return;
         }
-        other = foreign_name(head, len);
-        if (other) {
-                refuse(ret, "unsupported-format", "magic", other, "raw, iso, qcow2",
-                       "the content is of another format: unpack or convert it first");
-                return;
-        }
-        if (declared >= 0 && declared != (int)ret->format)
-                refuse(ret, "format-mismatch", "disk_format", image_format_name(ret->format),
-                       image_format_name((enum image_format)declared),
-                       "the content is not of the declared format");
-        if (ret->format == IMAGE_QCOW2) {
-                qcow2_header_check(head, len, file_size, ret_qcow2, ret);
-                return;
-        }
-        if (file_size > FORMAT_SIZE_MAX) {
-                refuse_number(ret, "size", "file size", file_size, FORMAT_SIZE_MAX,
+        if (info->file_size > FORMAT_SIZE_MAX) {
+                refuse_number(info, "size", "file size", info->file_size, FORMAT_SIZE_MAX,
                               "the image is too large");
                 return;
         }
-        ret->virtual_size = whole_sectors(file_size, ret->format == IMAGE_ISO9660 ? 2048 : 512);
-        if (ret->format == IMAGE_ISO9660)
-                iso_check(head, len, file_size, ret);
+        info->virtual_size = whole_sectors(info->file_size, info->format == IMAGE_ISO9660 ? 2048 : 512);
+        if (info->format == IMAGE_ISO9660)
+                iso_check(head, len, info->file_size, info);
+}
+
+static bool refused_for_format(const struct image_info *info)
+{
+        for (size_t i = 0; i < info->n_refusals; i++)
+                if (streq(info->refusals[i].code, "empty") ||
+                    streq(info->refusals[i].code, "unsupported-format"))
+                        return true;
+        return false;
+}
+
+void head_check(const uint8_t *head, size_t len, const uint8_t *tail, uint64_t file_size, int declared,
+                struct image_info *ret, struct qcow2 *ret_qcow2)
+{
+        *ret_qcow2 = (struct qcow2){0};
+        detect(head, len, tail, file_size, declared, ret);
+        if (!refused_for_format(ret) && ret->format <= IMAGE_QCOW2)
+                plain_check(head, len, ret, ret_qcow2);
+}
+
+/* What a disk's partition table says, read as the guest would. */
+static int partitions(const struct source *src, struct image_info *info, struct err *err)
+{
+        uint8_t *head;
+        struct image *img;
+        size_t len = (size_t)MIN_OF(info->virtual_size, UINT64_C(8192));
+        int r = image_open(src, info, &img, err);
+
+        if (r < 0)
+                return r;
+        head = calloc(1, 8192);
+        if (!head)
+                r = err_set(err, -ENOMEM, "out of memory");
+        else
+                r = image_read(img, head, len, 0, err);
+        if (r == 0)
+                partitions_note(head, len, info->virtual_size, info);
+        free(head);
+        image_close(img);
+        return r;
+}
+
+static int map_inspect(const struct source *src, bool quick, struct image_info *info, struct err *err)
+{
+        struct map m;
+        int r = map_open(&m, src, false, info, err);
+
+        if (r == 0 && info->n_refusals == 0 && !quick && !m.plain)
+                r = map_walk(&m, info, err);
+        map_close(&m);
+        return r;
+}
+
+static int ova_inspect(const struct source *src, bool quick, struct image_info *info, struct err *err)
+{
+        struct image_info inner = {.format = IMAGE_VMDK};
+        struct sub_source sub;
+        struct source disk;
+        struct ova ova;
+        int r = ova_check(src, &ova, info, err);
+
+        if (r < 0 || info->n_refusals > 0)
+                return r;
+        disk = source_part(&sub, src, ova.offset, ova.len);
+        r = quick ? image_inspect_quick(&disk, IMAGE_VMDK, &inner, err)
+                  : image_inspect(&disk, IMAGE_VMDK, &inner, err);
+        if (r < 0)
+                return r;
+        info->virtual_size = inner.virtual_size;
+        for (size_t i = 0; i < inner.n_fields; i++)
+                note(info, inner.fields[i].name, "%s", inner.fields[i].value);
+        for (size_t i = 0; i < inner.n_refusals; i++) {
+                const struct image_refusal *f = &inner.refusals[i];
+
+                refuse(info, f->code, f->field, f->value, f->limit, f->message);
+        }
+        return 0;
+}
+
+static int inspect_body(const struct source *src, bool quick, const uint8_t *head, size_t len,
+                        struct image_info *info, struct err *err)
+{
+        struct qcow2 q = {0};
+        int r = 0;
+
+        if (info->format == IMAGE_OVA)
+                return ova_inspect(src, quick, info, err);
+        if (map_ops_of(info->format))
+                r = map_inspect(src, quick, info, err);
+        else
+                plain_check(head, len, info, &q);
+        if (r == 0 && info->n_refusals == 0 && info->format == IMAGE_QCOW2 && !quick)
+                r = qcow2_walk(src, &q, info, err);
+        if (r == 0 && info->n_refusals == 0 && info->format == IMAGE_ISO9660)
+                r = iso_details(src, head, len, info, err);
+        else if (r == 0 && info->n_refusals == 0)
+                r = partitions(src, info, err);
+        if (r == -EBADMSG) { /* the disk's first block cannot be read */
+                refuse(info, "damaged", "first block", "unreadable", "readable", err_text(err));
+                r = 0;
+        }
+        return r;
+}
+
+/* A source that counts what is read from it. */
+struct counted {
+        const struct source *src;
+        uint64_t reads, bytes;
+};
+
+static int counted_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        struct counted *c = state;
+
+        c->reads++;
+        c->bytes += len;
+        return source_read(c->src, buf, len, offset, err);
+}
+
+static int inspect(const struct source *original, int declared, bool quick, struct image_info *ret,
+                   struct err *err)
+{
+        struct counted counted = {.src = original};
+        struct source src = {.size = original->size, .read = counted_read, .state = &counted};
+        size_t len = (size_t)MIN_OF(src.size, (uint64_t)FORMAT_HEAD_LEN);
+        _cleanup_(freep) uint8_t *head = malloc(FORMAT_HEAD_LEN);
+        _cleanup_(freep) struct image_info *info = malloc(sizeof(*info));
+        uint8_t tail[TAIL_LEN] = {0};
+        struct err why = {0};
+        int r;
+
+        if (!head || !info)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = source_read(&src, head, len, 0, &why);
+        if (r == 0 && src.size >= TAIL_LEN)
+                r = source_read(&src, tail, TAIL_LEN, src.size - TAIL_LEN, &why);
+        if (r == 0) {
+                detect(head, len, tail, src.size, declared, info);
+                if (!refused_for_format(info))
+                        r = inspect_body(&src, quick, head, len, info, &why);
+        }
+        if (r < 0)
+                return err_set(err, r, "%s", err_text(&why));
+        info->quick = quick;
+        info->reads = counted.reads;
+        info->read_bytes = counted.bytes;
+        *ret = *info;
+        return 0;
 }
 
 int image_inspect(const struct source *src, int declared, struct image_info *ret, struct err *err)
 {
-        size_t len = (size_t)MIN_OF(src->size, (uint64_t)FORMAT_HEAD_LEN);
-        _cleanup_(freep) uint8_t *head = malloc(FORMAT_HEAD_LEN);
-        struct image_info info;
-        struct qcow2 q;
-        int r;
+        return inspect(src, declared, false, ret, err);
+}
 
-        if (!head)
-                return err_set(err, -ENOMEM, "out of memory");
-        r = source_read(src, head, len, 0, err);
-        if (r < 0)
-                return r;
-        head_check(head, len, src->size, declared, &info, &q);
-        if (info.n_refusals == 0 && info.format == IMAGE_QCOW2) {
-                r = qcow2_walk(src, &q, &info, err);
-                if (r < 0)
-                        return r;
-        }
-        *ret = info;
-        return 0;
+int image_inspect_quick(const struct source *src, int declared, struct image_info *ret, struct err *err)
+{
+        return inspect(src, declared, true, ret, err);
 }

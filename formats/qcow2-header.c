@@ -61,9 +61,12 @@ static uint32_t features_check(const uint8_t *head, size_t len, struct qcow2 *q,
         if (incompatible & INCOMPAT_DATA_FILE)
                 refuse(info, "data-file", "incompatible_features", "bit 2", "0",
                        "an image must not refer to another file: its data is in an external data file");
-        if (incompatible & INCOMPAT_EXTENDED_L2)
-                refuse(info, "extended-l2", "incompatible_features", "bit 4", "0",
-                       "extended L2 entries are not supported: convert with -o extended_l2=off");
+        q->extended = incompatible & INCOMPAT_EXTENDED_L2;
+        if (q->extended)
+                q->l2_bits = q->cluster_bits - 4;
+        if (q->extended && q->cluster_bits < 14)
+                refuse_number(info, "cluster-bits", "cluster_bits", q->cluster_bits, 14,
+                              "clusters with subclusters have at least 16 KiB");
         if (incompatible >> 5)
                 refuse_number(info, "unknown-feature", "incompatible_features", incompatible, 0x1f,
                               "unknown incompatible feature bits are set");
@@ -196,11 +199,19 @@ void qcow2_header_check(const uint8_t *head, size_t len, uint64_t file_size, str
                               "the disk's size has to be a multiple of 512, above 0");
                 return;
         }
+        note(info, "version", "%u", q.version);
+        note(info, "cluster_bits", "%u", bits);
+        note(info, "nb_snapshots", "%u", get_be32(head + 60));
+        note(info, "l1_size", "%u", get_be32(head + 36));
+        if (q.version == 3)
+                note(info, "incompatible_features", "0x%" PRIx64, get_be64(head + 72));
         references_check(head, len, info);
         extensions = features_check(head, len, &q, info);
         if (extensions > 0)
                 extensions_check(head, len, extensions, &q, info);
         tables_check(head, file_size, &q, info);
+        note(info, "compression_type", "%s", q.zstd ? "zstd" : "zlib");
+        note(info, "extended L2 entries", "%s", q.extended ? "yes" : "no");
         *ret = q;
 }
 
@@ -216,7 +227,34 @@ const char *qcow2_l1_entry(const struct qcow2 *q, uint64_t entry, uint64_t *ret_
         return NULL;
 }
 
-const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, struct qcow2_mapping *ret)
+/* An entry with a bitmap: the low half says which subclusters have data, the high half which are zeros. */
+static const char *extended_entry(const struct qcow2 *q, uint64_t offset, uint64_t bitmap,
+                                  struct qcow2_mapping *ret)
+{
+        uint32_t data = (uint32_t)bitmap, zeros = (uint32_t)(bitmap >> 32);
+
+        if (data & zeros)
+                return "a subcluster is both data and zeros";
+        if (data && offset == 0)
+                return "subclusters with data have no cluster";
+        *ret = (struct qcow2_mapping){data ? QCOW2_DATA : QCOW2_HOLE, offset, offset ? q->cluster_size : 0,
+                                      data};
+        return NULL;
+}
+
+bool qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
+                      uint64_t *ret_len)
+{
+        uint64_t size = q->cluster_size / 32, i = within / size, end = i + 1;
+        bool data = m->subclusters >> i & 1;
+
+        while (end < 32 && (m->subclusters >> end & 1) == data)
+                end++;
+        *ret_len = end * size - within;
+        return data;
+}
+
+const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, struct qcow2_mapping *ret)
 {
         uint64_t offset = entry & ENTRY_OFFSET;
 
@@ -229,16 +267,20 @@ const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, struct qcow2_m
                         return "a compressed cluster is marked as copied";
                 if (host >> 56)
                         return "a compressed cluster lies beyond what a file can hold";
+                if (bitmap)
+                        return "a compressed cluster has subclusters";
                 *ret = (struct qcow2_mapping){QCOW2_COMPRESSED, host, (sectors + 1) * 512 - host % 512};
                 return NULL;
         }
-        if (entry & ~(ENTRY_OFFSET | ENTRY_COPIED | (q->version >= 3 ? ENTRY_ZERO : 0)))
+        if (entry & ~(ENTRY_OFFSET | ENTRY_COPIED | (q->version >= 3 && !q->extended ? ENTRY_ZERO : 0)))
                 return "reserved bits of an L2 entry are set";
         if (offset % q->cluster_size != 0)
                 return "a data cluster does not start on a cluster boundary";
+        if (q->extended)
+                return extended_entry(q, offset, bitmap, ret);
         if (offset == 0 || (entry & ENTRY_ZERO))
                 *ret = (struct qcow2_mapping){QCOW2_HOLE, offset, offset ? q->cluster_size : 0};
         else
-                *ret = (struct qcow2_mapping){QCOW2_DATA, offset, q->cluster_size};
+                *ret = (struct qcow2_mapping){QCOW2_DATA, offset, q->cluster_size, UINT32_MAX};
         return NULL;
 }

@@ -71,6 +71,7 @@ static int lookup(struct image *img, uint64_t guest, struct qcow2_mapping *ret, 
 {
         struct qcow2_image *s = img->state;
         uint64_t l2, reach = qcow2_l2_reach(&s->q);
+        const uint8_t *entry;
         const char *why;
         int r = l1_lookup(img, guest, &l2, err);
 
@@ -89,7 +90,8 @@ static int lookup(struct image *img, uint64_t guest, struct qcow2_mapping *ret, 
                         return err_wrap(err, r, "L2 table");
                 s->l2_at = l2;
         }
-        why = qcow2_l2_entry(&s->q, get_be64(s->l2 + (guest % reach >> s->q.cluster_bits) * 8), ret);
+        entry = s->l2 + (guest % reach >> s->q.cluster_bits) * qcow2_l2_entry_len(&s->q);
+        why = qcow2_l2_entry(&s->q, get_be64(entry), s->q.extended ? get_be64(entry + 8) : 0, ret);
         if (why)
                 return err_set(err, -EBADMSG, "guest offset %" PRIu64 ": %s", guest, why);
         return 0;
@@ -135,7 +137,7 @@ static int qcow2_read(struct image *img, uint8_t *buf, size_t len, uint64_t offs
         struct qcow2_image *s = img->state;
 
         while (len > 0) {
-                uint64_t within = offset % s->q.cluster_size, hole;
+                uint64_t within = offset % s->q.cluster_size, hole, run;
                 uint64_t n = MIN_OF((uint64_t)len, s->q.cluster_size - within);
                 struct qcow2_mapping m;
                 int r = lookup(img, offset, &m, &hole, err);
@@ -145,7 +147,11 @@ static int qcow2_read(struct image *img, uint8_t *buf, size_t len, uint64_t offs
                 if (m.kind == QCOW2_HOLE) {
                         n = MAX_OF(n, MIN_OF((uint64_t)len, hole));
                         memset(buf, 0, (size_t)n);
+                } else if (m.kind == QCOW2_DATA && !qcow2_subcluster(&s->q, &m, within, &run)) {
+                        n = MIN_OF(n, run);
+                        memset(buf, 0, (size_t)n);
                 } else if (m.kind == QCOW2_DATA) {
+                        n = MIN_OF(n, run);
                         r = source_read(&img->src, buf, (size_t)n, m.host + within, err);
                 } else {
                         r = decompress(img, &m, offset - within, err);
@@ -170,18 +176,21 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
 
         while (at < img->size) {
                 struct qcow2_mapping m;
-                uint64_t hole;
+                uint64_t hole, len;
                 bool d;
                 int r = lookup(img, at, &m, &hole, err);
 
                 if (r < 0)
                         return r;
                 d = m.kind != QCOW2_HOLE;
+                len = MAX_OF(hole, s->q.cluster_size - at % s->q.cluster_size);
+                if (m.kind == QCOW2_DATA)
+                        d = qcow2_subcluster(&s->q, &m, at % s->q.cluster_size, &len);
                 if (at == offset)
                         data = d;
                 else if (d != data)
                         break;
-                at += MAX_OF(hole, s->q.cluster_size - at % s->q.cluster_size);
+                at += len;
         }
         *ret_len = MIN_OF(at, img->size) - offset;
         *ret_data = data;
@@ -203,7 +212,7 @@ int qcow2_open(struct image *img, struct err *err)
         else
                 r = source_read(&img->src, head, len, 0, err);
         if (r == 0) {
-                head_check(head, len, img->src.size, IMAGE_QCOW2, &info, &s->q);
+                head_check(head, len, NULL, img->src.size, IMAGE_QCOW2, &info, &s->q);
                 if (info.n_refusals > 0)
                         r = refusal_error(&info, err);
                 else if (s->q.size != img->size)

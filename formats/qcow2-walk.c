@@ -92,10 +92,9 @@ static void bomb_check(struct walk *w)
         if (w->compressed_bytes > room)
                 refuse_number(w->info, "overlap", "compressed clusters", w->compressed_bytes, room,
                               "compressed data is used more than once");
-        else if (!qcow2_expansion_fits(w->expanded, w->src->size))
+        else if (!expansion_fits(w->expanded, w->src->size))
                 refuse_number(w->info, "expansion", "compressed clusters", w->expanded,
-                              w->src->size * QCOW2_EXPANSION_MAX,
-                              "the disk is out of proportion to the file");
+                              w->src->size * EXPANSION_MAX, "the disk is out of proportion to the file");
 }
 
 static bool refuse_entry(struct walk *w, const char *field, uint64_t guest, const char *why)
@@ -104,11 +103,11 @@ static bool refuse_entry(struct walk *w, const char *field, uint64_t guest, cons
         return false;
 }
 
-static bool l2_entry(struct walk *w, uint64_t entry, uint64_t guest)
+static bool l2_entry(struct walk *w, uint64_t entry, uint64_t bitmap, uint64_t guest)
 {
         struct qcow2_mapping m;
-        const char *why = qcow2_l2_entry(w->q, entry, &m);
-        uint64_t left = w->q->size - guest;
+        const char *why = qcow2_l2_entry(w->q, entry, bitmap, &m);
+        uint64_t left = w->q->size - guest, used;
 
         if (why)
                 return refuse_entry(w, "guest offset of an L2 entry", guest, why);
@@ -116,13 +115,16 @@ static bool l2_entry(struct walk *w, uint64_t entry, uint64_t guest)
                 return claim_compressed(w, &m, guest);
         if (m.kind == QCOW2_HOLE)
                 return m.host == 0 || claim(w, "preallocated cluster", m.host, m.len, 1);
-        return claim(w, "data cluster", m.host, m.len, MIN_OF(m.len, left));
+        /* the last bytes that are data have to be there */
+        used = (32 - (uint64_t)__builtin_clz(m.subclusters)) * m.len / 32;
+        return claim(w, "data cluster", m.host, m.len, MIN_OF(used, left));
 }
 
-/* Calls each() for n entries of 8 bytes at offset. 1: go on, 0: refused, negative: not readable. */
-static int table_walk(struct walk *w, uint64_t offset, uint64_t n,
-                      int (*each)(struct walk *w, uint64_t entry, uint64_t index, uint64_t base,
-                                  struct err *err),
+/* Calls each() for n entries of `step` bytes at offset; bitmap: the second half of a longer one. 1: go on,
+ * 0: refused, negative: not readable. */
+static int table_walk(struct walk *w, uint64_t offset, uint64_t n, unsigned step,
+                      int (*each)(struct walk *w, uint64_t entry, uint64_t bitmap, uint64_t index,
+                                  uint64_t base, struct err *err),
                       uint64_t base, struct err *err)
 {
         _cleanup_(freep) uint8_t *piece = malloc(PIECE);
@@ -130,17 +132,18 @@ static int table_walk(struct walk *w, uint64_t offset, uint64_t n,
         if (!piece)
                 return err_set(err, -ENOMEM, "out of memory");
         for (uint64_t i = 0; i < n;) {
-                size_t count = (size_t)MIN_OF(n - i, (uint64_t)PIECE / 8);
-                int r = source_read(w->src, piece, count * 8, offset + i * 8, err);
+                size_t count = (size_t)MIN_OF(n - i, (uint64_t)PIECE / step);
+                int r = source_read(w->src, piece, count * step, offset + i * step, err);
 
                 if (r < 0)
                         return r;
                 for (size_t k = 0; k < count; k++, i++) {
-                        uint64_t entry = get_be64(piece + k * 8);
+                        uint64_t entry = get_be64(piece + k * step);
+                        uint64_t bitmap = step == 16 ? get_be64(piece + k * step + 8) : 0;
 
-                        if (entry == 0)
+                        if (entry == 0 && bitmap == 0)
                                 continue;
-                        r = each(w, entry, i, base, err);
+                        r = each(w, entry, bitmap, i, base, err);
                         if (r <= 0)
                                 return r;
                 }
@@ -148,12 +151,14 @@ static int table_walk(struct walk *w, uint64_t offset, uint64_t n,
         return 1;
 }
 
-static int each_l2(struct walk *w, uint64_t entry, uint64_t index, uint64_t base, struct err *err)
+static int each_l2(struct walk *w, uint64_t entry, uint64_t bitmap, uint64_t index, uint64_t base,
+                   struct err *err)
 {
-        return l2_entry(w, entry, base + (index << w->q->cluster_bits));
+        return l2_entry(w, entry, bitmap, base + (index << w->q->cluster_bits));
 }
 
-static int each_l1(struct walk *w, uint64_t entry, uint64_t index, uint64_t base, struct err *err)
+static int each_l1(struct walk *w, uint64_t entry, uint64_t bitmap, uint64_t index, uint64_t base,
+                   struct err *err)
 {
         const struct qcow2 *q = w->q;
         uint64_t l2, guest = index * qcow2_l2_reach(q);
@@ -166,10 +171,12 @@ static int each_l1(struct walk *w, uint64_t entry, uint64_t index, uint64_t base
                 return 1;
         if (!claim(w, "L2 table", l2, q->cluster_size, q->cluster_size))
                 return 0;
-        return table_walk(w, l2, MIN_OF(left, UINT64_C(1) << q->l2_bits), each_l2, guest, err);
+        return table_walk(w, l2, MIN_OF(left, UINT64_C(1) << q->l2_bits), qcow2_l2_entry_len(q), each_l2,
+                          guest, err);
 }
 
-static int each_refcount(struct walk *w, uint64_t entry, uint64_t index, uint64_t base, struct err *err)
+static int each_refcount(struct walk *w, uint64_t entry, uint64_t bitmap, uint64_t index, uint64_t base,
+                         struct err *err)
 {
         if (entry % MAX_OF(w->q->cluster_size, UINT64_C(512)) != 0) {
                 refuse_number(w->info, "refcount-block", "refcount block offset", entry, w->q->cluster_size,
@@ -201,11 +208,11 @@ int qcow2_walk(const struct source *src, const struct qcow2 *q, struct image_inf
                    q->refcount_clusters * q->cluster_size) ||
             !claim(&w, "L1 table", q->l1_offset, UINT64_C(8) * q->l1_size, UINT64_C(8) * q->l1_size))
                 return 0;
-        r = table_walk(&w, q->refcount_offset, q->refcount_clusters * q->cluster_size / 8, each_refcount, 0,
-                       err);
+        r = table_walk(&w, q->refcount_offset, q->refcount_clusters * q->cluster_size / 8, 8, each_refcount,
+                       0, err);
         if (r <= 0)
                 return r;
-        r = table_walk(&w, q->l1_offset, q->l1_used, each_l1, 0, err);
+        r = table_walk(&w, q->l1_offset, q->l1_used, 8, each_l1, 0, err);
         if (r <= 0)
                 return r;
         bomb_check(&w);

@@ -3,8 +3,6 @@
 
 #include "formats/formats.h"
 
-#define QCOW2_EXPANSION_MAX 1024u
-
 /* A checked header: every number here lies within the bounds of docs/formats/qcow2.md. */
 struct qcow2 {
         unsigned version, cluster_bits;
@@ -15,6 +13,7 @@ struct qcow2 {
         unsigned l2_bits; /* entries of an L2 table: 1 << l2_bits */
         uint64_t refcount_offset, refcount_clusters;
         bool zstd;
+        bool extended; /* L2 entries of 16 bytes: each cluster in 32 subclusters */
 };
 
 /* Fills ret and info; where there is a refusal, ret must not be used. file_size UINT64_MAX: unknown. */
@@ -28,23 +27,26 @@ struct qcow2_mapping {
         uint64_t host; /* data, compressed: where; hole: 0, or a cluster that is kept for it */
         uint64_t
             len; /* data: a cluster; compressed: at most so many bytes, up to the end of the last sector */
+        uint32_t subclusters; /* data: a bit each; all of them without extended L2 entries */
 };
 
 /* NULL, or what is wrong with the entry. */
 const char *qcow2_l1_entry(const struct qcow2 *q, uint64_t entry, uint64_t *ret_l2);
-const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, struct qcow2_mapping *ret);
+const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitmap,
+                           struct qcow2_mapping *ret);
+static inline unsigned qcow2_l2_entry_len(const struct qcow2 *q)
+{
+        return q->extended ? 16 : 8;
+}
+
+/* Whether the byte at `within` of a data cluster is data; ret_len: for how many bytes on that is so. */
+bool qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
+                      uint64_t *ret_len);
 
 /* Guest bytes that one L2 table maps. */
 static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)
 {
         return q->cluster_size << q->l2_bits;
-}
-
-/* Whether so many guest bytes of compressed clusters are in proportion to the file; a small disk always is.
- */
-static inline bool qcow2_expansion_fits(uint64_t expanded, uint64_t file_size)
-{
-        return expanded <= UINT64_C(1) << 30 || expanded / QCOW2_EXPANSION_MAX <= file_size;
 }
 
 /* Walks all tables; what is wrong becomes a refusal, a source that cannot be read an error. */

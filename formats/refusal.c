@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "common/util.h"
@@ -30,6 +31,20 @@ void refuse_number(struct image_info *info, const char *code, const char *field,
         snprintf(v, sizeof(v), "%" PRIu64, value);
         snprintf(l, sizeof(l), "%" PRIu64, limit);
         refuse(info, code, field, v, l, message);
+}
+
+void note(struct image_info *info, const char *name, const char *fmt, ...)
+{
+        struct image_field *f;
+        va_list ap;
+
+        if (info->n_fields == ARRAY_SIZE(info->fields))
+                return;
+        f = &info->fields[info->n_fields++];
+        snprintf(f->name, sizeof(f->name), "%s", name);
+        va_start(ap, fmt);
+        vsnprintf(f->value, sizeof(f->value), fmt, ap);
+        va_end(ap);
 }
 
 int refusal_error(const struct image_info *info, struct err *err)

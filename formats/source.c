@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "formats/formats.h"
+#include "formats/internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -57,4 +57,17 @@ int source_from_fd(int fd, struct source *ret, struct err *err)
                 return err_set(err, -errno, "cannot measure the block device: %s", strerror(errno));
         *ret = (struct source){.size = size, .read = fd_read, .state = (void *)(intptr_t)fd};
         return 0;
+}
+
+static int part_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        const struct sub_source *sub = state;
+
+        return source_read(&sub->outer, buf, len, sub->offset + offset, err);
+}
+
+struct source source_part(struct sub_source *sub, const struct source *outer, uint64_t offset, uint64_t len)
+{
+        *sub = (struct sub_source){*outer, offset};
+        return (struct source){.size = len, .read = part_read, .state = sub};
 }

@@ -8,6 +8,7 @@
 
 #include "common/util.h"
 #include "formats/bytes.h"
+#include "formats/internal.h"
 
 /*
  * The file passes once. What is expected at which place is in a heap; the first expectation is the next to
@@ -63,7 +64,7 @@ static int take_compressed(struct stream_qcow2 *s, const struct expect *e, const
         if (r < 0)
                 return err_wrap(err, r, "guest offset %" PRIu64, e->guest);
         s->expanded += n;
-        if (!qcow2_expansion_fits(s->expanded, s->file_size != UINT64_MAX ? s->file_size : s->at + len))
+        if (!expansion_fits(s->expanded, s->file_size != UINT64_MAX ? s->file_size : s->at + len))
                 return err_set(err, -EBADMSG,
                                "expansion: %" PRIu64
                                " compressed bytes of the disk are out of proportion to the file",
@@ -73,6 +74,11 @@ static int take_compressed(struct stream_qcow2 *s, const struct expect *e, const
 
 static int take_table(struct stream_qcow2 *s, const struct expect *e, const uint8_t *buf, size_t n,
                       uint64_t table_end, struct err *err);
+
+static unsigned table_entry_len(const struct stream_qcow2 *s, const struct expect *e)
+{
+        return e->kind == EXPECT_L2 ? qcow2_l2_entry_len(&s->q) : 8;
+}
 
 /* An expectation that begins before `at`: all of it has to be among the kept bytes. */
 static int meet_from_kept(struct stream_qcow2 *s, const struct expect *e, struct err *err)
@@ -141,13 +147,30 @@ static int run_end(struct stream_qcow2 *s, uint64_t passed, struct err *err)
         return run.len > 0 ? expect(s, &run, passed, err) : 0;
 }
 
-static int take_l2_entry(struct stream_qcow2 *s, uint64_t entry, uint64_t guest, uint64_t passed,
-                         struct err *err)
+/* A run of data; those that follow each other are joined. */
+static int take_data(struct stream_qcow2 *s, const struct expect *e, uint64_t passed, struct err *err)
+{
+        int r;
+
+        /* only what is still to come is joined: what has passed is met cluster by cluster */
+        if (s->run.len > 0 && s->run.host >= passed && s->run.host + s->run.len == e->host &&
+            s->run.guest + s->run.len == e->guest) {
+                s->run.len += e->len;
+                return 0;
+        }
+        r = run_end(s, passed, err);
+        s->run = *e;
+        return r;
+}
+
+static int take_l2_entry(struct stream_qcow2 *s, uint64_t entry, uint64_t bitmap, uint64_t guest,
+                         uint64_t passed, struct err *err)
 {
         struct qcow2_mapping m;
-        const char *why = qcow2_l2_entry(&s->q, entry, &m);
+        const char *why = qcow2_l2_entry(&s->q, entry, bitmap, &m);
         struct expect e = {m.host, m.len, guest, EXPECT_COMPRESSED};
-        int r;
+        uint64_t end = MIN_OF(s->q.cluster_size, s->q.size - guest), run;
+        int r = 0;
 
         if (why)
                 return err_set(err, -EBADMSG, "reserved-bits: guest offset %" PRIu64 ": %s", guest, why);
@@ -155,36 +178,36 @@ static int take_l2_entry(struct stream_qcow2 *s, uint64_t entry, uint64_t guest,
                 return 0;
         if (m.kind == QCOW2_COMPRESSED)
                 return expect(s, &e, passed, err);
-        e.kind = EXPECT_DATA;
-        e.len = MIN_OF(m.len, s->q.size - guest);
-        /* only what is still to come is joined: what has passed is met cluster by cluster */
-        if (s->run.len > 0 && s->run.host >= passed && s->run.host + s->run.len == e.host &&
-            s->run.guest + s->run.len == guest) {
-                s->run.len += e.len;
-                return 0;
+        for (uint64_t at = 0; r == 0 && at < end; at += run) {
+                bool data = qcow2_subcluster(&s->q, &m, at, &run);
+
+                run = MIN_OF(run, end - at);
+                e = (struct expect){m.host + at, run, guest + at, EXPECT_DATA};
+                if (data)
+                        r = take_data(s, &e, passed, err);
         }
-        r = run_end(s, passed, err);
-        s->run = e;
         return r;
 }
 
-/* n bytes (a multiple of 8) of a table from its first byte on that has not been taken. */
+/* n bytes (whole entries) of a table from its first byte on that has not been taken. */
 static int take_table(struct stream_qcow2 *s, const struct expect *e, const uint8_t *buf, size_t n,
                       uint64_t passed, struct err *err)
 {
         uint64_t step = e->kind == EXPECT_L1 ? qcow2_l2_reach(&s->q) : s->q.cluster_size;
         uint64_t guest = e->guest;
+        unsigned entry_len = table_entry_len(s, e);
         int r = 0;
 
-        for (size_t i = 0; i + 8 <= n && guest < s->q.size && r == 0; i += 8, guest += step) {
-                uint64_t entry = get_be64(buf + i);
+        for (size_t i = 0; i + entry_len <= n && guest < s->q.size && r == 0;
+             i += entry_len, guest += step) {
+                uint64_t entry = get_be64(buf + i), bitmap = entry_len == 16 ? get_be64(buf + i + 8) : 0;
                 struct expect l2 = {0, s->q.cluster_size, guest, EXPECT_L2};
                 const char *why;
 
-                if (entry == 0)
+                if (entry == 0 && bitmap == 0)
                         continue;
                 if (e->kind == EXPECT_L2) {
-                        r = take_l2_entry(s, entry, guest, passed, err);
+                        r = take_l2_entry(s, entry, bitmap, guest, passed, err);
                         continue;
                 }
                 why = qcow2_l1_entry(&s->q, entry, &l2.host);
@@ -204,9 +227,10 @@ static int meet(struct stream_qcow2 *s, const uint8_t *buf, size_t n, size_t *re
 {
         struct expect *first = &s->expected.items[0], e = *first;
         size_t k = (size_t)MIN_OF((uint64_t)n, e.len);
+        unsigned entry_len = table_entry_len(s, &e);
 
         *ret_used = 0;
-        *ret_need = e.kind == EXPECT_COMPRESSED ? (size_t)e.len : e.kind == EXPECT_DATA ? 1 : 8;
+        *ret_need = e.kind == EXPECT_COMPRESSED ? (size_t)e.len : e.kind == EXPECT_DATA ? 1 : entry_len;
         if (e.kind == EXPECT_COMPRESSED && (k == e.len || s->ended)) {
                 expect_pop(&s->expected);
                 return take_compressed(s, &e, buf, k, ret_used, err);
@@ -214,7 +238,7 @@ static int meet(struct stream_qcow2 *s, const uint8_t *buf, size_t n, size_t *re
         if (k < *ret_need)
                 return 0;
         if (e.kind != EXPECT_DATA)
-                k -= k % 8;
+                k -= k % entry_len;
         *ret_used = k;
         if (k == e.len) {
                 expect_pop(&s->expected);
@@ -226,7 +250,7 @@ static int meet(struct stream_qcow2 *s, const uint8_t *buf, size_t n, size_t *re
                 first->guest +=
                     e.kind == EXPECT_DATA
                         ? k
-                        : k / 8 * (e.kind == EXPECT_L1 ? qcow2_l2_reach(&s->q) : s->q.cluster_size);
+                        : k / entry_len * (e.kind == EXPECT_L1 ? qcow2_l2_reach(&s->q) : s->q.cluster_size);
                 for (size_t child = 1; child <= 2 && child < s->expected.n; child++)
                         if (s->expected.items[child].host < first->host)
                                 return refuse_place(s->expected.items[child].host, first->host, err);

@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "formats/bytes.h"
 #include "formats/internal.h"
+#include "formats/map.h"
 
 #define OUT_LEN ((size_t)1024 * 1024)
 #define ZERO_BLOCK 4096u
@@ -30,6 +31,8 @@ struct image_stream {
         struct image_info info;
         struct stream_out out;
         struct stream_qcow2 *qcow2;
+        struct stream_map *map;
+        uint8_t tail[TAIL_LEN]; /* the last bytes so far: no raw disk ends as a VHD does */
 };
 
 /* Hands [from, to) of the gathered bytes to the sink. */
@@ -87,6 +90,7 @@ struct image_stream *image_stream_free(struct image_stream *st)
         if (!st)
                 return NULL;
         stream_qcow2_free(st->qcow2);
+        stream_map_free(st->map);
         free(st->head);
         free(st->out.buf);
         free(st);
@@ -100,6 +104,13 @@ int image_stream_new(enum image_format format, uint64_t file_size, const struct 
 
         if ((unsigned)format >= IMAGE_FORMAT_MAX)
                 return err_set(err, -EINVAL, "unknown image format %d", (int)format);
+        if (format == IMAGE_OVA)
+                return err_set(
+                    err, -EBADMSG,
+                    "table-order: an OVA has to be read at random: let `wherry image add` convert it");
+        if (file_size == UINT64_MAX && map_ops_of(format))
+                return err_set(err, -EINVAL, "the size of a %s image has to be known before its first byte",
+                               image_format_name(format));
         st = calloc(1, sizeof(*st));
         if (st) {
                 st->head = malloc(FORMAT_HEAD_LEN);
@@ -119,6 +130,8 @@ int image_stream_new(enum image_format format, uint64_t file_size, const struct 
 static int body_push(struct image_stream *st, const uint8_t *buf, size_t len, uint64_t offset,
                      struct err *err)
 {
+        if (st->map)
+                return stream_map_push(st->map, buf, len, err);
         if (st->qcow2)
                 return stream_qcow2_push(st->qcow2, buf, len, err);
         return stream_out_add(&st->out, buf, len, offset, err);
@@ -133,10 +146,14 @@ static int begin(struct image_stream *st, struct err *err)
 
         st->began = true;
         /* What the head says of the size can be compared with it only at the end; see finish(). */
-        head_check(st->head, st->head_len, open_ended ? OPEN_ENDED : st->file_size, (int)st->format,
+        head_check(st->head, st->head_len, NULL, open_ended ? OPEN_ENDED : st->file_size, (int)st->format,
                    &st->info, &q);
         if (st->info.n_refusals > 0)
                 return refusal_error(&st->info, err);
+        if (map_ops_of(st->format)) {
+                r = stream_map_new(st->file_size, &st->info, &st->out, &st->map, err);
+                return r < 0 ? r : body_push(st, st->head, st->head_len, 0, err);
+        }
         r = st->out.sink.begin(st->out.sink.state, open_ended ? UINT64_MAX : st->info.virtual_size, err);
         if (r < 0)
                 return r;
@@ -148,10 +165,19 @@ static int begin(struct image_stream *st, struct err *err)
         return body_push(st, st->head, st->head_len, 0, err);
 }
 
+static void tail_keep(uint8_t *tail, const uint8_t *buf, size_t len)
+{
+        size_t n = MIN_OF(len, (size_t)TAIL_LEN);
+
+        memmove(tail, tail + n, TAIL_LEN - n);
+        memcpy(tail + TAIL_LEN - n, buf + len - n, n);
+}
+
 static int push(struct image_stream *st, const uint8_t *buf, size_t len, struct err *err)
 {
         if (len > st->file_size - st->pushed)
                 return err_set(err, -EBADMSG, "more bytes than the announced %" PRIu64, st->file_size);
+        tail_keep(st->tail, buf, len);
         if (!st->began) {
                 size_t n = MIN_OF(len, FORMAT_HEAD_LEN - st->head_len);
 
@@ -204,16 +230,20 @@ static int finish(struct image_stream *st, struct err *err)
         }
         if (open_ended) {
                 memset(&st->info, 0, sizeof(st->info));
-                head_check(st->head, st->head_len, st->file_size, (int)st->format, &st->info, &q);
+                head_check(st->head, st->head_len, NULL, st->file_size, (int)st->format, &st->info, &q);
                 if (st->info.n_refusals > 0)
                         return refusal_error(&st->info, err);
         }
         st->info.file_size = st->pushed;
-        if (st->qcow2) {
-                r = stream_qcow2_finish(st->qcow2, err);
-                if (r < 0)
-                        return r;
-        }
+        if (st->map)
+                r = stream_map_finish(st->map, st->tail, err);
+        else if (tail_is_vhd(st->tail))
+                r = err_set(err, -EBADMSG,
+                            "polyglot: the file ends as a VHD does: programs would not agree what it is");
+        else
+                r = st->qcow2 ? stream_qcow2_finish(st->qcow2, err) : 0;
+        if (r < 0)
+                return r;
         return stream_out_flush(&st->out, err);
 }
 

@@ -22,6 +22,15 @@ struct stream_qcow2 *stream_qcow2_free(struct stream_qcow2 *s); /* returns NULL 
 int stream_qcow2_push(struct stream_qcow2 *s, const uint8_t *buf, size_t len, struct err *err);
 int stream_qcow2_finish(struct stream_qcow2 *s, struct err *err);
 
+/* The part of VMDK, VDI, VHD and VHDX: it calls the sink's begin itself, once it knows the disk. info is the
+ * stream's, filled in. */
+struct stream_map;
+int stream_map_new(uint64_t file_size, struct image_info *info, struct stream_out *out,
+                   struct stream_map **ret, struct err *err);
+struct stream_map *stream_map_free(struct stream_map *s); /* returns NULL */
+int stream_map_push(struct stream_map *s, const uint8_t *buf, size_t len, struct err *err);
+int stream_map_finish(struct stream_map *s, const uint8_t *tail, struct err *err);
+
 /* What a table names, waiting for its bytes: ordered by their place in the file. */
 enum expect_kind { EXPECT_L1, EXPECT_L2, EXPECT_DATA, EXPECT_COMPRESSED };
 struct expect {

@@ -52,9 +52,10 @@ struct cli {
                 const char *value;
         } values[CLI_VALUES_MAX];
         size_t n_values;
-        bool json;  /* --json: one document on standard output */
-        bool usage; /* the error is one of usage: exit status 2 */
-        bool told;  /* the handler's --json document is out already, so that an error adds none */
+        bool json;    /* --json: one document on standard output */
+        bool usage;   /* the error is one of usage: exit status 2 */
+        bool refused; /* an image is not safe: exit status 2 */
+        bool told;    /* the handler's --json document is out already, so that an error adds none */
         struct http_client *http;
         char *url, *token; /* owned */
 };
@@ -104,6 +105,8 @@ void cli_completion(void);
 
 /* The handlers, by the file they live in. */
 int cmd_image_add(struct cli *cli, struct err *err);
+int cmd_image_inspect(struct cli *cli, struct err *err);
+int cmd_image_convert(struct cli *cli, struct err *err);
 int cmd_image_list(struct cli *cli, struct err *err);
 int cmd_image_show(struct cli *cli, struct err *err);
 int cmd_image_rm(struct cli *cli, struct err *err);

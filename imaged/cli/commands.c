@@ -31,9 +31,21 @@ static const struct cli_option image_add[] = {
     {"--os", 0, "OS", NULL, "operating system: debian, windows"},
     {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
     {"--format", 0, "FORMAT", NULL,
-     "raw, qcow2 or iso; default: found from the content, for a URL from its ending"},
+     "raw, qcow2, iso, vmdk, vdi, vhd, vhdx or ova; default: found from the content, for a URL from its "
+     "ending"},
     TIMEOUT("3600"),
 };
+
+#define DECLARED                                                                                            \
+        {                                                                                                   \
+                "--format", 0, "FORMAT", NULL, "what it has to be; another format is a reason to refuse it" \
+        }
+
+static const struct cli_option image_inspect[] = {
+    {"--quick", 0, NULL, NULL, "look at the headers only: finds what is wrong there, proves nothing"},
+    DECLARED,
+};
+static const struct cli_option image_convert[] = {DECLARED};
 
 static const struct cli_option quiet[] = {QUIET};
 
@@ -120,6 +132,14 @@ const struct cli_command cli_commands[] = {
      "A file is checked and converted here, and only its data is sent; an image that is not safe is refused "
      "with every reason. The server fetches a URL by itself. Ctrl-C ends the import and removes the image.",
      OPTIONS(image_add), 1, 1, cmd_image_add},
+    {"image inspect", "FILE", "show what an image is, and whether it is safe",
+     "Works without a server. Shows the header's fields, and every reason to refuse the image: its field, "
+     "the value found and the limit. The exit status is 0 if it is safe, 2 if it is refused, 1 if it cannot "
+     "be read.",
+     OPTIONS(image_inspect), 1, 1, cmd_image_inspect, .offline = true},
+    {"image convert", "FILE OUT", "convert an image into a sparse raw disk",
+     "Works without a server, with the checks of an import. OUT must not exist yet; Ctrl-C removes it.",
+     OPTIONS(image_convert), 2, 2, cmd_image_convert, .offline = true},
     {"image list", "", "list the images", NULL, OPTIONS(image_list), 0, 0, cmd_image_list},
     {"image show", "IMAGE", "show one image", NULL, NULL, 0, 1, 1, cmd_image_show},
     {"image set", "IMAGE", "change an image's name, properties, tags or visibility", NULL,

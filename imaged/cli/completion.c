@@ -102,16 +102,16 @@ void cli_completion(void)
         for (size_t i = 0; i < cli_n_commands; i++)
                 if (!is_group(cli_commands[i].name))
                         printf("            '%s') break;;\n", cli_commands[i].name);
-        printf(
-            "        esac\n    done\n"
-            "    case $prev in\n"
-            "        --*file|--ssh-key|--user-data) compopt -o default; return;;\n"
-            "        --host) mapfile -t COMPREPLY < <(compgen -W \"$(wherry host list --quiet "
-            "2>/dev/null)\" -- "
-            "\"$cur\"); return;;\n"
-            "        --format) mapfile -t COMPREPLY < <(compgen -W 'raw qcow2 iso' -- \"$cur\"); return;;\n"
-            "    esac\n"
-            "    case $command in\n");
+        printf("        esac\n    done\n"
+               "    case $prev in\n"
+               "        --*file|--ssh-key|--user-data) compopt -o default; return;;\n"
+               "        --host) mapfile -t COMPREPLY < <(compgen -W \"$(wherry host list --quiet "
+               "2>/dev/null)\" -- "
+               "\"$cur\"); return;;\n"
+               "        --format) mapfile -t COMPREPLY < <(compgen -W 'raw qcow2 iso vmdk vdi vhd vhdx ova' "
+               "-- \"$cur\"); return;;\n"
+               "    esac\n"
+               "    case $command in\n");
         put_words();
         for (size_t i = 0; i < cli_n_commands; i++) {
                 const struct cli_command *c = &cli_commands[i];

@@ -46,7 +46,7 @@ char *image_name_from(const char *path_or_url)
 
 const char *image_format_from(const char *path_or_url)
 {
-        static const char *const known[] = {"raw", "qcow2", "iso"};
+        static const char *const known[] = {"raw", "qcow2", "iso", "vmdk", "vdi", "vhd", "vhdx", "ova"};
         const char *step, *dot;
         size_t n = last_step(path_or_url, &step);
 
@@ -248,7 +248,8 @@ int cmd_image_add(struct cli *cli, struct err *err)
         const char *what = cli->arguments[0], *format = cli_value(cli, "--format");
 
         if (format && image_format_parse(format) < 0)
-                return cli_usage(cli, err, "--format %s: raw, qcow2 or iso", format);
+                return cli_usage(cli, err, "--format %s: raw, qcow2, iso, vmdk, vdi, vhd, vhdx or ova",
+                                 format);
         if (strstr(what, "://"))
                 return image_add_url(cli, what, err);
         return image_add_file(cli, what, err);

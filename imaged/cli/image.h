@@ -26,7 +26,7 @@ int image_add_url(struct cli *cli, const char *url, struct err *err);
  * memory. */
 char *image_name_from(const char *path_or_url);
 
-/* "raw", "qcow2" or "iso" by the ending of a path or URL; NULL where it says nothing. */
+/* "raw", "qcow2", "iso", "vmdk", ... by the ending of a path or URL; NULL where it says nothing. */
 const char *image_format_from(const char *path_or_url);
 
 /* What to print once an image is active. */

@@ -57,5 +57,5 @@ int main(int argc, char **argv)
                 r = -EIO;
         }
         cli_done(&cli);
-        return r >= 0 ? 0 : cli.usage ? 2 : 1;
+        return r >= 0 ? 0 : cli.usage || cli.refused ? 2 : 1;
 }

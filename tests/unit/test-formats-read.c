@@ -83,6 +83,11 @@ static void test_convert(void **state)
             {20 << 20, "-o lazy_refcounts=on"},
             {20 << 20, "-o refcount_bits=1"},
             {20 << 20, "-o refcount_bits=64"},
+            {20 << 20, "-o extended_l2=on"},
+            {(1 << 20) + 512, "-o extended_l2=on"},
+            {20 << 20, "-c -o extended_l2=on"},
+            {20 << 20, "-o extended_l2=on,cluster_size=16k"},
+            {20 << 20, "-o extended_l2=on,cluster_size=2M"},
             {20 << 20, "-W -m 16"},
             {20 << 20, "-c -W -m 16"},
             {20 << 20, "-S 0"},
@@ -220,7 +225,7 @@ static void test_names(void **state)
 {
         for (int f = 0; f < IMAGE_FORMAT_MAX; f++)
                 assert_int_equal(image_format_parse(image_format_name((enum image_format)f)), f);
-        assert_int_equal(image_format_parse("vmdk"), -EINVAL);
+        assert_int_equal(image_format_parse("luks"), -EINVAL);
         assert_int_equal(image_format_parse(NULL), -EINVAL);
 }
 

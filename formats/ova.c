@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/util.h"
+#include "formats/bytes.h"
+#include "formats/internal.h"
+
+/* Offsets: docs/formats/ova.md. An OVA is a tar archive: the OVF description first, then the disk. */
+#define BLOCK 512u
+#define MEMBERS_MAX 64u
+#define OVF_MAX ((uint64_t)1 << 20)
+#define NAME_LEN 100u
+
+struct member {
+        char name[NAME_LEN + 1];
+        uint64_t offset, len;
+};
+
+struct archive {
+        struct member members[MEMBERS_MAX];
+        size_t n;
+};
+
+/* Octal digits, or big-endian binary with the first bit set. Returns false for what is neither. */
+static bool number(const uint8_t *p, size_t len, uint64_t *ret)
+{
+        uint64_t v = 0;
+
+        if (p[0] & 0x80) {
+                if (!bytes_are_zero(p + 1, len - 9) || p[0] != 0x80)
+                        return false;
+                *ret = get_be64(p + len - 8);
+                return true;
+        }
+        while (len > 0 && *p == ' ')
+                p++, len--;
+        for (; len > 0 && *p >= '0' && *p <= '7'; p++, len--)
+                v = v << 3 | (uint64_t)(*p - '0');
+        *ret = v;
+        return len == 0 || *p == ' ' || *p == '\0';
+}
+
+static bool checksum_fits(const uint8_t *h)
+{
+        uint64_t sum = 0, want;
+
+        for (size_t i = 0; i < BLOCK; i++)
+                sum += i >= 148 && i < 156 ? ' ' : h[i];
+        return CHECKSUMS_IGNORED || (number(h + 148, 8, &want) && want == sum);
+}
+
+static bool ends_with(const char *name, const char *ending)
+{
+        size_t n = strlen(name), k = strlen(ending);
+
+        return n >= k && strcasecmp(name + n - k, ending) == 0;
+}
+
+/* One header that is not empty. Returns false after a refusal. */
+static bool member_take(struct archive *a, const uint8_t *h, uint64_t at, uint64_t file_size,
+                        uint64_t *ret_next, struct image_info *info)
+{
+        struct member *m = &a->members[a->n];
+        uint64_t len;
+
+        if (memcmp(h + 257, "ustar", 5) != 0 || !checksum_fits(h) || !number(h + 124, 12, &len)) {
+                refuse_number(info, "archive", "tar header", at, 0, "a header of the archive is damaged");
+                return false;
+        }
+        if (len > file_size - at - BLOCK) {
+                refuse_number(info, "truncated", "tar member", at + BLOCK + len, file_size,
+                              "a member of the archive reaches beyond its end");
+                return false;
+        }
+        *ret_next = at + BLOCK + ((len + BLOCK - 1) & ~(uint64_t)(BLOCK - 1));
+        if (h[156] == 'x' || h[156] == 'g' || h[156] == '5') /* attributes, a folder */
+                return true;
+        text_clean(m->name, sizeof(m->name), h, strnlen((const char *)h, NAME_LEN));
+        if (h[156] != '0' && h[156] != '\0') {
+                refuse(info, "archive", "tar member", m->name, "a plain file",
+                       "an OVA holds plain files only, no links or devices");
+                return false;
+        }
+        if (a->n + 1 == MEMBERS_MAX) {
+                refuse_number(info, "archive", "tar members", a->n + 1, MEMBERS_MAX - 1, "too many files");
+                return false;
+        }
+        m->offset = at + BLOCK;
+        m->len = len;
+        a->n++;
+        return true;
+}
+
+static int members_read(const struct source *src, struct archive *a, struct image_info *info,
+                        struct err *err)
+{
+        uint8_t h[BLOCK];
+
+        for (uint64_t at = 0, n = 0; at + BLOCK <= src->size; n++) {
+                int r = source_read(src, h, BLOCK, at, err);
+
+                if (r < 0)
+                        return r;
+                if (bytes_are_zero(h, BLOCK))
+                        return 0;
+                if (n > 4 * MEMBERS_MAX) {
+                        refuse_number(info, "archive", "tar headers", n, 4 * MEMBERS_MAX, "too many");
+                        return 0;
+                }
+                if (!member_take(a, h, at, src->size, &at, info))
+                        return 0;
+        }
+        return 0;
+}
+
+static const struct member *member_named(const struct archive *a, const char *name)
+{
+        for (size_t i = 0; i < a->n; i++)
+                if (streq(a->members[i].name, name))
+                        return &a->members[i];
+        return NULL;
+}
+
+/* Every file that the description names has to be in the archive. */
+static void references_check(const struct archive *a, char *text, struct image_info *info)
+{
+        if (strstr(text, "<!DOCTYPE") || strstr(text, "<!ENTITY"))
+                refuse(info, "ovf", "document type", "present", "none",
+                       "a description with definitions of its own is not read");
+        for (char *p = text; (p = strstr(p, "<")); p++) {
+                char *end = strchr(p, '>'), *name = p + 1 + strcspn(p + 1, " \t\r\n>"), *href, *close;
+                char value[64];
+
+                if (!end || name - p < 5 || strncmp(name - 4, "File", 4) != 0 ||
+                    (name[-5] != ':' && name[-5] != '<'))
+                        continue;
+                *end = '\0';
+                if (strstr(p, "compression=\"") && !strstr(p, "compression=\"identity\""))
+                        refuse(info, "ovf", "compression", "present", "none",
+                               "files that are packed once more are not read");
+                href = strstr(p, "href=\"");
+                close = href ? strchr(href + 6, '"') : NULL;
+                if (close) {
+                        *close = '\0';
+                        text_clean(value, sizeof(value), (const uint8_t *)href + 6, strlen(href + 6));
+                        if (!member_named(a, href + 6))
+                                refuse(info, "external-file", "File href", value, "a file of the archive",
+                                       "an image must not refer to another file");
+                }
+                p = end;
+        }
+}
+
+int ova_check(const struct source *src, struct ova *ret, struct image_info *info, struct err *err)
+{
+        _cleanup_(freep) struct archive *a = calloc(1, sizeof(*a));
+        _cleanup_(freep) char *text = NULL;
+        const struct member *disk = NULL;
+        int r;
+
+        if (!a)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = members_read(src, a, info, err);
+        if (r < 0 || info->n_refusals > 0)
+                return r;
+        if (a->n == 0 || !ends_with(a->members[0].name, ".ovf")) {
+                refuse(info, "ovf", "first file", a->n ? a->members[0].name : "none", "*.ovf",
+                       "the archive is no OVA: its first file has to be the description");
+                return 0;
+        }
+        for (size_t i = 0; i < a->n; i++) {
+                const struct member *m = &a->members[i];
+
+                note(info, "file", "%.40s, %" PRIu64 " bytes", m->name, m->len);
+                if (!ends_with(m->name, ".vmdk") && !ends_with(m->name, ".vhd") &&
+                    !ends_with(m->name, ".img"))
+                        continue;
+                if (disk)
+                        refuse(info, "several-disks", "file", m->name, disk->name,
+                               "it holds more than one disk: unpack it, and add them one by one");
+                disk = m;
+        }
+        if (!disk || !ends_with(disk->name, ".vmdk")) {
+                refuse(info, "ovf", "disk", disk ? disk->name : "none", "*.vmdk", "there is no VMDK in it");
+                return 0;
+        }
+        if (a->members[0].len > OVF_MAX) {
+                refuse_number(info, "ovf", "description", a->members[0].len, OVF_MAX, "it is too large");
+                return 0;
+        }
+        text = calloc(1, (size_t)a->members[0].len + 1);
+        if (!text)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = source_read(src, text, (size_t)a->members[0].len, a->members[0].offset, err);
+        if (r < 0)
+                return r;
+        references_check(a, text, info);
+        *ret = (struct ova){.offset = disk->offset, .len = disk->len};
+        snprintf(ret->name, sizeof(ret->name), "%s", disk->name);
+        return 0;
+}
+
+/* --- reading: all of it is the VMDK's --- */
+
+struct ova_image {
+        struct sub_source sub;
+        struct image *disk;
+};
+
+static void ova_close(void *state)
+{
+        struct ova_image *o = state;
+
+        image_close(o->disk);
+        free(o);
+}
+
+static int ova_read(struct image *img, uint8_t *buf, size_t len, uint64_t offset, struct err *err)
+{
+        const struct ova_image *o = img->state;
+
+        return image_read(o->disk, buf, len, offset, err);
+}
+
+static int ova_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *ret_data, struct err *err)
+{
+        const struct ova_image *o = img->state;
+
+        return image_extent(o->disk, offset, ret_len, ret_data, err);
+}
+
+static const struct image_ops ova_ops = {ova_close, ova_read, ova_extent};
+
+int ova_open(struct image *img, struct err *err)
+{
+        struct image_info info = {.format = IMAGE_OVA}, inner = {.format = IMAGE_VMDK};
+        struct ova_image *o;
+        struct source disk;
+        struct ova ova;
+        int r = ova_check(&img->src, &ova, &info, err);
+
+        if (r < 0)
+                return r;
+        if (info.n_refusals > 0)
+                return refusal_error(&info, err);
+        o = calloc(1, sizeof(*o));
+        if (!o)
+                return err_set(err, -ENOMEM, "out of memory");
+        disk = source_part(&o->sub, &img->src, ova.offset, ova.len);
+        inner.virtual_size = img->size;
+        inner.file_size = ova.len;
+        r = image_open(&disk, &inner, &o->disk, err);
+        if (r < 0) {
+                free(o);
+                return r;
+        }
+        img->state = o;
+        img->ops = &ova_ops;
+        return 0;
+}
