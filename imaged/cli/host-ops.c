@@ -47,9 +47,10 @@ static int drill_print(const json_t *drill, size_t unplaced)
         }
         if (why)
                 printf("note: %s; this is where they would go otherwise\n", why);
-        if (unplaced)
-                printf("If %s died now, %zu of its %zu instance%s would find no room:\n", host, unplaced, n,
-                       n == 1 ? "" : "s");
+        if (unplaced && n == 1)
+                printf("If %s died now, its only instance would find no room:\n", host);
+        else if (unplaced)
+                printf("If %s died now, %zu of its %zu instances would find no room:\n", host, unplaced, n);
         else if (n == 1)
                 printf("If %s died now, its instance would be started again elsewhere:\n", host);
         else
@@ -122,14 +123,11 @@ int cmd_host_maintenance(struct cli *cli, struct err *err)
 
 /* --- N+1 --- */
 
-void host_print_spare(struct cli *cli)
+void host_print_spare(const json_t *drill)
 {
-        _cleanup_(json_decrefpp) json_t *drill = NULL;
         const json_t *losses, *text;
         size_t i;
 
-        if (cli_call(cli, "GET", NULL, &drill, NULL, "/v1/drill") < 0)
-                return; /* the list is what was asked for */
         losses = json_object_get(drill, "losses");
         if (json_array_size(json_object_get(drill, "hosts")) == 0)
                 return;

@@ -112,11 +112,15 @@ int cmd_host_list(struct cli *cli, struct err *err)
         static const char *const titles[] = {"NUMBER",     "NAME",  "STATE",  "ADDRESS",
                                              ">INSTANCES", ">CPUS", ">MEMORY"};
         _cleanup_(table_freep) struct table *t = table_new(titles, ARRAY_SIZE(titles));
-        _cleanup_(json_decrefpp) json_t *hosts = NULL;
+        _cleanup_(json_decrefpp) json_t *hosts = NULL, *drill = NULL;
+        bool plain = !cli->json && !cli_given(cli, "--quiet");
         const json_t *host;
         size_t i;
-        int r = host_list(cli, &hosts, err);
+        int r;
 
+        if (plain) /* first, since it looks at all records anew; the list may lag by a second */
+                cli_call(cli, "GET", NULL, &drill, NULL, "/v1/drill");
+        r = host_list(cli, &hosts, err);
         if (r < 0)
                 return r;
         if (cli->json) {
@@ -125,7 +129,7 @@ int cmd_host_list(struct cli *cli, struct err *err)
                 cli_print(cli, j);
                 return 0;
         }
-        if (cli_given(cli, "--quiet")) {
+        if (!plain) {
                 json_array_foreach (hosts, i, host)
                         puts(json_get_str(host, "name", ""));
                 return 0;
@@ -142,7 +146,7 @@ int cmd_host_list(struct cli *cli, struct err *err)
         if (r < 0)
                 return err_set(err, r, "out of memory");
         table_print(t, stdout);
-        host_print_spare(cli);
+        host_print_spare(drill);
         return 0;
 }
 

@@ -14,9 +14,9 @@ int host_list(struct cli *cli, json_t **ret, struct err *err);
 /* One of the list, by name or number; the error lists the names. Borrowed from hosts. */
 int host_find(const json_t *hosts, const char *name_or_number, const json_t **ret, struct err *err);
 
-/* Whether the loss of one host could be absorbed now: a line or more for people; nothing where the server
- * does not say. */
-void host_print_spare(struct cli *cli);
+/* What GET /v1/drill answered: whether the loss of one host could be absorbed now, a line or more for
+ * people. NULL: nothing. */
+void host_print_spare(const json_t *drill);
 /* The same as warnings: lines on standard error, or with --json the member "warnings" of the document. */
 void host_warn_losses(struct cli *cli, json_t *document);
 
