@@ -49,7 +49,10 @@ def qemus():
     hosts = {}
     for name in os.listdir("/run/netns"):
         if re.fullmatch(r"wl-h\d", name):
-            hosts[f"net:[{os.stat('/run/netns/' + name).st_ino}]"] = name[3:]
+            try:
+                hosts[f"net:[{os.stat('/run/netns/' + name).st_ino}]"] = name[3:]
+            except OSError:
+                pass  # its plug was just pulled
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
