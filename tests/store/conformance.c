@@ -79,6 +79,8 @@ static int suite_end(void **state)
 {
         struct suite *s = *state;
 
+        if (!s) /* it did not begin */
+                return 0;
         if (s->second != s->store)
                 store_close(s->second);
         store_close(s->store);

@@ -29,7 +29,7 @@ struct faults *faults;
 
 static const char *const kinds[FAULT_KINDS] = {
     [FAULT_NONE] = "none", [FAULT_DELAY] = "delay", [FAULT_FAIL] = "fail",   [FAULT_DROP] = "drop",
-    [FAULT_LOSE] = "lose", [FAULT_LATE] = "late",   [FAULT_TWICE] = "twice",
+    [FAULT_LOSE] = "lose", [FAULT_LATE] = "late",   [FAULT_TWICE] = "twice", [FAULT_ANY] = "any",
 };
 
 int faults_begin(void)
@@ -97,7 +97,8 @@ enum fault fault_next(const char *op)
                 return FAULT_NONE;
         f = aimed_at(op);
         if (f == FAULT_NONE && faults_on() && chance() % 100000 < faults->per_100000)
-                f = faults->kind;
+                f = faults->kind == FAULT_ANY ? FAULT_DELAY + chance() % (FAULT_TWICE - FAULT_DELAY + 1)
+                                              : faults->kind;
         if (f != FAULT_NONE)
                 __atomic_add_fetch(&faults->injected, 1, __ATOMIC_SEQ_CST);
         return f;

@@ -24,6 +24,7 @@ enum fault {
         FAULT_LATE,  /* the answer is "unknown" at once; done some time afterwards */
         FAULT_TWICE, /* nfs: sent again, and the second answer is the one that counts */
         FAULT_MUTE, /* not done, no answer ever: the caller's own time limit must end it (never by chance) */
+        FAULT_ANY,  /* of a run: each time one of those above but the last */
         FAULT_KINDS
 };
 

@@ -47,6 +47,7 @@ struct conn {
         struct proxy *proxy;
         unsigned short port;
         int client, server;
+        pthread_mutex_t out;  /* one answer at a time to the client */
         pthread_mutex_t lock; /* guards what follows */
         pthread_cond_t seen;
         unsigned users;
@@ -171,6 +172,16 @@ static void conn_put(struct conn *c)
         free(c);
 }
 
+static bool answer(struct conn *c, const struct record *r)
+{
+        bool ok;
+
+        pthread_mutex_lock(&c->out);
+        ok = record_write(c->client, r);
+        pthread_mutex_unlock(&c->out);
+        return ok;
+}
+
 static bool pass_on(struct conn *c, const struct record *r)
 {
         return record_write(c->server, r);
@@ -212,7 +223,7 @@ static bool answer_failure(struct conn *c, const struct record *call, unsigned p
         reply[1] = htonl(xid);
         reply[2] = htonl(1);
         reply[7] = htonl(xid % 2 ? 10008 : 5);
-        return record_write(c->client, &r);
+        return answer(c, &r);
 }
 
 /* As a client sends a call again over a new connection after the first answer was lost. */
@@ -225,7 +236,7 @@ static bool send_again(struct conn *c, const struct record *call)
         if (!pass_on_alone(c, call, false))
                 return false;
         fd = connect_to(c->proxy, c->port);
-        ok = fd >= 0 && record_write(fd, call) && record_read(fd, &reply) && record_write(c->client, &reply);
+        ok = fd >= 0 && record_write(fd, call) && record_read(fd, &reply) && answer(c, &reply);
         if (fd >= 0)
                 close(fd);
         return ok;
@@ -319,7 +330,7 @@ static void *answers(void *arg)
                 if (swallow(c, &reply, &end))
                         on = !end;
                 else
-                        on = record_write(c->client, &reply);
+                        on = answer(c, &reply);
         }
         conn_end(c);
         conn_put(c);
@@ -358,6 +369,7 @@ static void *accept_all(void *arg)
                                    .server = connect_to(l->proxy, l->port),
                                    .users = 2,
                                    .portmap = l->port == PORTMAP};
+                pthread_mutex_init(&c->out, NULL);
                 pthread_mutex_init(&c->lock, NULL);
                 pthread_cond_init(&c->seen, NULL);
                 if (c->server < 0) {

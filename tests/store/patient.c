@@ -19,7 +19,8 @@ static struct engine patient;
 
 static bool is_unknown(int r)
 {
-        return r == -ETIMEDOUT || r == -EHOSTUNREACH || (r == -EIO && faults_kind() == FAULT_FAIL);
+        return r == -ETIMEDOUT || r == -EHOSTUNREACH ||
+               (r == -EIO && (faults_kind() == FAULT_FAIL || faults_kind() == FAULT_ANY));
 }
 
 /* `doubt` is true once an answer was "unknown". */
