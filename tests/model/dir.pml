@@ -10,27 +10,13 @@ byte second;     /* the host whose libvirtd holds it, for its QEMU */
 byte points[5];    /* the epoch of the folder to which the symbolic link of each QEMU's start points */
 
 #define takes(h, i, a) true
-#ifdef NO_IMAGE_LOCK
-#define may_open(h) true
-#define lockable(h) true
-#else
-#define may_open(h) (image_lock == 0)
-#define lockable(h) (image_lock == 0 || image_lock == h)
-#endif
+#define may_open(h) (OFF(NO_IMAGE_LOCK) || image_lock == 0)
+#define lockable(h) (OFF(NO_IMAGE_LOCK) || image_lock == 0 || image_lock == h)
 /* QEMU opens an image again, by its path, when it activates it. */
-#ifdef NO_LINK
-#define reopens(h) true
-#else
-#define reopens(h) (q[h].s == OPEN || points[h] == ne)
-#endif
+#define reopens(h) (OFF(NO_LINK) || q[h].s == OPEN || points[h] == ne)
 #define can_run(h) (lockable(h) && reopens(h))
-#ifdef NO_SECOND_LOCK
-#define may_ask(h) true
-#define asked(h) skip
-#else
-#define may_ask(h) (second == 0 || second == h)
+#define may_ask(h) (OFF(NO_SECOND_LOCK) || second == 0 || second == h)
 #define asked(h) second = h
-#endif
 #define unasked(h) if :: second == h -> second = 0 :: else fi
 #define opened(h) image_lock = h; points[h] = q[h].id
 #define ran(h) image_lock = h
@@ -69,11 +55,7 @@ inline grant(h)
 
 inline gate(h)
 {
-#ifdef NO_GATE
-        skip
-#else
-        look_at_name(h)
-#endif
+        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == h)) -> 0 : 1) }
 }
 
 #include "hostd.pml"

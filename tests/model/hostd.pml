@@ -1,41 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hostd's two threads of an instance, and libvirtd's part of a start: hostd/guest*.c, migrate/instance.c. */
 
-#ifdef NO_ENTRY_EPOCH
-#define ENTRY (es != 0)
-#else
-#define ENTRY (es != 0 && ee == e)
-#endif
-#ifdef NO_ATTEMPT
-#define SAME_ATTEMPT(h) true
-#else
-#define SAME_ATTEMPT(h) (ea == q[h].att)
-#endif
-#ifdef NO_SOURCE
-#define FROM_SOURCE true
-#else
-#define FROM_SOURCE (o == es)
-#endif
-#ifdef NO_DESTINATION
-#define FOR_ME(h) true
-#else
-#define FOR_ME(h) (ed == h)
-#endif
-#ifdef NO_EPOCH
-#define AT_EPOCH(h) true
-#else
-#define AT_EPOCH(h) ((starting[h] == i -> i : (rid == i -> re : 0)) == e)
-#endif
-#ifdef NO_RECLAIM_GATE
-#define SOURCE_OF(h) false
-#else
-#define SOURCE_OF(h) (ENTRY && es == h)
-#endif
-#ifdef NO_KNOWN
-#define KNOWN(h) true
-#else
-#define KNOWN(h) (starting[h] == i || known[h] == i)
-#endif
+#define ENTRY (es != 0 && (OFF(NO_ENTRY_EPOCH) || ee == e))
+#define SAME_ATTEMPT(h) (OFF(NO_ATTEMPT) || ea == q[h].att)
+#define FROM_SOURCE (OFF(NO_SOURCE) || o == es)
+#define FOR_ME(h) (OFF(NO_DESTINATION) || ed == h)
+#define AT_EPOCH(h) (OFF(NO_EPOCH) || (starting[h] == i -> i : (rid == i -> re : 0)) == e)
+#define SOURCE_OF(h) (!OFF(NO_RECLAIM_GATE) && ENTRY && es == h)
+#define KNOWN(h) (OFF(NO_KNOWN) || starting[h] == i || known[h] == i)
 
 /* gate_answer() and gate_decide(): the record is loaded, the name is read here. */
 inline gate_decide(h)
@@ -56,18 +28,20 @@ inline gate_decide(h)
         load_done()
 }
 
-/* A no, or no answer: libvirt ends a start and an arrival; a source stays paused unless hostd said no and killed
- * it. */
+/* A no, or no answer: libvirt ends a start and an arrival; a guest that ran before stays paused unless hostd said
+ * no and killed it. */
+#define STANDS(h) (q[h].s == STOP || q[h].s == HALT)
+
 inline refused(h, answered)
 {
         if
         :: q[h].id != i || q[h].s == RUN -> skip
-        :: q[h].id == i && q[h].s == STOP && !(answered) -> q[h].want = 0; unasked(h)
-        :: q[h].id == i && q[h].s != RUN && !(q[h].s == STOP && !(answered)) -> die(h)
+        :: q[h].id == i && STANDS(h) && !(answered) -> q[h].want = 0; unasked(h)
+        :: q[h].id == i && q[h].s != RUN && !(STANDS(h) && !(answered)) -> die(h)
         fi
 }
 
-#define ASKS(h) (q[h].s == OPEN || ((q[h].s == HERE || q[h].s == STOP) && q[h].want))
+#define ASKS(h) (q[h].s == OPEN || ((q[h].s == HERE || STANDS(h)) && q[h].want))
 
 proctype Gate(byte h)
 {
@@ -95,31 +69,23 @@ proctype Gate(byte h)
                                 fi };
                         fence(h);
 check:                  gate(h);
-#ifndef NO_STORED
                         atomic {
                                 if
-                                :: r == 0 -> record_start()
-                                :: r != 0 -> goto no
+                                :: OFF(NO_STORED)
+                                :: !OFF(NO_STORED) && r == 0 -> record_start()
+                                :: !OFF(NO_STORED) && r != 0 -> goto no
                                 fi };
-#endif
                         atomic {
                                 if
                                 :: r == 0 && q[h].id == i && ASKS(h) && can_run(h) -> known[h] = i; runs(h)
                                 :: r == 0 && q[h].id == i && late > 0 -> late--; known[h] = i; refused(h, 0)
                                 :: r != 0 || !(q[h].id == i && ASKS(h) && can_run(h)) -> refused(h, 1)
                                 fi;
-#ifdef NO_STORED
-                                if
-                                :: q[h].s == RUN && q[h].id == i -> act = CHECK
-                                :: else -> act = REFUSE
+                                if /* only then, and later */
+                                :: OFF(NO_STORED) && q[h].s == RUN && q[h].id == i
+                                :: else -> goto done
                                 fi };
-                        atomic {
-                                if
-                                :: act == CHECK -> record_start()
-                                :: else
-                                fi;
-#endif
-                                goto done };
+                        atomic { record_start(); goto done };
 no:                     atomic { refused(h, 1) };
 done:                   atomic { forget(); gate_busy[h] = 0 }
                 } unless {
@@ -131,36 +97,20 @@ done:                   atomic { forget(); gate_busy[h] = 0 }
 /* --- the guest's thread: guest_look() and instance_decide() */
 
 #define MIGRATES(h) (q[h].s == RUN && migrations > 0 && !m_src)
-#ifdef NO_RESUME
-#define RESUMES(h) false
-#else
-#define RESUMES(h) (q[h].s == STOP && !q[h].want && m_src != h)
-#endif
-#ifdef NO_RECLAIM_LOOK
-#define LOOK_RECLAIM false
-#else
-#define LOOK_RECLAIM true
-#endif
-#ifdef NO_ADOPT_EPOCH
-#define OWN_EPOCH(h, a, b) true
-#else
-#define OWN_EPOCH(h, a, b) ((a == q[h].id -> b : 0) == ne)
-#endif
+#define RESUMES(h) (!OFF(NO_RESUME) && q[h].s == STOP && !q[h].want && m_src != h)
+#define LOOK_RECLAIM (!OFF(NO_RECLAIM_LOOK))
+#define OWN_EPOCH(h, a, b) (OFF(NO_ADOPT_EPOCH) || (a == q[h].id -> b : 0) == ne)
 
 /* An arrival is waited for, but not where a failover has placed the instance here: its source is dead. */
-#ifdef NO_PLACED
-#define PLACED(h, x, y) false
-#else
-#define PLACED(h, x, y) (x == h && y == ne)
-#endif
+#define PLACED(h, x, y) (!OFF(NO_PLACED) && x == h && PLACED_AT(y))
 #define ARRIVES(h) (q[h].att && q[h].att == en_a && en_e == ne && en_d == h && !PLACED(h, pl_h, pl_e))
 #define TODO(h) (q[h].s != NONE \
         -> (nh == h && OWN_EPOCH(h, st_id, st_e) \
-                -> q[h].s == HALT || (LOOK_RECLAIM && en_s == h && en_e == ne && ne < EPOCHS) || MIGRATES(h) || \
+                -> (q[h].s == HALT && !q[h].want) || (LOOK_RECLAIM && en_s == h && en_e == ne && ne < EPOCHS) || MIGRATES(h) || \
                    (RESUMES(h) && !(en_s == h && en_e == ne)) \
                 : !ARRIVES(h)) \
         : ne < EPOCHS && (nh == h || pl_h == h) && \
-          (pl_e == ne && pl_h -> pl_h == h : nh == h))
+          (pl_h && PLACED_AT(pl_e) -> pl_h == h : nh == h))
 
 inline look_decide(h)
 {
@@ -168,8 +118,9 @@ inline look_decide(h)
         if
         :: q[h].s != NONE && o == h && OWN_EPOCH(h, rid, re) ->
                 if
-                :: q[h].s == HALT -> act = KILL
-                :: q[h].s != HALT && LOOK_RECLAIM && es == h && ee == e -> act = RECLAIM
+                :: q[h].s == HALT -> act = KILL /* the error came back right after each resume */
+                :: LOOK_RECLAIM && es == h && ee == e -> act = RECLAIM
+                :: q[h].s == HALT && !(LOOK_RECLAIM && es == h && ee == e) -> known[h] = q[h].id; act = RESUME
                 :: q[h].s != HALT && !(LOOK_RECLAIM && es == h && ee == e) && MIGRATES(h) -> act = MIGRATE
                 :: q[h].s != HALT && !(LOOK_RECLAIM && es == h && ee == e) && RESUMES(h) -> act = RESUME
                 :: else
@@ -177,7 +128,7 @@ inline look_decide(h)
         :: q[h].s != NONE && !(o == h && OWN_EPOCH(h, rid, re)) ->
                 act = (q[h].att && q[h].att == ea && ee == e && ed == h && !PLACED(h, ph, pe) -> 0 : KILL)
         :: q[h].s == NONE && ne < EPOCHS ->
-                act = ((pe == e && ph -> ph == h : o == h) -> START : 0)
+                act = ((ph && PLACED_AT(pe) -> ph == h : o == h) -> START : 0)
         :: q[h].s == NONE && ne >= EPOCHS
         fi;
         load_done()
@@ -192,16 +143,15 @@ inline kill_all(h)
         fi
 }
 
-#ifdef NO_KILL
-#define kill_before_start(h) skip
-#else
-#define kill_before_start(h) kill_all(h)
-#endif
-#ifdef NO_RECHECK
-#define UNMOVED(h) true
-#else
-#define UNMOVED(h) (ne == e && nh == h)
-#endif
+inline kill_before_start(h)
+{
+        if
+        :: !OFF(NO_KILL) -> kill_all(h)
+        :: else
+        fi
+}
+
+#define UNMOVED(h) (OFF(NO_RECHECK) || (ne == e && nh == h))
 
 /* The entry goes into the record; act is the destination from here on. */
 inline enter(h)
@@ -233,14 +183,11 @@ proctype Guest(byte h)
                                 look_decide(h);
                                 if
                                 :: act == KILL -> kill_all(h); goto done
-                                :: act == START -> kill_before_start(h)
-#ifdef NO_CLAIM
-                                        ;
+                                :: act == START -> kill_before_start(h);
                                         if
-                                        :: o == h -> c = e; e = 0; o = 0; i = FRESH(c); goto fenced
+                                        :: OFF(NO_CLAIM) && o == h -> c = e; e = 0; o = 0; i = FRESH(c); goto fenced
                                         :: else
                                         fi
-#endif
                                 :: act == RECLAIM -> i = q[h].id;
                                         if
                                         :: m_src == h && m_job -> m_abort = 1
@@ -249,7 +196,7 @@ proctype Guest(byte h)
                                 :: act == MIGRATE && migrations > 0 && !m_src -> enter(h); goto granted
                                 :: act == RESUME ->
                                         if
-                                        :: q[h].s == STOP -> q[h].want = 1
+                                        :: STANDS(h) -> q[h].want = 1
                                         :: else
                                         fi;
                                         goto done
@@ -283,12 +230,8 @@ granted:                grant(h);
                         atomic { m_src != h -> /* the call returns */
                                 if
                                 :: nh == act && ne > e -> kill_all(h)
-                                :: else ->
-#ifdef NO_KEEP
-                                        en_s = 0; en_d = 0; en_e = 0; en_a = 0
-#else
-                                        skip
-#endif
+                                :: !(nh == act && ne > e) && OFF(NO_KEEP) -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
+                                :: else
                                 fi };
 done:                   atomic { forget(); guest_busy[h] = 0 }
                 } unless {

@@ -10,24 +10,9 @@ byte uid = 1, grp;
 bit sa, sa_guard;
 byte sa_su, sa_sg, sa_gu, sa_gg;
 
-#ifdef NO_FRESH_UID
-#define USER(h, i) (1)
-#undef USER
-#define USER(h, i) (h)
-#else
-#define USER(h, i) (i)
-#endif
-#ifdef NO_FRESH_GROUP
-#define IN_GROUP(a) (a != 0)
-#else
-#define IN_GROUP(a) (a == grp)
-#endif
-
-#ifdef NO_FENCE
-#define takes(h, i, a) true
-#else
-#define takes(h, i, a) (uid == USER(h, i) || (grp != 0 && IN_GROUP(a)))
-#endif
+#define USER(h, i) (OFF(NO_FRESH_UID) -> h : i)
+#define IN_GROUP(a) (OFF(NO_FRESH_GROUP) -> a != 0 : a == grp)
+#define takes(h, i, a) (OFF(NO_FENCE) || uid == USER(h, i) || (grp != 0 && IN_GROUP(a)))
 #define may_open(h) (uid == USER(h, request[h]))
 #define opened(h) skip
 #define closed(h) skip
@@ -40,28 +25,20 @@ byte sa_su, sa_sg, sa_gu, sa_gg;
 #define unasked(h) skip
 #define begins() skip
 
-#define FENCE_LOCALS byte su, gu, gg; bit ug;
-#define FENCE_FORGET su = 0; gu = 0; gg = 0; ug = 0
+#define FENCE_LOCALS byte su, sg, gu, gg; bit ug;
+#define FENCE_FORGET su = 0; sg = 0; gu = 0; gg = 0; ug = 0
 
-#ifdef NO_GUARD
-#define GUARDED(g) false
-#else
-#define GUARDED(g) (g)
-#endif
+#define GUARDED(g) (!OFF(NO_GUARD) && (g))
 
 #include "protocol.pml"
 
 /* Once more, late: only where the rule against retransmission is off. */
 inline again(g, s, t)
 {
-#ifdef NO_ONCE
         if
-        :: !sa && late > 0 -> late--; sa = 1; sa_guard = 0; sa_su = s; sa_sg = t
+        :: OFF(NO_ONCE) && !sa && late > 0 -> late--; sa = 1; sa_guard = 0; sa_su = s; sa_sg = t
         :: true
         fi
-#else
-        skip
-#endif
 }
 
 inline setattr(g, s, t)
@@ -81,24 +58,27 @@ inline setattr(g, s, t)
 #define BUSY (WRITERS > 0)
 
 /* Tries until it holds: guarded, and unguarded once a busy writer has spoilt the guard (ug). */
-inline own(h, owner, group, grants)
+inline own(h, grants)
 {
         do
         :: atomic { !(ne == c && nh == h) -> r = 1; FENCE_FORGET; break } /* LOOKUP: the name has moved on */
         :: atomic { ne == c && nh == h -> gu = uid; gg = grp;
-#ifdef NO_OWN_UID
-                su = owner
-#else
-                su = (uid == owner -> 0 : owner)
-#endif
-                };
+                if /* who the owner is to be; 0: as it is */
+                :: grants || (uid == USER(h, i) && !OFF(NO_OWN_UID)) -> su = 0
+                :: else -> su = USER(h, i)
+                fi;
+                if
+                :: grants -> sg = a
+                :: !(grants) && OFF(NO_GROUP_RESET) -> sg = grp
+                :: else
+                fi };
                 if
                 :: atomic { (ug && !(grants)) || !GUARDED(1) || (uid == gu && grp == gg) ->
-                        again(1, su, group); setattr(1, su, group); r = 0; FENCE_FORGET; break }
+                        again(1, su, sg); setattr(1, su, sg); r = 0; FENCE_FORGET; break }
                 :: atomic { !ug && GUARDED(1) && (uid != gu || grp != gg || BUSY) -> ug = 1 } /* NOT_SYNC */
                 :: atomic { ug && (grants) && (uid != gu || grp != gg) -> r = 1; FENCE_FORGET; break }
                 :: atomic { late > 0 && !sa -> late--; sa = 1; sa_guard = GUARDED(!(ug && !(grants))); sa_su = su;
-                        sa_sg = group;
+                        sa_sg = sg;
                         if
                         :: sa_guard -> sa_gu = gu; sa_gg = gg
                         :: else
@@ -108,29 +88,19 @@ inline own(h, owner, group, grants)
         od
 }
 
-#ifdef NO_GROUP_RESET
-#define CLEARED grp
-#else
-#define CLEARED 0
-#endif
-
 inline fence(h)
 {
-        own(h, USER(h, i), CLEARED, false)
+        own(h, false)
 }
 
 inline grant(h)
 {
-        own(h, 0, a, true)
+        own(h, true)
 }
 
 inline gate(h)
 {
-#ifdef NO_GATE
-        r = r
-#else
-        atomic { r = (r == 0 && ne == c && nh == h && uid == USER(h, i) -> 0 : 1) }
-#endif
+        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == h && uid == USER(h, i))) -> 0 : 1) }
 }
 
 #define STORAGE \

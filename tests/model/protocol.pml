@@ -16,13 +16,11 @@
  *   grant(h)             lease_grant() of attempt a at epoch c; sets r
  *   FENCE_LOCALS, FENCE_FORGET, STORAGE (alternatives of the environment: what lands late)
  *
- * NO_<RULE> turns a rule off.
  */
+#include "rules.pml"
+
 #ifndef HOSTS
 #define HOSTS 2
-#endif
-#ifndef BOUNDS
-#define BOUNDS 65535 /* bit n: line n of bounds() is searched; all in one search */
 #endif
 #ifndef WRITES
 #define WRITES 1 /* can a write be on its way? */
@@ -31,9 +29,9 @@
 #define EPOCHS 6
 #endif
 
-#if defined(NO_EPOCH) || defined(NO_ENTRY_EPOCH) || defined(NO_ADOPT_EPOCH)
-#define KEEP_HISTORY
-#endif
+#define PLACED_AT(x) (OFF(NO_PLACEMENT_EPOCH) || x == ne)
+/* What is void is forgotten, which saves states; not where its epoch is what is not looked at. */
+#define FORGETS (!OFF(NO_EPOCH) && !OFF(NO_ENTRY_EPOCH) && !OFF(NO_ADOPT_EPOCH))
 
 #define FRESH(e) (e) /* ids of starts: a first start at epoch e; the arrival of attempt a */
 #define ARRIVAL(a) (EPOCHS + (a))
@@ -86,7 +84,7 @@ byte rn_e, rn_o, rn_h;
 byte migrations, suspicions, crashes, losses, late, writes_left, forgets;
 
 #define BOUND(n, m, s, c, o, l, w, f) \
-        :: (BOUNDS & (1 << n)) -> \
+        :: (lines & (1 << n)) -> \
                 migrations = m; suspicions = s; crashes = c; losses = o; late = l; writes_left = WRITES * w; \
                 forgets = f
 
@@ -108,6 +106,7 @@ inline bounds()
         BOUND(13,  0,  1,  1,  1,  0,  0,  0)
         BOUND(14,  0,  2,  0,  0,  0,  1,  1)
         BOUND(15,  1,  0,  1,  0,  0,  1,  1)
+        BOUND(16,  1,  1,  0,  1,  0,  0,  0)
         fi
 }
 
@@ -201,19 +200,17 @@ inline name_becomes(x, y)
 {
         ne = x; nh = y;
         if
-        :: pl_e != ne -> pl_h = 0; pl_e = 0
-        :: else
-        fi;
-#ifndef KEEP_HISTORY
-        if
-        :: en_e != ne -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
+        :: !PLACED_AT(pl_e) -> pl_h = 0; pl_e = 0
         :: else
         fi;
         if
-        :: st_e != ne -> st_id = 0; st_e = 0
+        :: FORGETS && en_e != ne -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
         :: else
         fi;
-#endif
+        if
+        :: FORGETS && st_e != ne -> st_id = 0; st_e = 0
+        :: else
+        fi;
         if
         :: rn_h && rn_e != ne -> rn_e = 0; rn_o = 0; rn_h = 0
         :: else
@@ -226,19 +223,12 @@ inline claim(h)
         c = e + 1;
         if
         :: ne == e && nh == o -> name_becomes(c, h); r = 0
-        :: !(ne == e && nh == o) ->
-#ifdef NO_EXCLUSIVE
-                name_becomes(c, h); r = 0
-#else
+        :: !(ne == e && nh == o) && OFF(NO_EXCLUSIVE) -> name_becomes(c, h); r = 0
+        :: !(ne == e && nh == o) && !OFF(NO_EXCLUSIVE) ->
                 r = (ne == c && nh == h -> 0 : 1) /* won before, and the reply was lost */
-#endif
         :: late > 0 && rn_h == 0 && ne == e && nh == o ->
                 late--; rn_e = e; rn_o = o; rn_h = h;
-#ifdef NO_UNKNOWN
-                r = 0 /* "it will have worked" */
-#else
-                r = 1
-#endif
+                r = (OFF(NO_UNKNOWN) -> 0 : 1) /* off: "it will have worked" */
         fi;
         e = 0; o = 0
 }
@@ -247,10 +237,8 @@ inline claim(h)
 inline record_start()
 {
         st_id = i; st_e = c;
-#ifndef KEEP_HISTORY
         if
-        :: st_e != ne -> st_id = 0; st_e = 0
+        :: FORGETS && st_e != ne -> st_id = 0; st_e = 0
         :: else
         fi
-#endif
 }

@@ -26,33 +26,17 @@ short bl_soon;
 #define begins() reg = BIT(1)
 
 /* A killed QEMU's requests may still be on their way: it stays recorded. */
-#ifdef NO_PROOF
-#define closed(h) reg = reg & ~BIT(q[h].id)
-#else
-#define closed(h) skip
-#endif
+#define closed(h) if :: OFF(NO_PROOF) -> reg = reg & ~BIT(q[h].id) :: else fi
 
 #define FENCE_LOCALS short out;
 #define FENCE_FORGET out = 0
 
 #include "protocol.pml"
 
-#ifdef NO_RAISE_COMPARE
-#define RAISES true
-#else
-#define RAISES (ge <= c)
-#endif
-#ifdef NO_REGISTER_COMPARE
-#define REGISTERS(x) true
-#else
-#define REGISTERS(x) (ge == x)
-#endif
+#define RAISES (OFF(NO_RAISE_COMPARE) || ge <= c)
+#define REGISTERS(x) (OFF(NO_REGISTER_COMPARE) || ge == x)
 /* The source of a migration that commits need not be refused: its vCPUs stand, and its gate will say no. */
-#ifdef NO_SPARED
-#define SPARED 0
-#else
-#define SPARED (i > EPOCHS && !(reg & BIT(i)) -> BIT(newest) : 0)
-#endif
+#define SPARED (!OFF(NO_SPARED) && i > EPOCHS && !(reg & BIT(i)) -> BIT(newest) : 0)
 
 inline drop(x)
 {
@@ -69,22 +53,20 @@ inline fence(h)
         atomic {
                 if
                 :: r == 0 && RAISES -> ge = c; out = reg & ~BIT(i) & ~SPARED;
-#ifdef NO_DROP_LAST
-                        drop(out)
-#endif
+                        if
+                        :: OFF(NO_DROP_LAST) -> drop(out)
+                        :: else
+                        fi
                 :: r == 0 && late > 0 -> late--; r = 1 /* unknown: the epoch is given up */
                 :: r != 0 || !RAISES -> r = 1
                 fi };
         if
         :: atomic { r == 0 && out ->
-#ifdef NO_FENCE
-                skip
-#elif defined(NO_MAP)
-                bl_soon = bl_soon | out
-#else
-                bl = bl | out
-#endif
-                };
+                if
+                :: OFF(NO_FENCE)
+                :: OFF(NO_MAP) -> bl_soon = bl_soon | out
+                :: else -> bl = bl | out
+                fi };
                 atomic { drop(out); out = 0 }
         :: r != 0 || !out
         fi
@@ -97,29 +79,22 @@ inline grant(h)
 
 inline enrol(x)
 {
-#ifdef NO_REGISTER
-        skip
-#else
         if
-        :: !(reg & BIT(x)) -> reg = reg | BIT(x); newest = x
+        :: !OFF(NO_REGISTER) && !(reg & BIT(x)) -> reg = reg | BIT(x); newest = x
         :: else
         fi
-#endif
 }
 
 inline gate(h)
 {
-#ifdef NO_GATE
-        r = r;
-#else
-        atomic { r = (r == 0 && ne == c && nh == h -> 0 : 1) };
+        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == h)) -> 0 : 1) };
         atomic {
                 if
-                :: r == 0 && q[h].id == i && REGISTERS(c) -> enrol(i)
-                :: r == 0 && late > 0 && !rg_i -> late--; rg_e = c; rg_i = i; r = 1
-                :: !(r == 0 && q[h].id == i && REGISTERS(c)) -> r = 1
+                :: OFF(NO_GATE)
+                :: !OFF(NO_GATE) && r == 0 && q[h].id == i && REGISTERS(c) -> enrol(i)
+                :: !OFF(NO_GATE) && r == 0 && late > 0 && !rg_i -> late--; rg_e = c; rg_i = i; r = 1
+                :: !OFF(NO_GATE) && !(r == 0 && q[h].id == i && REGISTERS(c)) -> r = 1
                 fi }
-#endif
 }
 
 #define STORAGE \

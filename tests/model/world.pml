@@ -20,11 +20,7 @@ inline arrival_ends()
         fi
 }
 
-#ifdef NO_DRAIN
-#define DRAINED true
-#else
-#define DRAINED (!(w && w_h == m_src))
-#endif
+#define DRAINED (OFF(NO_DRAIN) || !(w && w_h == m_src))
 
 proctype Migration()
 {
@@ -41,10 +37,7 @@ proctype Migration()
                         if
                         :: atomic { q[m_src].s == STOP && q[m_dst].s == COMING && q[m_dst].att == m_att ->
                                 q[m_dst].s = HERE; q[m_dst].cur = q[m_src].cur;
-#ifdef NO_COMPLETED
-                                q[m_dst].want = 1
-#endif
-                                };
+                                q[m_dst].want = (OFF(NO_COMPLETED) -> 1 : 0) };
                                 if
                                 :: atomic { q[m_src].id == m_src_id || true -> m_job = 0; /* COMPLETED */
                                         if
@@ -104,16 +97,11 @@ proctype Disk()
 #if HOSTS == 3
         WRITER(4)
 #endif
-#ifdef NO_SERVER_ORDER
         /* The server lets a write through its check, and does it later. */
-        :: atomic { w && w_id && takes(w_on, w_id, w_att) -> w_id = 0; w_att = 0 }
+        :: atomic { OFF(NO_SERVER_ORDER) && w && w_id && takes(w_on, w_id, w_att) -> w_id = 0; w_att = 0 }
         :: atomic { w && w_id == 0 -> goto land }
-#endif
         :: atomic { w && w_id && takes(w_on, w_id, w_att) ->
-#ifdef NO_SERVER_ORDER
-land:
-#endif
-                assert(w_cur);
+land:           assert(w_cur);
                 disk_changed(w_h);
                 w = 0; w_cur = 0; w_h = 0; w_on = 0; w_id = 0; w_att = 0 }
         :: atomic { w && w_id && !takes(w_on, w_id, w_att) ->
@@ -135,7 +123,11 @@ inline place(except)
 
 #define TROUBLE(h) \
         :: atomic { crashes > 0 && up[h] -> crashes--; up[h] = 0; known[h] = 0; starting[h] = 0 } \
-        :: atomic { !up[h] && !down[h] && !gate_busy[h] && !guest_busy[h] -> up[h] = 1 } \
+        :: atomic { !up[h] && !down[h] && !gate_busy[h] && !guest_busy[h] -> up[h] = 1; \
+                if /* adopts what runs here, sooner or later */ \
+                :: q[h].s == RUN && nh == h && OWN_EPOCH(h, st_id, st_e) -> known[h] = q[h].id \
+                :: true \
+                fi } \
         :: atomic { losses > 0 && !down[h] && !gate_busy[h] -> losses--; down[h] = 1; up[h] = 0; die(h); \
                 known[h] = 0; starting[h] = 0; \
                 if \
@@ -163,8 +155,8 @@ proctype Trouble()
 #endif
         :: atomic { suspicions > 0 -> suspicions--; place(nh) }
         /* Whoever watches sees a dead owner, and a dead one that was to take over. */
-        :: atomic { (pl_e == ne && pl_h) && down[pl_h] -> place(0) }
-        :: atomic { down[nh] && !(pl_e == ne && pl_h) -> place(0) }
+        :: atomic { pl_h && PLACED_AT(pl_e) && down[pl_h] -> place(0) }
+        :: atomic { down[nh] && !(pl_h && PLACED_AT(pl_e)) -> place(0) }
         :: atomic { rn_h && ne == rn_e && nh == rn_o -> name_becomes(rn_e + 1, rn_h) }
         :: atomic { rn_h && !(ne == rn_e && nh == rn_o) -> rn_e = 0; rn_o = 0; rn_h = 0 }
         STORAGE
@@ -180,6 +172,7 @@ init {
 #if HOSTS == 3
                 up[3] = 1; run Gate(3); run Guest(3);
 #endif
+                choose();
                 begins();
                 bounds();
                 run Gate(1); run Guest(1); run Gate(2); run Guest(2);
