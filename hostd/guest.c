@@ -85,12 +85,12 @@ static int look_forgotten(struct guest *g, struct guest_look *l, struct err *err
 static bool look_stalled(struct guest *g, const struct virt_domain *d)
 {
         if (d->running || d->job || streq(d->reason, "ioerror") || streq(d->reason, "user")) {
-                g->paused_ms = 0;
+                g->stalled_ms = 0;
                 return false;
         }
-        if (!g->paused_ms)
-                g->paused_ms = clock_ms();
-        return clock_ms() - g->paused_ms >= STALLED_MS;
+        if (!g->stalled_ms)
+                g->stalled_ms = clock_ms();
+        return clock_ms() - g->stalled_ms >= STALLED_MS;
 }
 
 static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)

@@ -49,12 +49,12 @@ struct guest {
         uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
-        unsigned failures; /* starts that failed, or runs that crashed early, in a row */
-        bool ran;          /* a QEMU of ours was seen running and we have not ended it */
+        int64_t stalled_ms; /* since when its QEMU stands and nobody says why */
+        unsigned failures;  /* starts that failed, or runs that crashed early, in a row */
+        bool ran;           /* a QEMU of ours was seen running and we have not ended it */
         int64_t retry_ms, started_ms;
         uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
         uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
-        int64_t paused_ms;     /* since when its QEMU stands and nobody says why */
         int64_t void_ms;       /* since when a request to move is void and without an outcome */
         char complaint[256];   /* the last failure that was logged: said once */
 };

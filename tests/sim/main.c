@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,6 +83,7 @@ static void worker(struct work *w, unsigned job)
 {
         uint64_t *k = &w->current[job];
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody is left to read what it finds */
         for (unsigned n = 0; n < BATCH && *k < w->n; n++, *k += w->jobs) {
                 if (w->broken && w->board->failed) /* found: that is all that was asked */
                         *k = w->n;

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/storage.h"
+
+/* Records, lists and heartbeats. */
+
+static void apply_get(struct op *op)
+{
+        op->result = record_get(W.store, op->kind, op->id, &op->text, &op->ret_number, &op->err);
+}
+
+static int sim_get(struct store *s, enum record_kind kind, const char *id, char **ret_text,
+                   uint64_t *ret_version, struct err *err)
+{
+        struct op *op = op_new(s, apply_get, id);
+        int r;
+
+        op->kind = kind;
+        r = op_call(s, &op, err);
+        if (r == 0) {
+                *ret_text = op->text;
+                op->text = NULL;
+                *ret_version = op->ret_number;
+        }
+        op_unref(op);
+        return r;
+}
+
+static void apply_put(struct op *op)
+{
+        uint64_t expected = op->number;
+
+        if (W.broken == BREAK_CAS) {
+                char *now = NULL;
+
+                if (record_get(W.store, op->kind, op->id, &now, &expected, NULL) < 0)
+                        expected = 0;
+                free(now);
+        }
+        op->result = record_put(W.store, op->kind, op->id, expected, op->text, &op->ret_number, &op->err);
+}
+
+static int sim_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
+                   const char *text, uint64_t *ret_version, struct err *err)
+{
+        struct op *op = op_new(s, apply_put, id);
+        int r;
+
+        op->kind = kind;
+        op->number = expected;
+        op->text = text ? strdup(text) : NULL;
+        r = op_call(s, &op, err);
+        if (r == 0)
+                *ret_version = op->ret_number;
+        op_unref(op);
+        return r;
+}
+
+static struct snapshot_item *snapshot_add(struct snapshot *s, const char *id)
+{
+        struct snapshot_item *i;
+
+        if (s->n == s->room) {
+                s->room = s->room ? s->room * 2 : 16;
+                s->items = reallocarray(s->items, s->room, sizeof(*s->items));
+                assert(s->items);
+        }
+        i = &s->items[s->n++];
+        *i = (struct snapshot_item){0};
+        snprintf(i->id, sizeof(i->id), "%s", id);
+        return i;
+}
+
+static int on_record(void *arg, const char *id, uint64_t version, const char *text)
+{
+        struct snapshot_item *i = snapshot_add(arg, id);
+
+        i->version = version;
+        i->text = strdup(text);
+        return 0;
+}
+
+static int on_lease(void *arg, const char *instance, const struct lease *lease)
+{
+        snapshot_add(arg, instance)->lease = *lease;
+        return 0;
+}
+
+/* The newest list of each kind, the leases last: a list may lag behind by a second. */
+static struct snapshot *lists[RECORD_KIND_MAX + 1];
+
+#define LAG (SIM_S - 10 * SIM_MS)
+
+static void apply_list(struct op *op)
+{
+        unsigned which = op->kind;
+        struct snapshot *s = lists[which];
+
+        if (!s || s->taken > sched_now() || sched_now() - s->taken >= LAG || rnd(2) == 0) {
+                s = calloc(1, sizeof(*s));
+                assert(s);
+                s->taken = sched_now();
+                if (which == RECORD_KIND_MAX)
+                        lease_list(W.store, on_lease, s, NULL);
+                else
+                        record_list(W.store, op->kind, on_record, s, NULL);
+                snapshot_unref(lists[which]);
+                s->refs = 1;
+                lists[which] = s;
+        }
+        s->refs++;
+        op->list = s;
+}
+
+int sim_list_any(struct store *s, unsigned which, record_cb on, lease_cb on_name, void *arg, struct err *err)
+{
+        struct op *op = op_new(s, apply_list, NULL);
+        int r;
+
+        op->kind = which;
+        r = op_call(s, &op, err);
+        for (size_t i = 0; r == 0 && i < op->list->n; i++) {
+                const struct snapshot_item *item = &op->list->items[i];
+
+                op->host->listed++;
+                r = on ? on(arg, item->id, item->version, item->text) : on_name(arg, item->id, &item->lease);
+        }
+        op_unref(op);
+        return r;
+}
+
+static int sim_list(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err)
+{
+        return sim_list_any(s, kind, cb, NULL, arg, err);
+}
+
+static void apply_beat_write(struct op *op)
+{
+        op->result = beat_write(W.store, op->claimer, op->number, &op->err);
+}
+
+static int sim_beat_write(struct store *s, unsigned host, uint64_t counter, struct err *err)
+{
+        struct op *op = op_new(s, apply_beat_write, NULL);
+        int r;
+
+        op->claimer = host;
+        op->number = counter;
+        r = op_call(s, &op, err);
+        op_unref(op);
+        return r;
+}
+
+static void apply_beat_read(struct op *op)
+{
+        op->result = beat_read(W.store, op->claimer, &op->ret_number, &op->err);
+}
+
+static int sim_beat_read(struct store *s, unsigned host, uint64_t *ret_counter, struct err *err)
+{
+        struct op *op = op_new(s, apply_beat_read, NULL);
+        int r;
+
+        op->claimer = host;
+        r = op_call(s, &op, err);
+        if (r == 0)
+                *ret_counter = op->ret_number;
+        op_unref(op);
+        return r;
+}
+
+const struct engine_records sim_records = {
+    .get = sim_get,
+    .put = sim_put,
+    .list = sim_list,
+    .beat_write = sim_beat_write,
+    .beat_read = sim_beat_read,
+};
+
+void sim_lists_reset(void)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+                lists[i] = snapshot_unref(lists[i]);
+}
