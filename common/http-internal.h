@@ -38,6 +38,8 @@ struct http_request {
         } params[HTTP_MAX_PARAMS];
         size_t n_params;
 
+        void *caller; /* of authenticate() */
+
         char *body; /* collected, where the route has no body functions */
         size_t n_body, body_room;
         void *body_state;

@@ -33,6 +33,7 @@ int http_status_of(int r)
         case ENOSPC:
                 return 507;
         case EFBIG:
+        case EDQUOT:
                 return 413;
         case EOPNOTSUPP:
                 return 501;

@@ -52,6 +52,34 @@ const char *http_header(struct http_request *req, const char *name)
         return MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, name);
 }
 
+struct each_query {
+        int (*cb)(void *arg, const char *name, const char *value);
+        void *arg;
+        int r;
+};
+
+static enum MHD_Result each_query(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+        struct each_query *e = cls;
+
+        e->r = e->cb(e->arg, name, value ? value : "");
+        return e->r == 0 ? MHD_YES : MHD_NO;
+}
+
+int http_query_each(struct http_request *req, int (*cb)(void *arg, const char *name, const char *value),
+                    void *arg)
+{
+        struct each_query e = {.cb = cb, .arg = arg};
+
+        MHD_get_connection_values(req->connection, MHD_GET_ARGUMENT_KIND, each_query, &e);
+        return e.r;
+}
+
+void *http_caller(struct http_request *req)
+{
+        return req->caller;
+}
+
 const char *http_body_text(struct http_request *req, size_t *ret_len)
 {
         if (ret_len)
@@ -183,6 +211,8 @@ static int token_check(struct http_request *req, struct err *err)
 {
         const char *bearer = http_header(req, "Authorization"), *plain = http_header(req, "X-Auth-Token");
 
+        const struct http_server_options *o = &req->server->options;
+
         if (!req->server->token)
                 return 0;
         if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0)
@@ -191,9 +221,11 @@ static int token_check(struct http_request *req, struct err *err)
                 return err_set(
                     err, -EPERM,
                     "no token: send it as \"Authorization: Bearer TOKEN\" or \"X-Auth-Token: TOKEN\"");
-        if (!token_equal(req->server->token, plain))
+        if (token_equal(req->server->token, plain))
+                return 0;
+        if (!o->authenticate)
                 return err_set(err, -EPERM, "wrong token");
-        return 0;
+        return o->authenticate(o->userdata, req, plain, &req->caller, err);
 }
 
 static int body_announced(struct http_request *req, uint64_t *ret)
@@ -286,6 +318,7 @@ void http_request_free(struct http_request *req)
                 free(req->headers[i].name);
                 free(req->headers[i].value);
         }
+        free(req->caller);
         free(req->body);
         free(req->path);
         free(req->steps);
@@ -322,9 +355,11 @@ enum MHD_Result http_request_begin(struct http_request *req)
         if (r != 0 || !req->route->open) { /* without the token not even which paths there are */
                 struct err denied = {0};
 
-                if (token_check(req, &denied) < 0) {
+                int may = token_check(req, &denied);
+
+                if (may < 0) {
                         req->refusal = denied;
-                        r = -EPERM;
+                        r = may;
                 }
         }
         if (r == 0 && !req->route->body && length > BODY_LIMIT)

@@ -19,8 +19,8 @@ struct http_server;
 /*
  * Answers by calling exactly one http_reply_* below. A negative return (with err set) becomes an error
  * reply: -ENOENT 404, -EEXIST and -ESTALE 409, -EINVAL, -EBADMSG and -ERANGE 400, -EACCES 403, -EPERM 401,
- * -ENOSPC 507, -EFBIG 413, -EMEDIUMTYPE 415, -EBUSY 409, -EOPNOTSUPP 501, -EROFS, -ETIMEDOUT, -EHOSTUNREACH
- * and -ECONNREFUSED 503, else 500; its body is {"error": {"code": N, "message": TEXT}}.
+ * -ENOSPC 507, -EFBIG and -EDQUOT 413, -EMEDIUMTYPE 415, -EBUSY 409, -EOPNOTSUPP 501, -EROFS, -ETIMEDOUT,
+ * -EHOSTUNREACH and -ECONNREFUSED 503, else 500; its body is {"error": {"code": N, "message": TEXT}}.
  */
 typedef int (*http_handler)(struct http_request *req, void *userdata, struct err *err);
 
@@ -50,6 +50,11 @@ struct http_server_options {
         const struct http_route *routes;
         size_t n_routes;
         void *userdata;
+        /* For a token that is not `token`: says whose it is, or that it may not call this path. ret_caller:
+         * freed with free(), see http_caller(). -EPERM 401, -EACCES 403. NULL: only `token` opens. Any
+         * thread. */
+        int (*authenticate)(void *userdata, struct http_request *req, const char *sent, void **ret_caller,
+                            struct err *err);
         unsigned max_connections; /* 0: 256 */
 };
 
@@ -64,6 +69,12 @@ const char *http_path(struct http_request *req);
 const char *http_param(struct http_request *req, const char *name);  /* a {step} of the route's path */
 const char *http_query(struct http_request *req, const char *name);  /* ?name=value, decoded */
 const char *http_header(struct http_request *req, const char *name); /* any case */
+/* Every ?name=value, in order; value "" where there is none. cb returns 0, or a value that ends it and is
+ * returned. */
+int http_query_each(struct http_request *req, int (*cb)(void *arg, const char *name, const char *value),
+                    void *arg);
+/* What authenticate() said; NULL: the caller has the server's own token, or the route is open. */
+void *http_caller(struct http_request *req);
 const char *http_body_text(struct http_request *req, size_t *ret_len);
 void *http_body_state(struct http_request *req);
 /* The body as one JSON document; an empty body is an empty object. The caller owns *ret. */

@@ -103,12 +103,14 @@ int image_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *re
  * where the file can be read at random.
  */
 struct image_sink {
-        int (*begin)(void *state, uint64_t virtual_size, struct err *err); /* once, before the first data */
+        /* Once, before the first data. UINT64_MAX: raw or ISO of unknown size; image_stream_finish() tells
+         * it. */
+        int (*begin)(void *state, uint64_t virtual_size, struct err *err);
         int (*data)(void *state, const void *buf, size_t len, uint64_t offset, struct err *err);
         void *state;
 };
 struct image_stream;
-int image_stream_new(enum image_format format, uint64_t file_size /* UINT64_MAX: unknown; qcow2 only */,
+int image_stream_new(enum image_format format, uint64_t file_size /* UINT64_MAX: unknown */,
                      const struct image_sink *sink, struct image_stream **ret, struct err *err);
 int image_stream_push(struct image_stream *st, const void *buf, size_t len, struct err *err);
 /* At the end of the bytes: everything that tables name was there, or an error. ret may be NULL. */

@@ -13,6 +13,8 @@
 
 #define OUT_LEN ((size_t)1024 * 1024)
 #define ZERO_BLOCK 4096u
+#define OPEN_ENDED                                                                                          \
+        (UINT64_C(1) << 44) /* stands for a size that only the end tells: a whole number of blocks */
 
 /*
  * The first FORMAT_HEAD_LEN bytes (or all, if there are fewer) are gathered and checked as image_inspect()
@@ -106,7 +108,7 @@ int image_stream_new(enum image_format format, uint64_t file_size, const struct 
                 return err_set(
                     err, -EBADMSG,
                     "table-order: an OVA has to be read at random: let `wherry image add` convert it");
-        if (file_size == UINT64_MAX && format != IMAGE_QCOW2)
+        if (file_size == UINT64_MAX && map_ops_of(format))
                 return err_set(err, -EINVAL, "the size of a %s image has to be known before its first byte",
                                image_format_name(format));
         st = calloc(1, sizeof(*st));
@@ -138,18 +140,21 @@ static int body_push(struct image_stream *st, const uint8_t *buf, size_t len, ui
 /* The head is complete: check it, begin, and pass it on. */
 static int begin(struct image_stream *st, struct err *err)
 {
+        bool open_ended = st->file_size == UINT64_MAX && st->format != IMAGE_QCOW2;
         struct qcow2 q;
         int r;
 
         st->began = true;
-        head_check(st->head, st->head_len, NULL, st->file_size, (int)st->format, &st->info, &q);
+        /* What the head says of the size can be compared with it only at the end; see finish(). */
+        head_check(st->head, st->head_len, NULL, open_ended ? OPEN_ENDED : st->file_size, (int)st->format,
+                   &st->info, &q);
         if (st->info.n_refusals > 0)
                 return refusal_error(&st->info, err);
         if (map_ops_of(st->format)) {
                 r = stream_map_new(st->file_size, &st->info, &st->out, &st->map, err);
                 return r < 0 ? r : body_push(st, st->head, st->head_len, 0, err);
         }
-        r = st->out.sink.begin(st->out.sink.state, st->info.virtual_size, err);
+        r = st->out.sink.begin(st->out.sink.state, open_ended ? UINT64_MAX : st->info.virtual_size, err);
         if (r < 0)
                 return r;
         if (st->format == IMAGE_QCOW2) {
@@ -209,6 +214,8 @@ int image_stream_push(struct image_stream *st, const void *buf, size_t len, stru
 
 static int finish(struct image_stream *st, struct err *err)
 {
+        bool open_ended = st->began && st->file_size == UINT64_MAX && !st->qcow2;
+        struct qcow2 q;
         int r;
 
         if (st->file_size != UINT64_MAX && st->pushed != st->file_size)
@@ -220,6 +227,12 @@ static int finish(struct image_stream *st, struct err *err)
                 r = begin(st, err);
                 if (r < 0)
                         return r;
+        }
+        if (open_ended) {
+                memset(&st->info, 0, sizeof(st->info));
+                head_check(st->head, st->head_len, NULL, st->file_size, (int)st->format, &st->info, &q);
+                if (st->info.n_refusals > 0)
+                        return refusal_error(&st->info, err);
         }
         st->info.file_size = st->pushed;
         if (st->map)

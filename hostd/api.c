@@ -9,6 +9,7 @@
 #include "hostd/manager.h"
 #include "hostd/record.h"
 #include "hostd/survey.h"
+#include "migrate/failover.h"
 
 /* hostd's HTTP API, for imaged and other hostds: see docs/architecture.md. */
 
@@ -46,7 +47,20 @@ static int post_look(struct http_request *req, void *userdata, struct err *err)
         if (!uuid_valid(id))
                 return err_set(err, -EINVAL, "instance \"%.40s\" is not a UUID", id);
         manager_wake(userdata, id);
+        if (json_get_bool(body, "start", false)) { /* a failover's winner asks another at once */
+                r = host_can_start(userdata, err);
+                if (r < 0)
+                        return r;
+        }
         return http_reply_json(req, 202, NULL);
+}
+
+static int post_store_check(struct http_request *req, void *userdata, struct err *err)
+{
+        char text[FENCE_TEXT];
+        int verdict = fence_test(userdata, text);
+
+        return reply_packed(req, 200, json_pack("{s:b,s:s}", "ok", verdict > 0, "text", text), err);
 }
 
 static void problem(json_t *list, const char *code, const char *message)
@@ -55,16 +69,17 @@ static void problem(json_t *list, const char *code, const char *message)
 }
 
 /* Every reason at once why that instance cannot arrive here. */
-static void preflight(struct manager *m, const json_t *ask, json_t *list)
+static void preflight(struct manager *m, const struct instance *i, const json_t *ask, json_t *list)
 {
         _cleanup_(freep) struct planner_host *hosts = NULL;
+        _cleanup_(freep) struct failover_seat *seats = NULL;
         struct planner_need need = {.cpus = (unsigned)json_get_int(ask, "cpus", 1),
                                     .memory = (uint64_t)json_get_int(ask, "memory", 0)};
         const char *accel = json_get_str(ask, "accel", "");
         char why[160];
         struct survey s = {0};
         struct err e = {0};
-        size_t n = 0;
+        size_t n = 0, n_seats = 0;
 
         if (!manager_trusted(m))
                 problem(list, "storage", "its heartbeats do not reach the storage");
@@ -79,10 +94,16 @@ static void preflight(struct manager *m, const json_t *ask, json_t *list)
                          m->kvm ? "kvm" : "tcg");
                 problem(list, "accel", why);
         }
-        if (survey_all(m->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0)
+        if (survey_all(m->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0 ||
+            survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));
-        for (size_t i = 0; i < n; i++)
-                if (hosts[i].number == m->number && !planner_fits(&hosts[i], &need, why, sizeof(why)))
+        for (size_t k = 0; k < n_seats; k++)
+                if (seats[k].host == m->number && streq(seats[k].group, i->group)) {
+                        problem(list, "group", "it has another instance of its group");
+                        break;
+                }
+        for (size_t k = 0; k < n; k++)
+                if (hosts[k].number == m->number && !planner_fits(&hosts[k], &need, why, sizeof(why)))
                         problem(list, "room", why);
         survey_done(&s);
 }
@@ -105,7 +126,7 @@ static int post_preflight(struct http_request *req, void *userdata, struct err *
         r = instance_load(m->store, id, &i, err);
         if (r < 0)
                 return r;
-        preflight(m, body, list);
+        preflight(m, &i, body, list);
         if (json_array_size(list) == 0)
                 dhcp_add(m, i.id, i.name, i.mac, i.address); /* the guest may ask as soon as it runs here */
         instance_done(&i);
@@ -176,6 +197,7 @@ int api_start(struct manager *m, struct err *err)
         static const struct http_route routes[] = {
             {"GET", "/healthz", get_health, NULL, true},
             {"POST", "/v1/look", post_look, NULL, false},
+            {"POST", "/v1/store-check", post_store_check, NULL, false},
             {"POST", "/v1/preflight", post_preflight, NULL, false},
             {"GET", "/v1/instances/{id}/migration", get_migration, NULL, false},
             {"GET", "/v1/instances/{id}/console", get_console, NULL, false},

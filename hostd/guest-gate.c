@@ -86,6 +86,24 @@ static void gate_admit(struct manager *m, const struct gate_request *req)
         pthread_mutex_unlock(&m->lock);
 }
 
+/* What the start under way has taken so far; false where it is none of this hostd's. */
+static bool gate_phases(struct manager *m, const struct gate_request *req, struct start_phases *ret)
+{
+        bool found = false;
+        struct guest *g;
+
+        pthread_mutex_lock(&m->lock);
+        g = find_guest(m, req->lease.instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                found = streq(g->starting.id, req->lease.start.id);
+                *ret = g->phases;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&m->lock);
+        return found;
+}
+
 /* claim, fence where asked; the engine's gate; the epoch into the record: then yes. */
 static int gate_carry_out(struct manager *m, const struct gate_request *req, const struct instance *i,
                           struct lease lease, enum gate_action action, struct err *err)
@@ -95,6 +113,7 @@ static int gate_carry_out(struct manager *m, const struct gate_request *req, con
         size_t n = instance_disks(i, disks);
         int64_t t = clock_ns();
         bool fresh = action == GATE_CHECK && !streq(i->start.id, start->id);
+        struct start_phases phases;
         int r = 0;
 
         if (action != GATE_CHECK) {
@@ -106,7 +125,8 @@ static int gate_carry_out(struct manager *m, const struct gate_request *req, con
                 r = lease_gate(m->store, i->id, &lease, start, disks, n, err);
         if (r == 0 && (action != GATE_CHECK || fresh))
                 r = guest_record_start(m, i->id, start, &lease, fresh,
-                                       action == GATE_COMMIT ? clock_ns() - t : 0, err);
+                                       action == GATE_COMMIT ? clock_ns() - t : 0,
+                                       fresh && gate_phases(m, req, &phases) ? &phases : NULL, err);
         return r;
 }
 

@@ -179,7 +179,7 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
         if (verdict == 0) {
                 start_forget(g->m->store, g->id, &mv.start);
                 if (mv.preflight) /* it prepared for a guest that does not come */
-                        host_look(g->m, mv.to, g->id, &ignored);
+                        host_look(g->m, mv.to, g->id, false, &ignored);
         }
         move_done(&mv);
         return 0; /* an entry at our epoch makes the next decision a RECLAIM */
@@ -205,7 +205,7 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
         if (r == 0)
                 r = lease_fence(m->store, g->id, &mine, start, disks, n, err);
         if (r == 0)
-                r = guest_record_start(m, g->id, start, &mine, false, 0, err);
+                r = guest_record_start(m, g->id, start, &mine, false, 0, NULL, err);
         if (r == 0)
                 log_info("instance %s: runs on here at epoch %llu", g->id, (unsigned long long)mine.epoch);
         return r;

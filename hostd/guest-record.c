@@ -71,12 +71,58 @@ int guest_record_off(struct manager *m, const char *id, struct err *err)
         return record_change(m->store, RECORD_INSTANCE, id, edit_off, NULL, err);
 }
 
+static const char *fence_name(struct manager *m)
+{
+        const char *engine = store_engine(m->store);
+
+        return strcmp(engine, "nfs") == 0   ? "change of owner"
+               : strcmp(engine, "rbd") == 0 ? "blocklist"
+                                            : "QEMU's image lock";
+}
+
 struct start_edit {
+        struct manager *m;
         const struct start *start;
         const struct lease *mine;
         bool fresh;
         int64_t commit_ns;
+        const struct start_phases *phases;
 };
+
+/* The placement of a failover carries what its winner knew, and who has tried since; the start adds its own
+ * part. */
+static int add_receipt(json_t *doc, const struct start_edit *e, struct err *err)
+{
+        const json_t *cause = json_path(doc, "placement.failover");
+        const struct start_phases *p = e->phases;
+        json_t *receipts = json_object_get(doc, "receipts"), *receipt, *tried;
+        char stamp[CLOCK_STAMP_LEN + 1];
+
+        if (!cause || !p->failover)
+                return 0;
+        if (!json_is_array(receipts)) {
+                receipts = json_array();
+                json_object_set_new(doc, "receipts", receipts);
+        }
+        tried = json_object_get(cause, "tried");
+        receipt = json_pack(
+            "{s:s,s:I,s:I,s:I,s:s,s:I,s:I,s:s,s:s,s:s,s:I,s:O?,s:{s:I,s:I,s:I,s:I,s:I}}", "at",
+            clock_stamp(stamp), "from", (json_int_t)json_get_int(cause, "from", 0), "to",
+            (json_int_t)e->mine->host, "by", (json_int_t)json_get_int(cause, "by", 0), "last_beat",
+            json_get_str(cause, "last_beat", ""), "last_beat_ms",
+            (json_int_t)json_get_int(cause, "last_beat_ms", 0), "epoch", (json_int_t)e->mine->epoch, "fence",
+            fence_name(e->m), "fence_since", p->fence_since, "start", e->start->id, "tries",
+            (json_int_t)json_get_int(cause, "tries", 0), "tried", tried, "phases", "detect_ms",
+            (json_int_t)json_get_int(cause, "detect_ms", 0), "plan_ms",
+            (json_int_t)json_get_int(cause, "plan_ms", 0), "claim_ms", (json_int_t)p->claim_ms, "fence_ms",
+            (json_int_t)p->fence_ms, "start_ms", (json_int_t)(clock_ms() - p->begun_ms));
+        if (!receipt)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_array_append_new(receipts, receipt);
+        while (json_array_size(receipts) > RECEIPTS_MAX)
+                json_array_remove(receipts, 0);
+        return 0;
+}
 
 static int edit_start(json_t *doc, void *arg, struct err *err)
 {
@@ -92,13 +138,21 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
                 json_object_set_new(status, "restart", json_integer(json_get_int(doc, "restart", 0)));
         if (e->commit_ns)
                 json_object_set_new(status, "commit_ms", json_real((double)e->commit_ns / 1e6));
+        if (e->phases) {
+                int r = add_receipt(doc, e, err);
+
+                if (r < 0)
+                        return r;
+        }
         return 1;
 }
 
 int guest_record_start(struct manager *m, const char *id, const struct start *start,
-                       const struct lease *mine, bool fresh, int64_t commit_ns, struct err *err)
+                       const struct lease *mine, bool fresh, int64_t commit_ns,
+                       const struct start_phases *phases, struct err *err)
 {
-        struct start_edit e = {.start = start, .mine = mine, .fresh = fresh, .commit_ns = commit_ns};
+        struct start_edit e = {
+            .m = m, .start = start, .mine = mine, .fresh = fresh, .commit_ns = commit_ns, .phases = phases};
 
         return record_change(m->store, RECORD_INSTANCE, id, edit_start, &e, err);
 }
@@ -153,55 +207,4 @@ static int edit_move(json_t *doc, void *arg, struct err *err)
 int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err)
 {
         return record_change(m->store, RECORD_INSTANCE, id, edit_move, (void *)o, err);
-}
-
-struct receipt_edit {
-        const struct lease *mine;
-        const char *fence;
-        int64_t claim_ms, fence_ms, start_ms;
-};
-
-/* The placement of a failover carries what its winner knew; the start adds its own part. */
-static int edit_receipt(json_t *doc, void *arg, struct err *err)
-{
-        const struct receipt_edit *e = arg;
-        const json_t *cause = json_path(doc, "placement.failover");
-        json_t *receipts = json_object_get(doc, "receipts"), *receipt;
-        char stamp[CLOCK_STAMP_LEN + 1];
-
-        if (!cause)
-                return 0;
-        if (!json_is_array(receipts)) {
-                receipts = json_array();
-                json_object_set_new(doc, "receipts", receipts);
-        }
-        receipt =
-            json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:s,s:{s:I,s:I,s:I,s:I}}", "at", clock_stamp(stamp), "from",
-                      (json_int_t)json_get_int(cause, "from", 0), "to", (json_int_t)e->mine->host, "by",
-                      (json_int_t)json_get_int(cause, "by", 0), "last_beat_ms",
-                      (json_int_t)json_get_int(cause, "last_beat_ms", 0), "epoch",
-                      (json_int_t)e->mine->epoch, "fence", e->fence, "phases", "detect_ms",
-                      (json_int_t)json_get_int(cause, "detect_ms", 0), "claim_ms", (json_int_t)e->claim_ms,
-                      "fence_ms", (json_int_t)e->fence_ms, "start_ms", (json_int_t)e->start_ms);
-        if (!receipt)
-                return err_set(err, -ENOMEM, "out of memory");
-        json_array_append_new(receipts, receipt);
-        while (json_array_size(receipts) > RECEIPTS_MAX)
-                json_array_remove(receipts, 0);
-        return 1;
-}
-
-int guest_record_receipt(struct manager *m, const char *id, const struct lease *mine, int64_t claim_ms,
-                         int64_t fence_ms, int64_t start_ms, struct err *err)
-{
-        const char *engine = store_engine(m->store);
-        struct receipt_edit e = {.mine = mine,
-                                 .fence = strcmp(engine, "nfs") == 0   ? "change of owner"
-                                          : strcmp(engine, "rbd") == 0 ? "blocklist"
-                                                                       : "QEMU's image lock",
-                                 .claim_ms = claim_ms,
-                                 .fence_ms = fence_ms,
-                                 .start_ms = start_ms};
-
-        return record_change(m->store, RECORD_INSTANCE, id, edit_receipt, &e, err);
 }

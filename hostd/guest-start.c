@@ -10,6 +10,7 @@
 #include "hostd/guest.h"
 
 #define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
+#define STOP_ASK_MS 4000       /* asked again: one that boots has not heard the first time */
 
 int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err)
@@ -84,9 +85,9 @@ int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, 
         return lease_claim(g->m->store, g->id, &l->lease, g->m->number, ret, err);
 }
 
-/* claim, fence, QEMU; the gate says yes in between, on its own thread. Times of the phases into ms[]. */
+/* fence, QEMU; the gate says yes in between, on its own thread. */
 static int start_claimed(struct guest *g, const struct guest_look *l, const struct lease *mine,
-                         int64_t ms[2], struct err *err)
+                         struct start_phases *p, struct err *err)
 {
         struct manager *m = g->m;
         const struct instance *i = &l->instance;
@@ -97,22 +98,26 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         int64_t t = clock_ms();
         int r;
 
+        r = guest_seat_take(g, i, err);
+        if (r < 0)
+                return r;
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
         start_init(&key.start, g->id, mine->epoch, NULL);
         r = lease_fence(m->store, g->id, mine, &key.start, disks, n, err);
-        ms[0] = clock_ms() - t;
+        p->fence_ms = clock_ms() - t;
+        clock_stamp(p->fence_since);
         if (r == 0)
                 r = guest_xml(m, i, mine, &key, m->config->bridge, &xml, err);
         if (r < 0)
                 return r;
         dhcp_add(m, g->id, i->name, i->mac, i->address);
+        p->begun_ms = clock_ms();
         pthread_mutex_lock(&g->lock);
         g->starting = key.start;
         g->starting_epoch = mine->epoch;
+        g->phases = *p;
         pthread_mutex_unlock(&g->lock);
-        t = clock_ms();
         r = virt_start(m->virt, xml, err);
-        ms[1] = clock_ms() - t;
         pthread_mutex_lock(&g->lock);
         g->starting = (struct start){0};
         pthread_mutex_unlock(&g->lock);
@@ -125,11 +130,23 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         return r;
 }
 
+static void start_failed(struct guest *g, const struct guest_look *l, const struct lease *mine,
+                         const struct err *why)
+{
+        struct err ignored = {0};
+
+        guest_record_status(g->m, g->id, "failed", mine, err_text(why), false, &ignored);
+        event_add(g->m, "start-failed", g->id, l->instance.name, "%s", err_text(why));
+        if (guest_failover(l))
+                guest_hand_on(g, l, mine, why);
+}
+
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct manager *m = g->m;
         const struct instance *i = &l->instance;
-        int64_t t = clock_ms(), claim_ms, ms[2] = {0};
+        struct start_phases p = {.failover = guest_failover(l) != NULL};
+        int64_t t = clock_ms();
         struct lease mine;
         int r;
 
@@ -141,34 +158,32 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
                 return 0;
         if (r < 0)
                 return r;
-        claim_ms = clock_ms() - t;
+        p.claim_ms = clock_ms() - t;
         start_forget(m->store, g->id, &i->start);
-        r = start_claimed(g, l, &mine, ms, err);
+        r = start_claimed(g, l, &mine, &p, err);
         if (r < 0) {
-                struct err ignored = {0};
-
-                guest_record_status(m, g->id, "failed", &mine, err_text(err), false, &ignored);
-                event_add(m, "start-failed", g->id, i->name, "%s", err_text(err));
+                start_failed(g, l, &mine, err);
                 return r;
         }
         g->started_ms = clock_ms();
         g->ran = true;
-        if (i->placement_epoch == l->lease.epoch &&
-            json_object_get(json_object_get(i->doc, "placement"), "failover")) {
-                r = guest_record_receipt(m, g->id, &mine, claim_ms, ms[0], ms[1], err);
+        if (guest_failover(l))
                 event_add(m, "failover", g->id, i->name,
-                          "runs here now: claim %lld ms, fence %lld ms, start %lld ms", (long long)claim_ms,
-                          (long long)ms[0], (long long)ms[1]);
-                return r;
-        }
-        event_add(m, "instance-started", g->id, i->name, "runs at epoch %llu",
-                  (unsigned long long)mine.epoch);
+                          "runs here now: claim %lld ms, fence %lld ms, start %lld ms",
+                          (long long)p.claim_ms, (long long)p.fence_ms,
+                          (long long)(g->started_ms - p.begun_ms));
+        else
+                event_add(m, "instance-started", g->id, i->name, "runs at epoch %llu",
+                          (unsigned long long)mine.epoch);
         return 0;
 }
 
-/* Waits for the end of the QEMU, or a forced stop, or the deadline. Returns whether it ended. */
+/* Asks again now and then, and waits for the end of the QEMU, or a forced stop, or the deadline. Returns
+ * whether it ended. */
 static bool stop_wait(struct guest *g, int64_t until)
 {
+        int64_t ask = clock_ms() + STOP_ASK_MS;
+
         while (clock_ms() < until && !g->m->quit) {
                 struct virt_domain d;
                 struct instance i;
@@ -182,6 +197,10 @@ static bool stop_wait(struct guest *g, int64_t until)
                         instance_done(&i);
                         if (force)
                                 return false;
+                }
+                if (clock_ms() >= ask) {
+                        virt_shutdown(g->m->virt, g->id, NULL);
+                        ask = clock_ms() + STOP_ASK_MS;
                 }
                 clock_gettime(CLOCK_MONOTONIC, &ts);
                 ts.tv_sec++;
@@ -215,6 +234,7 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
                 }
         }
         r = guest_kill(g, err); /* clears `ending` and what the end reported */
+        g->ended_epoch = l->lease.epoch + 1;
         if (r == 0)
                 event_add(m, "instance-stopped", g->id, i->name, "stopped as asked");
         return r;

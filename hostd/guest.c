@@ -13,6 +13,7 @@
 
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
+#define STALLED_MS 5000     /* a QEMU that stands so long has been left standing */
 #define BACKOFF_MAX_MS 60000
 #define RUN_LONG_ENOUGH_MS 60000 /* a run of that length forgives the crashes before it */
 
@@ -56,12 +57,50 @@ static uint64_t qemu_epoch(const struct instance *i, const struct domain_lease *
         return i->start.id[0] && streq(i->start.id, l->start.id) ? i->start_epoch : 0;
 }
 
+/* A QEMU of this instance that libvirtd has forgotten. libvirt knows a domain before its process is there,
+ * so what it still does not know after the process was seen, it will never know. */
+static int look_forgotten(struct guest *g, struct guest_look *l, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        size_t n = 0, i = 0;
+        int r;
+
+        r = virt_processes(&list, &n, err);
+        if (r < 0)
+                return r;
+        while (i < n && !streq(list[i].lease.instance, g->id))
+                i++;
+        if (i == n)
+                return -ENOENT;
+        r = virt_find(g->m->virt, g->id, &l->domain, err);
+        if (r == -ENOENT) /* it has no epoch that anybody could prove: decided on as one that must end */
+                l->view.qemu = QEMU_RUNNING;
+        return r;
+}
+
+/*
+ * A source that libvirt wanted to run again while no hostd could say yes stays paused, and libvirt does not
+ * ask again. Nothing else of ours stands for long: a start or an arrival runs as soon as it has its yes.
+ */
+static bool look_stalled(struct guest *g, const struct virt_domain *d)
+{
+        if (d->running || d->job || streq(d->reason, "ioerror") || streq(d->reason, "user")) {
+                g->paused_ms = 0;
+                return false;
+        }
+        if (!g->paused_ms)
+                g->paused_ms = clock_ms();
+        return clock_ms() - g->paused_ms >= STALLED_MS;
+}
+
 static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
 {
         struct instance_view *v = &l->view;
         int r;
 
         r = virt_find(g->m->virt, g->id, &l->domain, err);
+        if (r == -ENOENT)
+                r = look_forgotten(g, l, err);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
@@ -72,6 +111,7 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }
+        v->qemu_io_error |= look_stalled(g, &l->domain);
         /* An error that was reported while no hostd listened. */
         if (streq(l->domain.reason, "ioerror")) {
                 pthread_mutex_lock(&g->lock);
@@ -117,7 +157,7 @@ static void look_adopt(struct guest *g, const struct guest_look *l)
         if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
                 return;
         pthread_mutex_lock(&g->lock);
-        if (l->domain.running || streq(l->domain.reason, "ioerror"))
+        if (l->domain.running || v->qemu_io_error || streq(l->domain.reason, "ioerror"))
                 g->known_pid = l->domain.pid;
         pthread_mutex_unlock(&g->lock);
 }
@@ -281,6 +321,30 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
         return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
 }
 
+/* It ran at this epoch, so says the record, and is gone, and no event told us how: hostd or libvirtd was
+ * away. libvirt's log tells a guest that powered itself off. Where it tells nothing it counts as a crash:
+ * the guest is started again. */
+static void guest_ended_unseen(struct guest *g, struct guest_look *l)
+{
+        struct instance_view *v = &l->view;
+        struct err e = {0};
+        bool off = false;
+
+        if (!l->record || v->host != v->me || v->qemu != QEMU_NONE || v->guest_powered_off || v->restart ||
+            v->wanted != WANTED_RUNNING || l->instance.start_epoch != v->epoch ||
+            !streq(l->instance.state, "running") || g->ended_epoch == v->epoch + 1)
+                return;
+        g->ended_epoch = v->epoch + 1; /* looked up once */
+        if (virt_powered_off(l->instance.name, &off, &e) < 0)
+                log_debug("instance %s: how it ended is not known: %s", g->id, err_text(&e));
+        if (!off)
+                return;
+        pthread_mutex_lock(&g->lock);
+        g->powered_off = true;
+        pthread_mutex_unlock(&g->lock);
+        v->guest_powered_off = true;
+}
+
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
 {
         if (strncmp(g->complaint, err_text(err), sizeof(g->complaint) - 1) == 0)
@@ -344,10 +408,12 @@ static int64_t guest_step(struct guest *g)
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
-        if (guest_crashed(g, &l)) {
+        guest_ended_unseen(g, &l);
+        if (guest_crashed(g, &l))
                 guest_backoff(g);
-                l.view.retry_ms = g->retry_ms;
-        }
+        guest_seat_look(g, &l);
+        guest_failover_pause(g, &l);
+        l.view.retry_ms = g->retry_ms;
         pending = guest_move_void(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET) {

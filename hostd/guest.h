@@ -5,10 +5,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/clock.h"
 #include "hostd/gate.h"
 #include "hostd/manager.h"
 #include "hostd/record.h"
 #include "migrate/instance.h"
+
+/* What the phases of one start took, until its vCPUs are let run: for the receipt of a failover. */
+struct start_phases {
+        bool failover; /* the record's placement asked for it: a receipt is due */
+        int64_t claim_ms, fence_ms;
+        int64_t begun_ms;                      /* when libvirt was called, by this host's clock */
+        char fence_since[CLOCK_STAMP_LEN + 1]; /* since when the fence is in force */
+};
 
 /*
  * One instance that concerns this host, and the thread that keeps it as its record wants it: look, decide,
@@ -17,6 +26,9 @@
 struct guest {
         struct manager *m; /* constant */
         char id[UUID_LEN + 1];
+
+        /* the manager's lock */
+        char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
 
         /* lock; never held during a blocking call */
         pthread_mutex_t lock;
@@ -31,16 +43,20 @@ struct guest {
         bool ending;           /* we are ending it: an end is not the guest's own */
         struct start starting; /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
-        pid_t known_pid;      /* the QEMU that was let run */
-        unsigned gates;       /* questions of the lock driver that are being answered */
+        struct start_phases phases; /* of that start */
+        pid_t known_pid;            /* the QEMU that was let run */
+        unsigned gates;             /* questions of the lock driver that are being answered */
         uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
         unsigned failures; /* starts that failed, or runs that crashed early, in a row */
         bool ran;          /* a QEMU of ours was seen running and we have not ended it */
         int64_t retry_ms, started_ms;
-        int64_t void_ms;     /* since when a request to move is void and without an outcome */
-        char complaint[256]; /* the last failure that was logged: said once */
+        uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
+        uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
+        int64_t paused_ms;     /* since when its QEMU stands and nobody says why */
+        int64_t void_ms;       /* since when a request to move is void and without an outcome */
+        char complaint[256];   /* the last failure that was logged: said once */
 };
 
 /* What one look found; freed with guest_look_done(). */
@@ -83,9 +99,12 @@ int guest_record_status(struct manager *m, const char *id, const char *state, co
                         const char *error, bool restarted, struct err *err);
 int guest_record_off(struct manager *m, const char *id, struct err *err);
 /* The QEMU that may run from now on: rule 5. fresh: a start from the disk, which is what a restart asked
- * for. commit_ns: what the commit of a migration took, 0 otherwise. */
+ * for. commit_ns: what the commit of a migration took, 0 otherwise. phases: of a start from the disk, or
+ * NULL; where a failover asked for it, its receipt is written by the same change, so that none runs without
+ * one. */
 int guest_record_start(struct manager *m, const char *id, const struct start *start,
-                       const struct lease *mine, bool fresh, int64_t commit_ns, struct err *err);
+                       const struct lease *mine, bool fresh, int64_t commit_ns,
+                       const struct start_phases *phases, struct err *err);
 int guest_record_entry(struct manager *m, const char *id, const struct lease *mine, const char *attempt,
                        unsigned destination, const struct start *start, struct err *err);
 struct move_outcome {
@@ -95,5 +114,17 @@ struct move_outcome {
         int64_t total_ms, downtime_ms;
 };
 int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err);
-int guest_record_receipt(struct manager *m, const char *id, const struct lease *mine, int64_t claim_ms,
-                         int64_t fence_ms, int64_t start_ms, struct err *err);
+
+/* guest-failover.c */
+/* The failover that this look's placement belongs to, or NULL: a start that somebody else's death asks for.
+ */
+const json_t *guest_failover(const struct guest_look *l);
+/* That start has failed here, at `mine`: another host gets it, or this one again where no other fits. */
+void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *mine,
+                   const struct err *why);
+/* After many failed starts the next one waits: sets retry_ms, once for each placement. */
+void guest_failover_pause(struct guest *g, const struct guest_look *l);
+/* Takes the group's one place on this host. -EEXIST: another instance has it. */
+int guest_seat_take(struct guest *g, const struct instance *i, struct err *err);
+/* Keeps or gives up the place: by what runs here. */
+void guest_seat_look(struct guest *g, const struct guest_look *l);

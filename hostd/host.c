@@ -25,7 +25,7 @@ static int edit_join(json_t *doc, void *arg, struct err *err)
 {
         struct manager *m = arg;
         const struct config *c = m->config;
-        _cleanup_(freep) char *api = str_printf("http://%s", c->listen);
+        _cleanup_(freep) char *api = str_printf("http://%s", c->listen), *boot = NULL;
         uint64_t epoch = (uint64_t)json_get_int(doc, "epoch", 0) + 1;
         json_t *fresh;
 
@@ -40,6 +40,9 @@ static int edit_join(json_t *doc, void *arg, struct err *err)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_update(doc, fresh);
         json_decref(fresh);
+        if (file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL) ==
+            0) /* tells machines apart */
+                json_object_set_new(doc, "boot_id", json_stringn(boot, strcspn(boot, "\n")));
         json_object_del(doc, "taken");
         m->epoch = epoch;
         return 1;
@@ -164,7 +167,7 @@ static void *beat_main(void *arg)
         bool failing = false;
         int64_t next = clock_ms();
 
-        while (!m->quit) {
+        while (!m->beat_quit) {
                 struct err e = {0};
                 int64_t begun = clock_ms(), pause;
 
@@ -214,7 +217,16 @@ int host_record(struct manager *m, unsigned number, json_t **ret, struct err *er
         return r == -ENOENT ? err_set(err, -ENOENT, "no host has the number %u", number) : r;
 }
 
-int host_look(struct manager *m, unsigned number, const char *instance, struct err *err)
+int host_can_start(struct manager *m, struct err *err)
+{
+        if (!manager_trusted(m))
+                return err_set(err, -EAGAIN, "its heartbeats do not reach the storage");
+        if (!m->virt_connected)
+                return err_set(err, -EAGAIN, "its libvirt does not answer");
+        return 0;
+}
+
+int host_look(struct manager *m, unsigned number, const char *instance, bool to_start, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *host = NULL, *body = NULL;
         struct http_client *c = NULL;
@@ -222,14 +234,14 @@ int host_look(struct manager *m, unsigned number, const char *instance, struct e
 
         if (number == m->number) {
                 manager_wake(m, instance);
-                return 0;
+                return to_start ? host_can_start(m, err) : 0;
         }
         r = host_record(m, number, &host, err);
         if (r == 0)
                 r = http_client_new(json_get_str(host, "api", ""), m->config->token, 1000, &c, err);
         if (r < 0)
                 return r;
-        body = json_pack("{s:s}", "instance", instance);
+        body = json_pack("{s:s,s:b}", "instance", instance, "start", to_start);
         r = http_call(c, "POST", "/v1/look", body, NULL, NULL, err);
         http_client_free(c);
         return r;

@@ -216,6 +216,30 @@ static void manager_give_secret(struct manager *m)
         pthread_mutex_unlock(&m->lock);
 }
 
+/* What should run and waits for a host whose takeover is over: a user's wish, or a placement, that came too
+ * late for it. The takeover begins again. */
+static void manager_stranded(struct manager *m, const struct survey *s)
+{
+        _cleanup_(freep) struct ring_host *ring = NULL;
+
+        if (survey_ring(s, &ring) < 0)
+                return;
+        for (size_t h = 0; h < s->n_hosts; h++) {
+                if (ring[h].state != HOST_DEAD || !ring[h].taken_done ||
+                    ring_heir(ring, s->n_hosts, ring[h].taken_by) != m->number)
+                        continue;
+                for (size_t i = 0; i < s->n_instances; i++) {
+                        const struct survey_instance *in = &s->instances[i];
+
+                        if (in->wanted != WANTED_RUNNING ||
+                            (in->placement ? in->placement : in->lease.host) != ring[h].number)
+                                continue;
+                        takeover_start(m, ring[h].number);
+                        break;
+                }
+        }
+}
+
 /* Everything that concerns this host gets a guest: names and placements on the storage, QEMUs here. */
 static void manager_scan(struct manager *m)
 {
@@ -235,6 +259,7 @@ static void manager_scan(struct manager *m)
                 if (in->lease.host == m->number || in->placement == m->number)
                         manager_wake(m, in->id);
         }
+        manager_stranded(m, &s);
         survey_done(&s);
         if (virt_processes(&list, &n, &e) < 0)
                 log_warn("host %s: processes not listed: %s", m->config->name, err_text(&e));
@@ -318,7 +343,9 @@ int manager_new(const struct config *config, struct manager **ret, struct err *e
                 return err_set(err, -ENOMEM, "out of memory");
         m->config = config;
         uuid_random(m->nonce);
+        m->fence = -1;
         pthread_mutex_init(&m->lock, NULL);
+        pthread_mutex_init(&m->fence_lock, NULL);
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&m->idle, &attr);
@@ -419,6 +446,7 @@ struct manager *manager_free(struct manager *m)
         m->gate = gate_free(m->gate);
         if (m->watch_running)
                 pthread_join(m->watch_thread, NULL);
+        m->beat_quit = true;
         if (m->beat_running)
                 pthread_join(m->beat_thread, NULL);
         m->events = events_free(m->events);
@@ -429,6 +457,7 @@ struct manager *manager_free(struct manager *m)
         free(m->takeovers);
         free(m->rbd_secret);
         pthread_cond_destroy(&m->idle);
+        pthread_mutex_destroy(&m->fence_lock);
         pthread_mutex_destroy(&m->lock);
         free(m);
         return NULL;

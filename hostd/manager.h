@@ -48,15 +48,19 @@ struct manager {
 
         /* any thread */
         atomic_bool quit;
+        atomic_bool beat_quit; /* later: while a thread is still at work, the host is alive */
         atomic_bool virt_connected;
         atomic_int_least64_t own_write_ms; /* when the last heartbeat reached the storage */
         atomic_uint_least64_t epoch;       /* of the own host record */
+        atomic_int fence; /* the store's: 1 holds, 0 does not: nobody is failed over; negative: not tried */
 
         /* lock */
         pthread_mutex_t lock;
         pthread_cond_t idle; /* signalled when a guest or takeover ends, and at quit; CLOCK_MONOTONIC */
         struct guest **guests;
         size_t n_guests;
+        pthread_mutex_t
+            fence_lock;      /* one self-test at a time; held during it, and nothing waits for its holder */
         unsigned *takeovers; /* numbers of the dead hosts being worked on */
         size_t n_takeovers;
         bool rescan;        /* look at everything now */
@@ -87,12 +91,22 @@ void host_leave(struct manager *m);
 int host_beat_start(struct manager *m, struct err *err);
 /* A host's record by number, for its addresses. The caller drops *ret. */
 int host_record(struct manager *m, unsigned number, json_t **ret, struct err *err);
-/* POST /v1/look on that host. */
-int host_look(struct manager *m, unsigned number, const char *instance, struct err *err);
+/* POST /v1/look on that host. to_start: it is to start it, so it says no where it could start nothing. */
+int host_look(struct manager *m, unsigned number, const char *instance, bool to_start, struct err *err);
+/* 0, or why this host can start nothing now. */
+int host_can_start(struct manager *m, struct err *err);
 
 /* watcher.c, takeover.c */
 int watcher_start(struct manager *m, struct err *err);
-void takeover_start(struct manager *m, unsigned dead, int64_t last_beat_ms, int64_t detect_ms);
+void takeover_start(struct manager *m, unsigned dead);
+
+/*
+ * fence.c: tries the store's fence, which decides whether this host may act on anybody's death, and writes
+ * the verdict into the own host record. Returns 1 it holds, 0 it does not, negative could not be tried
+ * (then what was known before stays). Blocks for seconds; one at a time, any thread.
+ */
+#define FENCE_TEXT 512
+int fence_test(struct manager *m, char ret_text[FENCE_TEXT]);
 
 /* events.c: what happened, for people; never blocks, drops the oldest when the storage is away for long */
 int events_new(struct manager *m, struct events **ret, struct err *err);

@@ -113,7 +113,7 @@ int instance_from_json(json_t *doc, struct instance *ret, struct err *err)
 {
         struct instance i = {.doc = doc};
         const json_t *network = json_object_get(doc, "network");
-        const char *wanted = json_get_str(doc, "wanted", "");
+        const char *wanted = json_get_str(doc, "wanted", ""), *group;
         int w = wanted_parse(wanted);
 
         i.id = json_get_str(doc, "id", "");
@@ -126,6 +126,9 @@ int instance_from_json(json_t *doc, struct instance *ret, struct err *err)
         i.memory = (uint64_t)json_get_int(doc, "memory", 0);
         i.disk = (uint64_t)json_get_int(doc, "disk", 0);
         i.priority = (int)json_get_int(doc, "priority", 0);
+        group = json_get_str(doc, "group", "");
+        if (group[0])
+                snprintf(i.group, sizeof(i.group), "%.79s/%.79s", json_get_str(doc, "owner", ""), group);
         i.stop_force = json_get_bool(doc, "stop_force", false);
         i.restart = json_get_int(doc, "restart", 0);
         read_status(doc, &i);

@@ -21,6 +21,8 @@ typedef int (*record_edit)(json_t *doc, void *arg, struct err *err);
 int record_change(struct store *s, enum record_kind kind, const char *id, record_edit edit, void *arg,
                   struct err *err);
 
+#define GROUP_LEN 159 /* two names and what is between them */
+
 /* An instance record, checked. Strings are borrowed from doc. */
 struct instance {
         json_t *doc; /* owned */
@@ -31,6 +33,7 @@ struct instance {
         uint64_t memory, disk; /* bytes */
         int priority;
         bool stop_force;
+        char group[GROUP_LEN + 1]; /* "owner/group": no two of one owner's group on a host; empty: none */
         unsigned placement_host;
         uint64_t placement_epoch;
         int64_t restart, restart_done;

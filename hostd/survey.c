@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "hostd/record.h"
+#include "migrate/failover.h"
 
 /* Room for one more element; grows by doubling. */
 static void *grow(void *array, size_t n, size_t size)
@@ -39,6 +40,7 @@ static int add_host(void *arg, const char *id, uint64_t version, const char *tex
         h.ring.taken_done = json_get_bool(taken, "done", false);
         if (h.ring.state == HOST_STOPPED)
                 h.disarmed_ms = json_get_int(doc, "disarmed_ms", 0);
+        h.ring.maintenance = json_get_bool(doc, "maintenance", false);
         h.drained = json_get_bool(doc, "drained", false);
         h.cpus = (unsigned)json_get_int(doc, "cpus", 0);
         h.memory = (uint64_t)json_get_int(doc, "memory", 0);
@@ -85,6 +87,7 @@ static int add_record(void *arg, const char *id, uint64_t version, const char *t
         found->priority = i.priority;
         found->cpus = i.cpus;
         found->memory = i.memory;
+        memcpy(found->group, i.group, sizeof(found->group));
         found->placement = i.placement_epoch == found->lease.epoch ? i.placement_host : 0;
         instance_done(&i);
         return 0;
@@ -163,6 +166,27 @@ int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n
         }
         *ret = plan;
         *ret_n = s->n_hosts;
+        return 0;
+}
+
+int survey_seats(const struct survey *s, const char *but, unsigned not_on, struct failover_seat **ret,
+                 size_t *ret_n)
+{
+        struct failover_seat *seats = calloc(s->n_instances + 1, sizeof(*seats));
+        size_t n = 0;
+
+        if (!seats)
+                return -ENOMEM;
+        for (size_t i = 0; i < s->n_instances; i++) {
+                const struct survey_instance *in = &s->instances[i];
+                unsigned on = in->placement ? in->placement : in->lease.host;
+
+                if (in->group[0] && in->wanted == WANTED_RUNNING && on && on != not_on &&
+                    !(but && streq(in->id, but)))
+                        seats[n++] = (struct failover_seat){.group = in->group, .host = on};
+        }
+        *ret = seats;
+        *ret_n = n;
         return 0;
 }
 

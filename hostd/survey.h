@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "hostd/record.h"
 #include "imaged/store/store.h"
 #include "migrate/instance.h"
 #include "migrate/planner.h"
@@ -19,8 +20,9 @@ struct survey_instance {
         enum wanted wanted;
         int priority;
         unsigned cpus;
-        uint64_t memory;    /* bytes */
-        unsigned placement; /* the host that may claim it at this epoch; 0: none */
+        uint64_t memory;           /* bytes */
+        unsigned placement;        /* the host that may claim it at this epoch; 0: none */
+        char group[GROUP_LEN + 1]; /* "owner/group", empty: none */
 };
 struct survey_host {
         struct ring_host ring;
@@ -46,5 +48,10 @@ void survey_done(struct survey *s);
 /* The hosts that are up, for the planner, with every instance that should run counted where it is. Freed by
  * the caller. */
 int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n);
+struct failover_seat;
+/* Who with a group should run where, but for one instance (or NULL) and one host (or 0). Freed by the
+ * caller; the groups are the survey's. */
+int survey_seats(const struct survey *s, const char *but, unsigned not_on, struct failover_seat **ret,
+                 size_t *ret_n);
 /* The ring's view; freed by the caller. */
 int survey_ring(const struct survey *s, struct ring_host **ret);

@@ -24,7 +24,8 @@
 struct takeover {
         struct manager *m;
         unsigned dead;
-        int64_t last_beat_ms, detect_ms, begun_ms;
+        int64_t detect_ms, begun_ms;
+        char last_beat[CLOCK_STAMP_LEN + 1]; /* of the dead host, by its winner's clock */
         struct failover failover;
         struct failover_item *items;
         char (*told)[UUID_LEN + 1]; /* instances whose failure was reported: once each */
@@ -40,35 +41,56 @@ static int edit_place(json_t *doc, void *arg, struct err *err)
 {
         const struct placing *p = arg;
         const struct takeover *t = p->t;
-        json_t *placement;
+        json_t *placement, *tried = json_array();
 
-        placement =
-            json_pack("{s:i,s:I,s:{s:i,s:i,s:I,s:I}}", "host", (int)p->item->target, "epoch",
-                      (json_int_t)p->item->epoch, "failover", "from", (int)t->dead, "by", (int)t->m->number,
-                      "last_beat_ms", (json_int_t)t->last_beat_ms, "detect_ms", (json_int_t)t->detect_ms);
+        for (unsigned i = 0; i < p->item->tries; i++)
+                json_array_append_new(tried, json_integer(p->item->refused[i]));
+        placement = json_pack("{s:i,s:I,s:{s:i,s:i,s:s,s:I,s:I,s:I,s:i,s:o}}", "host", (int)p->item->target,
+                              "epoch", (json_int_t)p->item->epoch, "failover", "from", (int)t->dead, "by",
+                              (int)t->m->number, "last_beat", t->last_beat, "last_beat_ms",
+                              (json_int_t)t->detect_ms, "detect_ms", (json_int_t)t->detect_ms, "plan_ms",
+                              (json_int_t)(clock_ms() - t->begun_ms), "tries", 0, "tried", tried);
         if (!placement)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "placement", placement);
         return 1;
 }
 
-static void place(struct takeover *t, struct failover_item *item)
+static void place(struct takeover *t, struct failover_item *item, struct planner_host *hosts, size_t n_hosts)
 {
         struct placing p = {.t = t, .item = item};
         struct err e = {0};
+        bool looked;
         int r;
 
         r = record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_place, &p, &e);
-        if (r == 0)
-                r = host_look(t->m, item->target, item->instance, &e);
+        looked = r == 0;
+        if (looked)
+                r = host_look(t->m, item->target, item->instance, true, &e);
+        /* One that does not answer, or can start nothing, is asked for none of the others either. */
+        for (size_t i = 0; r < 0 && looked && i < n_hosts; i++)
+                if (hosts[i].number == item->target)
+                        hosts[i].alive = false;
         if (r < 0) {
                 log_warn("instance %s: placing on host %u: %s", item->instance, item->target, err_text(&e));
                 failover_refused(&t->failover, item, err_text(&e));
         }
 }
 
-/* What the dead host owned, or was meant to start, and that should run. */
-static int collect(struct takeover *t, const struct survey *s)
+static bool host_up(const struct survey *s, unsigned number)
+{
+        for (size_t i = 0; i < s->n_hosts; i++)
+                if (s->hosts[i].ring.number == number)
+                        return s->hosts[i].ring.state == HOST_UP;
+        return false;
+}
+
+/*
+ * What the dead host owned, or was meant to start, and that should run. What lies on it but was placed on a
+ * living host already, by whoever began this work or by a user, is given that host's time, and then another.
+ * In the survey it counts as the dead host's from here on: the machine counts what it has placed itself.
+ */
+static int collect(struct takeover *t, struct survey *s)
 {
         struct failover_item *items = calloc(s->n_instances + 1, sizeof(*items));
         size_t n = 0;
@@ -76,15 +98,23 @@ static int collect(struct takeover *t, const struct survey *s)
         if (!items)
                 return -ENOMEM;
         for (size_t i = 0; i < s->n_instances; i++) {
-                const struct survey_instance *in = &s->instances[i];
-                unsigned on = in->placement ? in->placement : in->lease.host;
+                struct survey_instance *in = &s->instances[i];
+                bool placed = in->placement && in->placement != t->dead;
 
-                if (in->wanted != WANTED_RUNNING || on != t->dead)
+                if (in->wanted != WANTED_RUNNING || (placed && in->lease.host != t->dead) ||
+                    (!placed && (in->placement ? in->placement : in->lease.host) != t->dead))
                         continue;
                 items[n] = (struct failover_item){.priority = in->priority,
                                                   .cpus = in->cpus,
                                                   .memory = in->memory,
+                                                  .group = in->group,
                                                   .epoch = in->lease.epoch};
+                if (placed && host_up(s, in->placement)) {
+                        items[n].state = FAILOVER_PLACED;
+                        items[n].target = in->placement;
+                        items[n].deadline_ms = clock_ms() + FAILOVER_PATIENCE_MS;
+                }
+                in->placement = t->dead;
                 memcpy(items[n++].instance, in->id, sizeof(items[0].instance));
         }
         t->items = items;
@@ -92,14 +122,44 @@ static int collect(struct takeover *t, const struct survey *s)
         return 0;
 }
 
+/* Where nobody owns it but the dead one, the record has nobody else to say why it does not run. */
+static int edit_failed(json_t *doc, void *arg, struct err *err)
+{
+        const struct placing *p = arg;
+        json_t *status = json_object_get(doc, "status");
+        char text[256];
+
+        (void)err;
+        if (!json_is_object(status) || (unsigned)json_get_int(status, "host", 0) != p->t->dead ||
+            (uint64_t)json_get_int(status, "epoch", 0) > p->item->epoch)
+                return 0;
+        snprintf(text, sizeof(text), "not restarted yet after the loss of host %u: %s", p->t->dead,
+                 p->item->reason);
+        json_object_set_new(status, "state", json_string("failed"));
+        json_object_set_new(status, "error", json_string(text));
+        return 1;
+}
+
 static void tell_failed(struct takeover *t, const struct failover_item *item)
 {
+        struct placing p = {.t = t, .item = item};
+        struct instance now;
+        struct err e = {0};
+        bool wanted;
         void *more;
 
         for (size_t i = 0; i < t->n_told; i++)
                 if (streq(t->told[i], item->instance))
                         return;
+        if (instance_load(t->m->store, item->instance, &now, NULL) == 0) {
+                wanted = now.wanted == WANTED_RUNNING;
+                instance_done(&now);
+                if (!wanted) /* stopped or removed by its user meanwhile */
+                        return;
+        }
         log_error("instance %s: not restarted yet: %s", item->instance, item->reason);
+        if (record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_failed, &p, &e) < 0)
+                log_warn("instance %s: its record does not say so: %s", item->instance, err_text(&e));
         event_add(t->m, "failover-failed", item->instance, NULL,
                   "not restarted yet after the loss of host %u: %s", t->dead, item->reason);
         more = reallocarray(t->told, t->n_told + 1, sizeof(*t->told));
@@ -109,7 +169,7 @@ static void tell_failed(struct takeover *t, const struct failover_item *item)
         memcpy(t->told[t->n_told++], item->instance, sizeof(*t->told));
 }
 
-static void step(struct takeover *t, const struct planner_host *hosts, size_t n_hosts)
+static void step(struct takeover *t, struct planner_host *hosts, size_t n_hosts)
 {
         struct failover *f = &t->failover;
         struct failover_item *item;
@@ -119,7 +179,7 @@ static void step(struct takeover *t, const struct planner_host *hosts, size_t n_
                         tell_failed(t, item);
                         continue;
                 }
-                place(t, item);
+                place(t, item, hosts, n_hosts);
         }
         for (size_t i = 0; i < f->n_items; i++) {
                 struct lease now;
@@ -147,20 +207,26 @@ static int edit_done(json_t *doc, void *arg, struct err *err)
 }
 
 /* From its record and not from the survey: a list may lag behind our own winning of it. */
-static int still_dead(const struct takeover *t, bool *ret, struct err *err)
+static int still_dead(struct takeover *t, bool *ret, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *host = NULL;
         int r = host_record(t->m, t->dead, &host, err);
+        const json_t *taken;
 
-        if (r == 0)
-                *ret = streq(json_get_str(host, "state", ""), host_state_name(HOST_DEAD));
-        return r;
+        if (r < 0)
+                return r;
+        taken = json_object_get(host, "taken");
+        *ret = streq(json_get_str(host, "state", ""), host_state_name(HOST_DEAD));
+        t->detect_ms = json_get_int(taken, "last_beat_ms", 0);
+        snprintf(t->last_beat, sizeof(t->last_beat), "%s", json_get_str(taken, "last_beat", ""));
+        return 0;
 }
 
 /* One round. Returns 1 when something is left that found no place, 0 when nothing is. */
 static int takeover_work(struct takeover *t, struct err *err)
 {
         _cleanup_(freep) struct planner_host *hosts = NULL;
+        _cleanup_(freep) struct failover_seat *seats = NULL;
         struct survey s;
         size_t n_hosts = 0, left = 0;
         bool dead = false;
@@ -177,6 +243,9 @@ static int takeover_work(struct takeover *t, struct err *err)
         r = collect(t, &s);
         if (r == 0)
                 r = survey_plan(&s, &hosts, &n_hosts);
+        if (r == 0)
+                r = survey_seats(&s, NULL, t->dead, &seats, &t->failover.n_seats);
+        t->failover.seats = seats;
         if (r < 0) {
                 survey_done(&s);
                 return err_set(err, r, "out of memory");
@@ -187,7 +256,8 @@ static int takeover_work(struct takeover *t, struct err *err)
         }
         for (size_t i = 0; i < t->failover.n_items; i++)
                 left += t->failover.items[i].state == FAILOVER_FAILED;
-        survey_done(&s); /* the hosts' names are in it */
+        survey_done(&s); /* the hosts' names and the groups are in it */
+        t->failover.seats = NULL;
         return left > 0;
 }
 
@@ -227,7 +297,7 @@ static void takeover_main(void *arg)
         free(t);
 }
 
-void takeover_start(struct manager *m, unsigned dead, int64_t last_beat_ms, int64_t detect_ms)
+void takeover_start(struct manager *m, unsigned dead)
 {
         struct takeover *t = calloc(1, sizeof(*t));
         bool running = !t;
@@ -246,11 +316,7 @@ void takeover_start(struct manager *m, unsigned dead, int64_t last_beat_ms, int6
                 free(t);
                 return;
         }
-        *t = (struct takeover){.m = m,
-                               .dead = dead,
-                               .last_beat_ms = last_beat_ms,
-                               .detect_ms = detect_ms,
-                               .begun_ms = clock_ms()};
+        *t = (struct takeover){.m = m, .dead = dead, .begun_ms = clock_ms()};
         if (manager_spawn(m, takeover_main, t) < 0)
                 takeover_main(t); /* no thread to be had: do it here */
 }

@@ -81,6 +81,11 @@ int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err);
 /* SIGKILL by pidfd and wait until it is gone; no libvirt call, so it is safe from within the gate. */
 int virt_kill_pid(pid_t pid, const char *instance, struct err *err);
 
+/* From libvirt's log of the guest with that name: has its last run here ended because the guest powered
+ * itself off? -ENOENT: there is no log. For an end that nobody listened to. */
+int virt_powered_off(const char *name, bool *ret, struct err *err);
+bool virt_log_powered_off(const char *text); /* the same from the log's text */
+
 struct virt_migration {
         const char *instance;
         const char

@@ -13,6 +13,7 @@
 #include "hostd/survey.h"
 
 #define LOOK_MS 250         /* between two looks at the neighbours' counters */
+#define LOOK_CLOSELY_MS 50  /* where one has been standing still for most of the time that makes it dead */
 #define HOSTS_EVERY_MS 2000 /* the list of hosts; a look at one's own record comes with it */
 #define TEST_AGAIN_MS 10000 /* a self-test that could not be tried */
 
@@ -24,14 +25,15 @@ struct watcher {
         unsigned watched[WATCH_NEIGHBOURS];
         size_t n_watched;
         int64_t listed_ms;
-        int fence; /* what the self-test said: 1 holds, 0 does not, negative: not tried yet */
         int64_t tested_ms;
+        bool maintenance;     /* our own record said so */
+        uint64_t silent_told; /* epoch of the silent host in maintenance that was told of */
 };
 
 struct taking {
         struct manager *m;
-        uint64_t epoch; /* at which we saw it stand still */
-        int64_t last_beat_ms, detect_ms;
+        uint64_t epoch;    /* at which we saw it stand still */
+        int64_t detect_ms; /* since its last heartbeat that we saw */
         bool won;
 };
 
@@ -39,14 +41,17 @@ struct taking {
 static int edit_take(json_t *doc, void *arg, struct err *err)
 {
         struct taking *t = arg;
+        char beat[CLOCK_STAMP_LEN + 1], now[CLOCK_STAMP_LEN + 1];
         json_t *taken;
 
         t->won = false;
         if ((uint64_t)json_get_int(doc, "epoch", 0) != t->epoch ||
-            streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)))
+            streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
+            json_get_bool(doc, "maintenance", false))
                 return 0;
-        taken = json_pack("{s:i,s:I,s:b,s:I}", "by", (int)t->m->number, "epoch", (json_int_t)t->m->epoch,
-                          "done", 0, "last_beat_ms", (json_int_t)t->last_beat_ms);
+        taken = json_pack("{s:i,s:I,s:b,s:I,s:s,s:s}", "by", (int)t->m->number, "epoch",
+                          (json_int_t)t->m->epoch, "done", 0, "last_beat_ms", (json_int_t)t->detect_ms,
+                          "last_beat", clock_stamp_ago(t->detect_ms, beat), "at", clock_stamp(now));
         if (!taken)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "taken", taken);
@@ -64,34 +69,11 @@ static const struct survey_host *host_of(const struct watcher *w, unsigned numbe
         return NULL;
 }
 
-/* The fence is tried before this host may act on anybody's death; where it does not hold, only an
- * administrator may. */
-static void test_fence(struct watcher *w)
-{
-        struct manager *m = w->m;
-        struct err e = {0};
-
-        w->tested_ms = clock_ms();
-        w->fence = store_selftest(m->store, &e);
-        if (w->fence > 0)
-                log_info("host %s: the store's fence holds", m->config->name);
-        else if (w->fence == 0)
-                event_add(m, "fence-failed", NULL, NULL,
-                          "the store's fence does not hold, so this host fails nobody over: %s",
-                          err_text(&e));
-        else
-                log_warn("host %s: the store's fence could not be tried, trying again: %s", m->config->name,
-                         err_text(&e));
-}
-
 static void take_over(struct watcher *w, const struct survey_host *h, const struct watch *watch)
 {
         struct manager *m = w->m;
         int64_t now = clock_ms();
-        struct taking t = {.m = m,
-                           .epoch = h->ring.epoch,
-                           .last_beat_ms = now - watch->changed_ms,
-                           .detect_ms = now - watch->changed_ms};
+        struct taking t = {.m = m, .epoch = h->ring.epoch, .detect_ms = now - watch->changed_ms};
         struct err e = {0};
         char id[12];
 
@@ -107,7 +89,7 @@ static void take_over(struct watcher *w, const struct survey_host *h, const stru
                  (long long)t.detect_ms);
         event_add(m, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", h->name,
                   (long long)t.detect_ms);
-        takeover_start(m, h->ring.number, t.last_beat_ms, t.detect_ms);
+        takeover_start(m, h->ring.number);
 }
 
 /* Unfinished work: of dead hosts that this one won (also before it was restarted), or whose winner it has
@@ -119,8 +101,18 @@ static void finish_takeovers(struct watcher *w, const struct ring_host *ring)
 
                 if (h->state == HOST_DEAD && !h->taken_done &&
                     ring_heir(ring, w->hosts.n_hosts, h->taken_by) == w->m->number)
-                        takeover_start(w->m, h->number, 0, 0);
+                        takeover_start(w->m, h->number);
         }
+}
+
+static void tell_maintenance(struct watcher *w, bool on)
+{
+        if (on != w->maintenance)
+                event_add(w->m, "host-maintenance", NULL, NULL,
+                          on ? "host %s is in maintenance: nobody takes it over, whatever happens to it"
+                             : "host %s is no longer in maintenance: its instances are failed over again",
+                          w->m->config->name);
+        w->maintenance = on;
 }
 
 /* Somebody took this host over while it was away or slow: every guest is looked at again, then it joins as
@@ -131,6 +123,8 @@ static void look_at_self(struct watcher *w)
         const struct survey_host *self = host_of(w, m->number);
         struct err e = {0};
 
+        if (self)
+                tell_maintenance(w, self->ring.maintenance);
         if (!self || self->ring.epoch == m->epoch)
                 return;
         log_error("host %s: fenced: its epoch %llu has passed, the record says %llu, taken by host %u",
@@ -185,22 +179,46 @@ static void look_at(struct watcher *w, size_t k)
                 return;
         r = beat_read(w->m->pulse, h->ring.number, &counter, NULL);
         watch_look(watch, h->ring.epoch, r == 0 || r == -ENOENT, counter, clock_ms());
-        if (w->fence > 0 && watch_dead(watch, w->m->own_write_ms, h->disarmed_ms, clock_ms()))
+        if (w->m->fence <= 0 || !watch_dead(watch, w->m->own_write_ms, h->disarmed_ms, clock_ms()))
+                return;
+        if (!h->ring.maintenance)
                 take_over(w, h, watch);
+        else if (k == 0 && w->silent_told != h->ring.epoch) { /* the nearest watcher tells, once */
+                w->silent_told = h->ring.epoch;
+                event_add(w->m, "host-silent", NULL, NULL,
+                          "host %s gives no sign, and is in maintenance: not taken over", h->name);
+        }
+}
+
+/* A host that is dead for long, or nobody's to take over, is no reason to hurry. */
+static bool stands_still(const struct watcher *w)
+{
+        for (size_t k = 0; k < w->n_watched; k++) {
+                int64_t still = w->watches[k].looked_ms - w->watches[k].changed_ms;
+
+                if (w->watches[k].seen && still >= WATCH_DEAD_MS - LOOK_MS &&
+                    still < WATCH_DEAD_MS + LOOK_MS)
+                        return true;
+        }
+        return false;
 }
 
 static void *watch_main(void *arg)
 {
-        struct watcher w = {.m = arg, .fence = -1};
+        struct watcher w = {.m = arg};
+
+        char text[FENCE_TEXT];
 
         while (!w.m->quit) {
-                if (w.fence < 0 && (w.tested_ms == 0 || clock_ms() - w.tested_ms >= TEST_AGAIN_MS))
-                        test_fence(&w);
+                if (w.m->fence < 0 && (w.tested_ms == 0 || clock_ms() - w.tested_ms >= TEST_AGAIN_MS)) {
+                        w.tested_ms = clock_ms();
+                        fence_test(w.m, text);
+                }
                 if (w.listed_ms == 0 || clock_ms() - w.listed_ms >= HOSTS_EVERY_MS)
                         list_hosts(&w);
                 for (size_t k = 0; k < w.n_watched; k++)
                         look_at(&w, k);
-                poll(NULL, 0, LOOK_MS);
+                poll(NULL, 0, stands_still(&w) ? LOOK_CLOSELY_MS : LOOK_MS);
         }
         survey_done(&w.hosts);
         return NULL;

@@ -9,17 +9,20 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "imaged/catalog.h"
 #include "imaged/hosts.h"
 #include "imaged/image.h"
 #include "imaged/index.h"
 #include "imaged/instance.h"
 #include "imaged/network.h"
+#include "imaged/quota.h"
 #include "imaged/records.h"
 #include "imaged/upload.h"
 
 /*
  * Times, for stale_ms = 60 s:
  *
+ *   every 0.1 s   instances whose removal was asked of this imaged, for WATCH_MS
  *   every 0.5 s   results of background jobs
  *   every 5 s     sign of life of own uploads (stale / 12: several before others give up on them)
  *   every 15 s    look at records that are on the way somewhere (stale / 4)
@@ -28,6 +31,9 @@
  * stale)
  */
 #define TICK_MS 500
+#define WATCH_TICK_MS 100
+#define WATCH_MS 60000
+#define WATCHED_MAX 64 /* the others are found by the look */
 #define REPLACE_MS 10000
 
 /* Something that is on the way, and since when it has not moved. */
@@ -49,6 +55,11 @@ struct collector {
         pthread_mutex_t lock; /* over what follows */
         pthread_cond_t stopped;
         bool stopping;
+        struct {
+                char id[UUID_LEN + 1];
+                int64_t until_ms;
+        } watched[WATCHED_MAX]; /* being removed by their hosts */
+        size_t n_watched;
 };
 
 /* For how long this stands at this version. */
@@ -106,22 +117,27 @@ static void report(const char *what, const char *id, int r, const struct err *er
                 log_warn("%s %s: left-over: %s", what, id, err_text(err));
 }
 
-static int look_image(void *arg, const char *id, uint64_t version, json_t *record)
+static void look_image(struct collector *c, const char *id)
 {
-        struct collector *c = arg;
-        const char *status = json_get_str(record, "status", "");
-        const char *by = json_get_str(json_object_get(record, "import"), "by", NULL);
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        const char *status, *by;
         struct err err = {0};
+        uint64_t version;
+        int r;
 
-        if (!by && !streq(status, "pending_delete"))
-                return 0;
+        if (records_load(c->im->store, RECORD_IMAGE, id, &record, &version, NULL) < 0)
+                return;
+        status = json_get_str(record, "status", "");
+        by = json_get_str(json_object_get(record, "import"), "by", NULL);
         if (mark_age(c, "image", id, version) < c->im->stale_ms)
-                return 0;
-        if (streq(status, "pending_delete"))
-                report("image", id, image_delete_finish(c->im, id, &err), &err);
-        else
+                return;
+        if (streq(status, "pending_delete") || streq(status, "deleted")) {
+                r = image_delete_step(c->im, id, &err);
+                if (r != 0)
+                        report("image", id, r > 0 ? 0 : r, &err);
+        } else if (by) {
                 report("image", id, upload_collect(c->im, id, by, &err), &err);
-        return 0;
+        }
 }
 
 static bool waits_for_dead_host(struct collector *c, const json_t *record)
@@ -159,12 +175,8 @@ struct attention {
         size_t n, room;
 };
 
-static int attention_one(void *arg, const struct indexed *e)
+static int attention_add(struct attention *a, const char *id)
 {
-        struct attention *a = arg;
-
-        if (!e->attention)
-                return 0;
         if (a->n == a->room) {
                 void *bigger = realloc(a->ids, (a->room * 2 + 64) * sizeof(*a->ids));
 
@@ -173,8 +185,29 @@ static int attention_one(void *arg, const struct indexed *e)
                 a->ids = bigger;
                 a->room = a->room * 2 + 64;
         }
-        memcpy(a->ids[a->n++], e->id, sizeof(e->id));
+        memcpy(a->ids[a->n++], id, sizeof(*a->ids));
         return 0;
+}
+
+static int attention_one(void *arg, const struct indexed *e)
+{
+        return e->attention ? attention_add(arg, e->id) : 0;
+}
+
+static int image_attention(void *arg, const struct cataloged *e)
+{
+        return e->attention ? attention_add(arg, e->id) : 0;
+}
+
+static int look_images(struct collector *c, struct err *err)
+{
+        struct attention a = {0};
+        int r = catalog_each(c->im->catalog, 1000, image_attention, &a, err);
+
+        for (size_t i = 0; r == 0 && i < a.n; i++)
+                look_image(c, a.ids[i]);
+        free(a.ids);
+        return r;
 }
 
 static int look_instances(struct collector *c, struct err *err)
@@ -198,7 +231,7 @@ static void look(struct collector *c)
         struct err err = {0};
         int r;
 
-        r = records_each(c->im->store, RECORD_IMAGE, look_image, c, &err);
+        r = look_images(c, &err);
         if (r == 0)
                 r = look_instances(c, &err);
         if (r < 0) {
@@ -228,6 +261,13 @@ static int sweep_disks(void *arg, const char *instance, const struct lease *leas
         return 0;
 }
 
+static bool quota_stale(void *arg, const char *image)
+{
+        struct collector *c = arg;
+
+        return mark_age(c, "quota", image, 0) >= c->im->stale_ms;
+}
+
 static void sweep(struct collector *c)
 {
         struct err err = {0};
@@ -237,6 +277,10 @@ static void sweep(struct collector *c)
         if (r == 0)
                 marks_end(c, "disks");
         if (r == 0)
+                r = quota_sweep(c->im, quota_stale, c, &err);
+        if (r == 0)
+                marks_end(c, "quota");
+        if (r == 0)
                 r = name_sweep(c->im, &err);
         if (r == 0)
                 r = network_sweep(c->im, NETWORK_DEFAULT, &err);
@@ -244,15 +288,72 @@ static void sweep(struct collector *c)
                 log_warn("left-overs: %s", err_text(&err));
 }
 
+/* --- removals that are under way --- */
+
+void collector_watch(struct collector *c, const char *instance)
+{
+        pthread_mutex_lock(&c->lock);
+        if (c->n_watched < WATCHED_MAX) {
+                snprintf(c->watched[c->n_watched].id, sizeof(c->watched[0].id), "%s", instance);
+                c->watched[c->n_watched++].until_ms = clock_ms() + WATCH_MS;
+                pthread_cond_broadcast(&c->stopped);
+        }
+        pthread_mutex_unlock(&c->lock);
+}
+
+/* Whether it is over. What the host says last is that its own part is done; before that nothing is given
+ * back. */
+static bool watch_look(struct collector *c, const char *id)
+{
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        struct err err = {0};
+        int r = records_load(c->im->store, RECORD_INSTANCE, id, &record, NULL, NULL);
+
+        if (r == 0 && !streq(json_get_str(json_object_get(record, "status"), "state", NULL), "deleted"))
+                return false;
+        if (r == 0)
+                r = instance_delete_step(c->im, record, &err);
+        if (r < 0 && r != -ENOENT && r != -ESTALE)
+                log_debug("instance %s: not deleted yet: %s", id, err_text(&err));
+        return r == 0 || r == -ENOENT;
+}
+
+static void watch_all(struct collector *c)
+{
+        for (size_t i = 0;;) {
+                char id[UUID_LEN + 1];
+                bool late = false, over;
+
+                pthread_mutex_lock(&c->lock);
+                if (i < c->n_watched) {
+                        memcpy(id, c->watched[i].id, sizeof(id));
+                        late = c->watched[i].until_ms < clock_ms();
+                } else
+                        id[0] = '\0';
+                pthread_mutex_unlock(&c->lock);
+                if (!id[0])
+                        return;
+                over = late || watch_look(c, id);
+                pthread_mutex_lock(&c->lock);
+                if (over) /* this thread alone takes away */
+                        c->watched[i] = c->watched[--c->n_watched];
+                else
+                        i++;
+                pthread_mutex_unlock(&c->lock);
+        }
+}
+
 static bool collector_wait(struct collector *c)
 {
-        int64_t at = clock_ms() + TICK_MS;
-        struct timespec ts = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+        int64_t begin = clock_ms(), at;
         bool stopping;
 
         pthread_mutex_lock(&c->lock);
-        while (!c->stopping && clock_ms() < at)
+        while (at = begin + (c->n_watched ? WATCH_TICK_MS : TICK_MS), !c->stopping && clock_ms() < at) {
+                struct timespec ts = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+
                 pthread_cond_timedwait(&c->stopped, &c->lock, &ts);
+        }
         stopping = c->stopping;
         pthread_mutex_unlock(&c->lock);
         return !stopping;
@@ -267,6 +368,7 @@ static void *collector_run(void *arg)
 
                 jobs_collect(c->im->imports);
                 jobs_collect(c->im->nudges);
+                watch_all(c);
                 if (now - c->beat_ms >= c->im->stale_ms / 12) {
                         upload_beat_all(c->im);
                         c->beat_ms = now;

@@ -13,3 +13,6 @@ struct collector;
 
 int collector_new(struct imaged *im, struct collector **ret, struct err *err);
 struct collector *collector_free(struct collector *c);
+/* A host was asked to remove that instance's disks: its name and address are given back as soon as it has.
+ * Any thread. */
+void collector_watch(struct collector *c, const char *instance);

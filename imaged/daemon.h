@@ -10,6 +10,8 @@
 #include "imaged/imaged.h"
 #include "imaged/store/store.h"
 
+struct accounts;
+struct catalog;
 struct hosts;
 struct events;
 struct collector;
@@ -22,7 +24,12 @@ struct upload;
 struct imaged {
         struct store *store;
         char *hostd_token;
+        char *public_url;   /* where clients reach us; NULL: where each says it does */
+        bool allow_private; /* members' downloads may go to private addresses */
         unsigned stale_ms;
+        int64_t undelete_s;
+        struct accounts *accounts;
+        struct catalog *catalog;
         struct hosts *hosts;
         struct index *index;
         struct places *places;

@@ -192,8 +192,9 @@ static int by_time(const void *a, const void *b)
         return r;
 }
 
-/* The events that `seen` has not, oldest first, at most the last `limit`; moves `seen` on. With the lock. */
-static json_t *news(struct events *ev, json_t *seen, size_t limit)
+/* The events that `seen` has not, oldest first, at most the last `limit`, of one instance or (NULL) of all;
+ * moves `seen` on. With the lock. */
+static json_t *news(struct events *ev, json_t *seen, const char *instance, size_t limit)
 {
         _cleanup_(freep) json_t **sorted = NULL;
         json_t *record, *event, *ret = json_array();
@@ -211,7 +212,8 @@ static json_t *news(struct events *ev, json_t *seen, size_t limit)
                 json_array_foreach (json_object_get(record, "events"), i, event) {
                         json_int_t serial = json_get_int(event, "serial", 0);
 
-                        if (serial > last)
+                        if (serial > last &&
+                            (!instance || streq(json_get_str(event, "instance", NULL), instance)))
                                 sorted[n++] = event;
                         newest = MAX_OF(newest, serial);
                 }
@@ -235,7 +237,8 @@ static void wait_look(struct events *ev, int64_t until_ms)
 int events_on_list(struct http_request *req, void *userdata, struct err *err)
 {
         struct events *ev = ((struct imaged *)userdata)->events;
-        const char *after = http_query(req, "after"), *wait = http_query(req, "wait");
+        const char *after = http_query(req, "after"), *wait = http_query(req, "wait"),
+                   *instance = http_query(req, "instance");
         _cleanup_(json_decrefpp) json_t *seen = json_object(), *list = NULL, *reply = NULL;
         _cleanup_(freep) char *cursor = NULL;
         int64_t until;
@@ -254,7 +257,7 @@ int events_on_list(struct http_request *req, void *userdata, struct err *err)
                 if (r < 0)
                         break;
                 json_decref(list);
-                list = news(ev, seen, after ? SIZE_MAX : LAST);
+                list = news(ev, seen, instance, after || instance ? SIZE_MAX : LAST);
                 if (json_array_size(list) > 0 || ev->stopping || clock_ms() >= until)
                         break;
                 wait_look(ev, until);

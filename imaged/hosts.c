@@ -347,6 +347,19 @@ json_t *hosts_record(struct hosts *h, unsigned number)
         return copy;
 }
 
+void hosts_changed(struct hosts *h, unsigned number, const json_t *record)
+{
+        struct host *x;
+
+        pthread_mutex_lock(&h->lock);
+        x = host_get(h, number);
+        if (x) {
+                json_decref(x->record);
+                x->record = json_deep_copy(record);
+        }
+        pthread_mutex_unlock(&h->lock);
+}
+
 /* --- nudge --- */
 
 struct nudge {

@@ -27,6 +27,8 @@ int hosts_view(struct hosts *h, struct planner_host **ret, size_t *ret_n, struct
 void hosts_view_free(struct planner_host *view, size_t n);
 /* A copy of its record, the caller's; NULL: no such host. */
 json_t *hosts_record(struct hosts *h, unsigned number);
+/* This imaged has changed that record: what it says from now on need not wait for the next look. */
+void hosts_changed(struct hosts *h, unsigned number, const json_t *record);
 
 /* Tells a host's hostd to look at an instance now; best effort, in the background. */
 void hosts_nudge(struct hosts *h, unsigned number, const char *instance);

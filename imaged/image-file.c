@@ -20,25 +20,28 @@ struct body {
         char why[256];
 };
 
-static int body_begin(struct http_request *req, struct body *b, struct imaged *im, struct err *err)
+static int body_begin(struct http_request *req, struct body *b, struct imaged *im, const char *status,
+                      struct err *err)
 {
+        _cleanup_(json_decrefpp) json_t *record = NULL;
         const char *id = http_param(req, "id"), *type = http_header(req, "Content-Type"),
                    *length = http_header(req, "Content-Length");
         int r;
 
-        if (!uuid_valid(id))
-                return err_set(err, -ENOENT, "no image %s", id);
+        r = image_of(req, im, IMAGE_CHANGE, &record, err);
+        if (r < 0)
+                return r;
         if (type && strncasecmp(type, OCTETS, strlen(OCTETS)) != 0 && !sparse_type(type))
                 return err_set(err, -EMEDIUMTYPE, "Content-Type \"%s\": %s and %s are possible", type,
                                OCTETS, SPARSE_TYPE);
-        r = upload_begin(im, id, "saving", &b->upload, err);
+        r = upload_begin(im, id, status, &b->upload, err);
         if (r < 0)
                 return r == -ENOENT ? err_set(err, r, "no image %s", id) : r;
         return upload_format(b->upload, type, length ? strtoull(length, NULL, 10) : UINT64_MAX, err);
 }
 
-static int body_data(struct http_request *req, void **state, const void *data, size_t len, void *userdata,
-                     struct err *err)
+static int body_take(struct http_request *req, void **state, const void *data, size_t len, struct imaged *im,
+                     const char *status, struct err *err)
 {
         struct body *b = *state;
         int r = 0;
@@ -48,13 +51,27 @@ static int body_data(struct http_request *req, void **state, const void *data, s
                 if (!b)
                         return err_set(err, -ENOMEM, "out of memory");
                 snprintf(b->why, sizeof(b->why), "the client went away before the end");
-                r = body_begin(req, b, userdata, err);
+                r = body_begin(req, b, im, status, err);
         }
         if (r == 0)
                 r = upload_push(b->upload, data, len, err);
         if (r < 0)
                 snprintf(b->why, sizeof(b->why), "%s", err_text(err));
         return r;
+}
+
+static int body_data(struct http_request *req, void **state, const void *data, size_t len, void *userdata,
+                     struct err *err)
+{
+        return body_take(req, state, data, len, userdata, "saving", err);
+}
+
+/* PUT /v2/images/{id}/stage: straight into the store as well, checked and converted; the import that follows
+ * only makes it active. */
+static int stage_data(struct http_request *req, void **state, const void *data, size_t len, void *userdata,
+                      struct err *err)
+{
+        return body_take(req, state, data, len, userdata, "uploading", err);
 }
 
 static void body_done(void *state)
@@ -67,6 +84,12 @@ static void body_done(void *state)
 }
 
 const struct http_body image_upload_body = {.data = body_data, .done = body_done};
+const struct http_body image_stage_body = {.data = stage_data, .done = body_done};
+
+int image_on_stage(struct http_request *req, void *userdata, struct err *err)
+{
+        return image_on_upload(req, userdata, err);
+}
 
 int image_on_upload(struct http_request *req, void *userdata, struct err *err)
 {
@@ -187,17 +210,18 @@ static int download_reply(struct http_request *req, struct volume *volume, struc
 int image_on_download(struct http_request *req, void *userdata, struct err *err)
 {
         struct imaged *im = userdata;
-        const char *id = http_param(req, "id");
+        const char *id = http_param(req, "id"), *status;
         _cleanup_(json_decrefpp) json_t *record = NULL;
         struct volume *volume = NULL;
         int r;
 
-        r = uuid_valid(id) ? records_load(im->store, RECORD_IMAGE, id, &record, NULL, err) : -ENOENT;
-        if (r == -ENOENT)
-                return err_set(err, -ENOENT, "no image %s", id);
+        r = image_of(req, im, IMAGE_SEE, &record, err);
         if (r < 0)
                 return r;
-        if (!streq(json_get_str(record, "status", NULL), "active"))
+        status = json_get_str(record, "status", "");
+        if (streq(status, "deactivated") && !caller_of(req)->admin)
+                return err_set(err, -EACCES, "image %s is deactivated", id);
+        if (!streq(status, "active") && !streq(status, "deactivated"))
                 return http_reply_json(req, 204, NULL); /* as the Image API has it: no data yet */
         r = volume_open(im->store, id, &volume, err);
         if (r < 0)

@@ -2,17 +2,23 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/json.h"
 #include "common/log.h"
+#include "imaged/events.h"
 #include "imaged/image.h"
+#include "imaged/upload-record.h"
 #include "imaged/upload.h"
 
 /*
- * POST /v2/images/{id}/import, method web-download: imaged fetches the file itself. The image says
- * "importing" meanwhile; a failure puts it back to queued with the reason in `import_error`. http and https
- * only, redirects too, so that no URL makes the service read a file of its machine.
+ * POST /v2/images/{id}/import, method glance-direct: what was staged, and lies in the store already, becomes
+ * active. Method web-download: imaged fetches the file itself. The image says "importing" meanwhile; a
+ * failure puts it back to queued with the reason in `import_error`. http and https only, redirects too, so
+ * that no URL makes the service read a file of its machine; and for members no address inside: a raw image
+ * can be any bytes, so its "import" would show them what only the service's network may see.
  */
 #define CONNECT_S 10L
 #define SILENT_S 30L /* a server that sends nothing for so long has failed */
@@ -24,6 +30,8 @@ struct import {
         CURL *curl;
         struct upload *upload;
         bool begun;
+        bool outside; /* public addresses only */
+        int denied;
         int failed; /* of our own part: -errno and its text */
         struct err err;
 };
@@ -61,6 +69,50 @@ static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cur
         return ((struct import *)user)->im->stopping;
 }
 
+/* Loopback, link-local, private, multicast and the like: RFC 6890. */
+static bool inside_v4(uint32_t a)
+{
+        static const struct {
+                uint32_t net;
+                int bits;
+        } nets[] = {{0, 8},           {0x0a000000, 8},  {0x64400000, 10}, {0x7f000000, 8},  {0xa9fe0000, 16},
+                    {0xac100000, 12}, {0xc0000000, 24}, {0xc0a80000, 16}, {0xc6120000, 15}, {0xe0000000, 3}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(nets); i++) {
+                if ((a ^ nets[i].net) >> (32 - nets[i].bits) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static bool inside(const struct sockaddr *sa)
+{
+        const struct in6_addr *a = &((const struct sockaddr_in6 *)sa)->sin6_addr;
+        const uint8_t *b = a->s6_addr;
+
+        if (sa->sa_family == AF_INET)
+                return inside_v4(ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr));
+        if (sa->sa_family != AF_INET6)
+                return true;
+        if (IN6_IS_ADDR_V4MAPPED(a))
+                return inside_v4((uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 |
+                                 b[15]);
+        return (b[0] & 0xe0) != 0x20 ||
+               (b[0] == 0x20 && b[1] == 0x02); /* what is not global unicast; 6to4 */
+}
+
+/* At the moment of connecting, so that no name, redirect or change of a name's address goes past it. */
+static curl_socket_t on_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+        struct import *i = user;
+
+        if (i->outside && inside(&address->addr)) {
+                i->denied = -EACCES;
+                return CURL_SOCKET_BAD;
+        }
+        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static int import_fetch(struct import *i, struct err *err)
 {
         char text[CURL_ERROR_SIZE] = "";
@@ -84,6 +136,8 @@ static int import_fetch(struct import *i, struct err *err)
         curl_easy_setopt(i->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(i->curl, CURLOPT_XFERINFODATA, i);
         curl_easy_setopt(i->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(i->curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+        curl_easy_setopt(i->curl, CURLOPT_OPENSOCKETDATA, i);
         rc = curl_easy_perform(i->curl);
         if (i->failed) {
                 *err = i->err;
@@ -91,6 +145,9 @@ static int import_fetch(struct import *i, struct err *err)
         }
         if (rc == CURLE_OK)
                 return i->begun ? 0 : err_set(err, -EBADMSG, "%s: the answer has 0 bytes", i->url);
+        if (i->denied)
+                return err_set(err, i->denied, "%s: its address is a private one, which members may not use",
+                               i->url);
         curl_easy_getinfo(i->curl, CURLINFO_RESPONSE_CODE, &status);
         if (rc == CURLE_HTTP_RETURNED_ERROR)
                 return err_set(err, -EIO, "%s: the server answered with status %ld", i->url, status);
@@ -137,32 +194,28 @@ static int url_check(const char *url, struct err *err)
         return 0;
 }
 
-int image_on_import(struct http_request *req, void *userdata, struct err *err)
+static int import_staged(struct http_request *req, struct imaged *im, const char *id, struct err *err)
 {
-        struct imaged *im = userdata;
-        const char *id = http_param(req, "id"), *method, *uri;
-        _cleanup_(json_decrefpp) json_t *body = NULL;
-        struct import *i;
+        _cleanup_(json_decrefpp) json_t *now = NULL;
+        int r = image_change(im, id, import_promote, (void *)id, &now, err);
+
+        if (r < 0)
+                return r;
+        event_post(
+            im->events,
+            &(struct event){.kind = "image-active", .name = json_get_str(now, "name", NULL), .text = id});
+        return http_reply_json(req, 202, NULL);
+}
+
+static int import_url(struct http_request *req, struct imaged *im, const char *id, const char *uri,
+                      struct err *err)
+{
+        struct import *i = calloc(1, sizeof(*i));
         int r;
 
-        r = http_body_json(req, &body, err);
-        if (r < 0)
-                return r;
-        method = json_string_value(json_path(body, "method.name"));
-        uri = json_string_value(json_path(body, "method.uri"));
-        if (!streq(method, "web-download"))
-                return err_set(err, -EINVAL, "import method \"%s\": web-download is possible",
-                               method ? method : "");
-        if (!uri)
-                return err_set(err, -EINVAL, "method.uri is missing");
-        r = url_check(uri, err);
-        if (r == 0 && !uuid_valid(id))
-                r = err_set(err, -ENOENT, "no image %s", id);
-        if (r < 0)
-                return r;
-        i = calloc(1, sizeof(*i));
         if (i) {
                 i->im = im;
+                i->outside = !caller_of(req)->admin && !im->allow_private;
                 i->url = strdup(uri);
                 i->curl = curl_easy_init();
         }
@@ -179,4 +232,57 @@ int image_on_import(struct http_request *req, void *userdata, struct err *err)
                 return r == -ENOENT ? err_set(err, r, "no image %s", id) : r;
         }
         return http_reply_json(req, 202, NULL);
+}
+
+int image_on_import(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        const char *id = http_param(req, "id"), *method, *uri;
+        _cleanup_(json_decrefpp) json_t *body = NULL, *record = NULL;
+        int r = image_of(req, im, IMAGE_CHANGE, &record, err);
+
+        if (r == 0)
+                r = http_body_json(req, &body, err);
+        if (r < 0)
+                return r;
+        method = json_string_value(json_path(body, "method.name"));
+        uri = json_string_value(json_path(body, "method.uri"));
+        if (streq(method, "glance-direct"))
+                return import_staged(req, im, id, err);
+        if (!streq(method, "web-download"))
+                return err_set(err, -EINVAL,
+                               "import method \"%s\": glance-direct and web-download are possible",
+                               method ? method : "");
+        if (!uri)
+                return err_set(err, -EINVAL, "method.uri is missing");
+        r = url_check(uri, err);
+        return r < 0 ? r : import_url(req, im, id, uri, err);
+}
+
+/* GET /v2/images/{id}/tasks: the import that runs, or the last one that failed. */
+int image_on_tasks(struct http_request *req, void *userdata, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
+        const char *failed, *status;
+        json_t *tasks;
+        int r = image_of(req, userdata, IMAGE_CHANGE, &record, err);
+
+        if (r < 0)
+                return r;
+        tasks = json_array();
+        failed = json_get_str(record, "import_error", NULL);
+        status = json_is_object(json_object_get(record, "import")) ? "processing"
+                 : failed                                          ? "failure"
+                                                                   : NULL;
+        if (status)
+                json_array_append_new(tasks,
+                                      json_pack("{s:O,s:s,s:s,s:O,s:O,s:O,s:O,s:s,s:n,s:n}", "id",
+                                                json_object_get(record, "id"), "type", "api_image_import",
+                                                "status", status, "owner", json_object_get(record, "owner"),
+                                                "image_id", json_object_get(record, "id"), "created_at",
+                                                json_object_get(record, "updated_at"), "updated_at",
+                                                json_object_get(record, "updated_at"), "message",
+                                                failed ? failed : "", "expires_at", "result"));
+        reply = json_pack("{s:o}", "tasks", tasks);
+        return http_reply_json(req, 200, reply);
 }

@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "imaged/account.h"
+#include "imaged/auth.h"
+#include "imaged/catalog.h"
 #include "imaged/collect.h"
 #include "imaged/daemon.h"
 #include "imaged/events.h"
@@ -22,12 +25,18 @@ static int open_store(struct imaged *im, const struct imaged_options *o, struct 
                                          .ceph_user = o->ceph_user,
                                          .qemu_uid = o->qemu_uid,
                                          .qemu_gid = o->qemu_gid};
+        struct err e = {0}, why = {0};
         int r;
 
         r = store_open(o->store_url, &so, &im->store, err);
-        if (r == 0)
-                r = store_prepare(im->store, err);
-        return r;
+        if (r < 0)
+                return r;
+        r = store_prepare(im->store, &e);
+        if (r == -EACCES && store_selftest(im->store, &why) == 0) /* it knows the usual reason */
+                return err_set(err, r, "%s: %s", err_text(&e), err_text(&why));
+        if (r < 0)
+                return err_set(err, r, "%s", err_text(&e));
+        return 0;
 }
 
 static int serve(struct imaged *im, const struct imaged_options *o, struct err *err)
@@ -36,6 +45,7 @@ static int serve(struct imaged *im, const struct imaged_options *o, struct err *
                                                .token = o->token,
                                                .routes = imaged_routes,
                                                .n_routes = imaged_n_routes,
+                                               .authenticate = auth_check,
                                                .userdata = im};
 
         return http_server_new(&ho, &im->server, err);
@@ -49,6 +59,8 @@ int imaged_new(const struct imaged_options *o, struct imaged **ret, struct err *
         if (!im)
                 return err_set(err, -ENOMEM, "out of memory");
         pthread_mutex_init(&im->lock, NULL);
+        im->undelete_s = o->undelete_s;
+        im->allow_private = o->allow_private;
         im->stale_ms = MAX_OF(o->stale_ms, STALE_MIN_MS);
         if (o->hostd_token) {
                 im->hostd_token = strdup(o->hostd_token);
@@ -56,6 +68,14 @@ int imaged_new(const struct imaged_options *o, struct imaged **ret, struct err *
         }
         if (r == 0)
                 r = open_store(im, o, err);
+        if (r == 0 && o->public_url) {
+                im->public_url = strdup(o->public_url);
+                r = im->public_url ? 0 : err_set(err, -ENOMEM, "out of memory");
+        }
+        if (r == 0)
+                r = accounts_new(im->store, &im->accounts, err);
+        if (r == 0)
+                r = catalog_new(im->store, &im->catalog, err);
         if (r == 0)
                 r = network_prepare(im, &o->network, err);
         if (r == 0)
@@ -98,9 +118,12 @@ struct imaged *imaged_free(struct imaged *im)
         places_free(im->places);
         index_free(im->index);
         events_free(im->events);
+        catalog_free(im->catalog);
+        accounts_free(im->accounts);
         store_close(im->store);
         pthread_mutex_destroy(&im->lock);
         free(im->hostd_token);
+        free(im->public_url);
         free(im);
         return NULL;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -23,7 +24,10 @@ struct imaged_options {
         const char *token;       /* of our callers */
         const char *hostd_token; /* of the cluster, for calls to hostds; NULL: none is sent */
         struct imaged_network network;
-        unsigned stale_ms; /* what an imaged left half-made and did not move for so long is removed */
+        const char *public_url; /* of the service, for clients; NULL: what each client calls it */
+        unsigned undelete_s;    /* a deleted image can be undeleted for so long */
+        bool allow_private;     /* members may have images fetched from private addresses */
+        unsigned stale_ms;      /* what an imaged left half-made and did not move for so long is removed */
 };
 
 /* Opens the store and serves. The options are copied where they are needed longer. */

@@ -33,6 +33,14 @@ int index_new(struct store *store, struct index **ret, struct err *err)
         return 0;
 }
 
+static struct indexed *indexed_free(struct indexed *e)
+{
+        free(e->name);
+        free(e->group);
+        free(e);
+        return NULL;
+}
+
 struct index *index_free(struct index *x)
 {
         if (!x)
@@ -42,7 +50,7 @@ struct index *index_free(struct index *x)
                         struct indexed *e = x->buckets[i];
 
                         x->buckets[i] = e->next;
-                        free(e);
+                        indexed_free(e);
                 }
         }
         pthread_mutex_destroy(&x->lock);
@@ -83,6 +91,13 @@ unsigned index_host(const json_t *record)
         return host > 0 ? (unsigned)host : 0;
 }
 
+char *index_group(const json_t *record)
+{
+        const char *group = json_get_str(record, "group", "");
+
+        return group[0] ? str_printf("%s/%s", json_get_str(record, "owner", ""), group) : NULL;
+}
+
 static bool one_of(const char *word, const char *const *words)
 {
         while (*words && !streq(word, *words))
@@ -90,9 +105,19 @@ static bool one_of(const char *word, const char *const *words)
         return *words != NULL;
 }
 
-static void fill(struct indexed *e, const json_t *record)
+unsigned index_seat(const json_t *record)
 {
         static const char *const busy[] = {"starting", "running", "stopping", "migrating", "paused", NULL};
+        const char *state = json_get_str(json_object_get(record, "status"), "state", "");
+
+        return streq(json_get_str(record, "wanted", NULL), "running") ||
+                       json_is_object(json_object_get(record, "creating")) || one_of(state, busy)
+                   ? index_host(record)
+                   : 0;
+}
+
+static void fill(struct indexed *e, const json_t *record)
+{
         static const char *const idle[] = {"pending", "stopped", NULL};
         const char *state = json_get_str(json_object_get(record, "status"), "state", "");
         bool running = streq(json_get_str(record, "wanted", NULL), "running");
@@ -100,7 +125,13 @@ static void fill(struct indexed *e, const json_t *record)
 
         e->cpus = (unsigned)json_get_int(record, "cpus", 0);
         e->memory = (uint64_t)json_get_int(record, "memory", 0);
-        e->host = running || creating || one_of(state, busy) ? index_host(record) : 0;
+        e->priority = (int)json_get_int(record, "priority", 0);
+        e->wanted = running;
+        free(e->name);
+        free(e->group);
+        e->name = strdup(json_get_str(record, "name", ""));
+        e->group = index_group(record);
+        e->host = index_seat(record);
         e->move_to =
             streq(state, "migrating") ? (unsigned)json_get_int(json_object_get(record, "move"), "to", 0) : 0;
         e->attention = creating || streq(json_get_str(record, "wanted", NULL), "deleted") ||
@@ -147,7 +178,7 @@ static void drop_gone(struct index *x)
                                 p = &e->next;
                         } else {
                                 *p = e->next;
-                                free(e);
+                                indexed_free(e);
                         }
                 }
         }

@@ -18,8 +18,11 @@ struct indexed {
             move_to; /* which host's room it takes, and which one's too while it migrates; 0: none */
         unsigned cpus;
         uint64_t memory;
-        bool attention; /* half-made, being deleted, or waiting for a host: the collector looks at it */
-        unsigned round; /* of the last list that had it */
+        int priority;
+        bool wanted;        /* it should run */
+        char *name, *group; /* group: "OWNER/GROUP", no two of them on a host; NULL: none */
+        bool attention;     /* half-made, being deleted, or waiting for a host: the collector looks at it */
+        unsigned round;     /* of the last list that had it */
         struct indexed *next;
 };
 
@@ -33,5 +36,10 @@ int index_each(struct index *x, int64_t max_age_ms, int (*cb)(void *arg, const s
 /* Was it in the last list? */
 bool index_has(struct index *x, const char *id);
 
+/* "OWNER/GROUP" of a record, in fresh memory; NULL: it is in no group. */
+char *index_group(const json_t *record);
+
 /* The host that an instance is or will be on, as far as its record tells; 0: none. */
 unsigned index_host(const json_t *record);
+/* The host whose room it takes now; 0: none, it is stopped and should be. */
+unsigned index_seat(const json_t *record);

@@ -17,6 +17,7 @@
 #include "imaged/spec.h"
 
 #define ULL(v) ((unsigned long long)(v))
+#define OWNER "admin"
 
 /*
  * The order in which an instance comes to be. The record is first, so that everything else that names its id
@@ -28,6 +29,7 @@
  */
 struct creation {
         struct imaged *im;
+        const struct caller *caller;
         struct spec spec;
         char id[UUID_LEN + 1], by[UUID_LEN + 1];
         json_t *image; /* the record of spec.image or spec.iso */
@@ -43,11 +45,9 @@ static int image_check(struct creation *c, struct err *err)
         uint64_t size, min_disk, min_ram;
         int r;
 
-        r = image_find(c->im, wanted, &c->image, err);
+        r = image_find(c->im, c->caller, wanted, false, &c->image, err);
         if (r < 0)
-                return r == -ENOENT
-                           ? err_set(err, -EINVAL, "no active image has the id or the name %s", wanted)
-                           : r;
+                return r == -ENOENT ? err_wrap(err, -EINVAL, "%s", s->image ? "image" : "iso") : r;
         id = json_get_str(c->image, "id", "");
         format = json_get_str(c->image, "disk_format", "");
         if (!streq(json_get_str(c->image, "status", NULL), "active"))
@@ -99,6 +99,8 @@ static int host_pick(struct creation *c, struct err *err)
         char number[24];
         int r;
 
+        if (c->spec.group)
+                snprintf(p.group, sizeof(p.group), "%s/%s", OWNER, c->spec.group);
         if (host) {
                 snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(host));
                 r = hosts_number(c->im->hosts, json_is_string(host) ? json_string_value(host) : number,
@@ -119,11 +121,12 @@ static int record_write(struct creation *c, struct err *err)
 
         clock_stamp(at);
         record = json_pack(
-            "{s:s,s:s,s:s,s:s,s:s?,s:s?,s:i,s:I,s:I,s:O,s:i,s:s,s:n,s:i,s:b,s:n,s:n,s:n,s:[]}", "id", c->id,
-            "name", s->name, "owner", "admin", "created", at, "image", s->image ? id : NULL, "iso",
-            s->iso ? id : NULL, "cpus", (int)s->cpus, "memory", (json_int_t)s->memory, "disk",
-            (json_int_t)s->disk, "ssh_keys", s->ssh_keys, "priority", s->priority, "wanted", "stopped",
-            "placement", "restart", 0, "stop_force", 0, "move", "migration", "start", "receipts");
+            "{s:s,s:s,s:s,s:s?,s:s,s:s?,s:s?,s:i,s:I,s:I,s:O,s:i,s:s,s:n,s:i,s:b,s:n,s:n,s:n,s:[]}", "id",
+            c->id, "name", s->name, "owner", OWNER, "group", s->group, "created", at, "image",
+            s->image ? id : NULL, "iso", s->iso ? id : NULL, "cpus", (int)s->cpus, "memory",
+            (json_int_t)s->memory, "disk", (json_int_t)s->disk, "ssh_keys", s->ssh_keys, "priority",
+            s->priority, "wanted", "stopped", "placement", "restart", 0, "stop_force", 0, "move",
+            "migration", "start", "receipts");
         if (!record)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(record, "creating", json_pack("{s:s,s:i}", "by", c->by, "host", (int)c->host));
@@ -251,7 +254,7 @@ static int create(struct creation *c, struct err *err)
 
 int instance_on_create(struct http_request *req, void *userdata, struct err *err)
 {
-        struct creation c = {.im = userdata};
+        struct creation c = {.im = userdata, .caller = caller_of(req)};
         _cleanup_(json_decrefpp) json_t *body = NULL;
         int r;
 

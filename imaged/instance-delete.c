@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "imaged/collect.h"
 #include "imaged/events.h"
 #include "imaged/hosts.h"
 #include "imaged/instance.h"
@@ -109,6 +110,7 @@ int instance_on_delete(struct http_request *req, void *userdata, struct err *err
                 return r;
         /* The wish is recorded; what cannot be done now the collector does. */
         instance_delete_step(im, now, &later);
+        collector_watch(im->collector, json_get_str(record, "id", ""));
         event_post(im->events, &(struct event){.kind = "instance-deleted",
                                                .instance = json_get_str(record, "id", ""),
                                                .name = json_get_str(record, "name", NULL),
@@ -128,15 +130,14 @@ static int change_replace(json_t *record, void *arg, struct err *err)
 int instance_replace(struct imaged *im, const json_t *record, struct err *err)
 {
         const json_t *placement = json_object_get(record, "placement");
-        struct placing p = {.id = json_get_str(record, "id", ""),
-                            .cpus = (unsigned)json_get_int(record, "cpus", 1),
-                            .memory = (uint64_t)json_get_int(record, "memory", 0)};
         struct change c = {0};
+        struct placing p;
         int r;
 
         r = instance_lease(im, record, &c.lease, err);
         if (r < 0 || (uint64_t)json_get_int(placement, "epoch", 0) != c.lease.epoch)
                 return r; /* the name has moved on: its owner, or who takes over from it, sees to it */
+        placing_from(record, &p);
         r = place_pick(im, &p, &c.host, err);
         if (r == 0)
                 r = records_change(im->store, RECORD_INSTANCE, p.id, change_replace, &c, NULL, err);

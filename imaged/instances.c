@@ -199,11 +199,10 @@ static bool runs_nowhere(const json_t *record)
 static int place_for(struct imaged *im, const json_t *record, unsigned preferred, unsigned *ret,
                      struct err *err)
 {
-        const struct placing p = {.id = json_get_str(record, "id", ""),
-                                  .cpus = (unsigned)json_get_int(record, "cpus", 1),
-                                  .memory = (uint64_t)json_get_int(record, "memory", 0),
-                                  .preferred = preferred};
+        struct placing p;
 
+        placing_from(record, &p);
+        p.preferred = preferred;
         return place_pick(im, &p, ret, err);
 }
 
@@ -330,7 +329,8 @@ static int change_migrate(json_t *record, void *arg, struct err *err)
         return 0;
 }
 
-static int target_of(struct http_request *req, struct imaged *im, struct placing *p, struct err *err)
+/* ret: the host that the caller asks for; 0: any. */
+static int target_of(struct http_request *req, struct imaged *im, unsigned *ret, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *body = NULL;
         const json_t *host;
@@ -345,7 +345,7 @@ static int target_of(struct http_request *req, struct imaged *im, struct placing
         if (!json_is_integer(host) && !json_is_string(host))
                 return err_set(err, -EINVAL, "host is neither a number nor a name");
         snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(host));
-        r = hosts_number(im->hosts, json_is_string(host) ? json_string_value(host) : number, &p->only, err);
+        r = hosts_number(im->hosts, json_is_string(host) ? json_string_value(host) : number, ret, err);
         return r == -ENOENT ? err_wrap(err, -EINVAL, "host") : r;
 }
 
@@ -354,10 +354,11 @@ int instance_on_migrate(struct http_request *req, void *userdata, struct err *er
         struct imaged *im = userdata;
         _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
         struct change c = {0};
-        struct placing p = {0};
+        struct placing p;
+        unsigned to = 0;
         int r;
 
-        r = target_of(req, im, &p, err);
+        r = target_of(req, im, &to, err);
         if (r == 0)
                 r = instance_of(req, im, &record, err);
         if (r == 0 && !streq(state_of(record), "running"))
@@ -367,12 +368,10 @@ int instance_on_migrate(struct http_request *req, void *userdata, struct err *er
                 r = instance_lease(im, record, &c.lease, err);
         if (r < 0)
                 return r;
-        if (p.only && p.only == c.lease.host)
-                return err_set(err, -EINVAL, "instance %s is on host %u already", http_param(req, "id"),
-                               p.only);
-        p.id = json_get_str(record, "id", "");
-        p.cpus = (unsigned)json_get_int(record, "cpus", 1);
-        p.memory = (uint64_t)json_get_int(record, "memory", 0);
+        if (to && to == c.lease.host)
+                return err_set(err, -EINVAL, "instance %s is on host %u already", http_param(req, "id"), to);
+        placing_from(record, &p);
+        p.only = to;
         p.not_on = c.lease.host;
         r = place_pick(im, &p, &c.host, err);
         if (r == 0)

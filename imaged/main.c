@@ -20,7 +20,8 @@
 /* Everything that imaged.conf can say. */
 struct config {
         char *url, *ceph_conf, *ceph_user, *qemu_user;
-        char *listen, *token_file, *stale_seconds;
+        char *listen, *token_file, *stale_seconds, *public_url;
+        char *undelete_seconds, *allow_private;
         char *hostd_token_file;
         char *bridge, *range, *first, *last, *gateway, *nameservers;
 };
@@ -37,6 +38,12 @@ struct config {
                      &(c)->token_file},                                                                     \
                     {"api", "stale_seconds", "60",                                                          \
                      "what is half-made and does not move so long is removed", &(c)->stale_seconds},        \
+                    {"api", "public_url", NULL,                                                             \
+                     "where clients reach this service; default: what they call it", &(c)->public_url},     \
+                    {"images", "undelete_seconds", "86400",                                                 \
+                     "a deleted image can be undeleted so long; 0: not at all", &(c)->undelete_seconds},    \
+                    {"images", "allow_private", "no",                                                       \
+                     "yes: members may have images fetched from private addresses", &(c)->allow_private},   \
                     {"hostd", "token_file", NULL, "the file with the cluster's token",                      \
                      &(c)->hostd_token_file},                                                               \
                     {"network", "bridge", "wherry0", "the bridge on every host", &(c)->bridge},             \
@@ -120,12 +127,22 @@ static int token_read(const char *path, const char *setting, char **ret, struct 
         return 0;
 }
 
+static int number_read(const char *text, const char *setting, unsigned long min, unsigned long max,
+                       unsigned long *ret, struct err *err)
+{
+        char *end;
+
+        *ret = strtoul(text, &end, 10);
+        if (*end || end == text || text[0] == '-' || *ret < min || *ret > max)
+                return err_set(err, -EINVAL, "%s: \"%s\"; %lu to %lu are possible", setting, text, min, max);
+        return 0;
+}
+
 static int options_fill(const struct config *c, struct imaged_options *o, char **token, char **hostd_token,
                         struct err *err)
 {
         const struct passwd *pw = getpwnam(c->qemu_user);
-        char *end;
-        unsigned long stale = strtoul(c->stale_seconds, &end, 10);
+        unsigned long stale, undelete;
         int r;
 
         if (!c->url)
@@ -134,9 +151,19 @@ static int options_fill(const struct config *c, struct imaged_options *o, char *
                 return err_set(err, -EINVAL, "[api] token_file is missing");
         if (!pw)
                 return err_set(err, -EINVAL, "[store] qemu_user: there is no user %s", c->qemu_user);
-        if (*end || end == c->stale_seconds || stale < 1 || stale > 86400)
-                return err_set(err, -EINVAL, "[api] stale_seconds: \"%s\"; 1 to 86400 are possible",
-                               c->stale_seconds);
+        r = number_read(c->stale_seconds, "[api] stale_seconds", 1, 86400, &stale, err);
+        if (r == 0)
+                r = number_read(c->undelete_seconds, "[images] undelete_seconds", 0, 366UL * 86400,
+                                &undelete, err);
+        if (r < 0)
+                return r;
+        if (!streq(c->allow_private, "yes") && !streq(c->allow_private, "no"))
+                return err_set(err, -EINVAL, "[images] allow_private: \"%s\"; yes and no are possible",
+                               c->allow_private);
+        if (c->public_url && strncmp(c->public_url, "http://", 7) != 0 &&
+            strncmp(c->public_url, "https://", 8) != 0)
+                return err_set(err, -EINVAL, "[api] public_url: \"%s\" is not http://... or https://...",
+                               c->public_url);
         r = token_read(c->token_file, "[api] token_file", token, err);
         if (r == 0 && c->hostd_token_file)
                 r = token_read(c->hostd_token_file, "[hostd] token_file", hostd_token, err);
@@ -150,6 +177,9 @@ static int options_fill(const struct config *c, struct imaged_options *o, char *
             .token = *token,
             .hostd_token = *hostd_token,
             .network = {c->bridge, c->range, c->first, c->last, c->gateway, c->nameservers},
+            .public_url = c->public_url && c->public_url[0] ? c->public_url : NULL,
+            .undelete_s = (unsigned)undelete,
+            .allow_private = streq(c->allow_private, "yes"),
             .stale_ms = (unsigned)stale * 1000};
         return r;
 }

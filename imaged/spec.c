@@ -11,24 +11,24 @@
 #define ULL(v) ((unsigned long long)(v))
 #define KEY_MAX (16 * 1024)
 
-int spec_name_check(const char *name, struct err *err)
+int spec_name_check(const char *what, const char *name, struct err *err)
 {
         size_t n = strlen(name);
 
         if (n == 0 || n > 63)
-                return err_set(err, -EINVAL, "name \"%.80s\" has %zu characters; 1 to 63 are possible", name,
-                               n);
+                return err_set(err, -EINVAL, "%s \"%.80s\" has %zu characters; 1 to 63 are possible", what,
+                               name, n);
         for (size_t i = 0; i < n; i++) {
                 bool letter = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9');
 
                 if (!letter && (name[i] != '-' || i == 0))
                         return err_set(err, -EINVAL,
-                                       "name \"%s\": character %zu; a to z, 0 to 9 and, not at the begin, - "
+                                       "%s \"%s\": character %zu; a to z, 0 to 9 and, not at the begin, - "
                                        "are possible",
-                                       name, i + 1);
+                                       what, name, i + 1);
         }
         if (uuid_valid(name))
-                return err_set(err, -EINVAL, "name \"%s\" looks like an id", name);
+                return err_set(err, -EINVAL, "%s \"%s\" looks like an id", what, name);
         return 0;
 }
 
@@ -145,8 +145,8 @@ static int text(const json_t *body, const char *key, const char **ret, struct er
 
 static int members_check(const json_t *body, struct err *err)
 {
-        static const char *const members[] = {"name", "image",    "iso",       "cpus",     "memory",
-                                              "disk", "ssh_keys", "user_data", "priority", "host"};
+        static const char *const members[] = {"name",     "image",     "iso",      "cpus", "memory", "disk",
+                                              "ssh_keys", "user_data", "priority", "host", "group"};
         const char *key;
         json_t *value;
 
@@ -161,7 +161,7 @@ static int members_check(const json_t *body, struct err *err)
                         return err_set(
                             err, -EINVAL,
                             "\"%.80s\" is not known; name, image, iso, cpus, memory, disk, ssh_keys, "
-                            "user_data, priority and host are",
+                            "user_data, priority, group and host are",
                             key);
         }
         return 0;
@@ -178,11 +178,15 @@ static int texts_parse(const json_t *body, struct spec *ret, struct err *err)
                 r = text(body, "iso", &ret->iso, err);
         if (r == 0)
                 r = text(body, "user_data", &ret->user_data, err);
+        if (r == 0)
+                r = text(body, "group", &ret->group, err);
         if (r < 0)
                 return r;
         if (!ret->name)
                 return err_set(err, -EINVAL, "name is missing");
-        r = spec_name_check(ret->name, err);
+        r = spec_name_check("name", ret->name, err);
+        if (r == 0 && ret->group)
+                r = spec_name_check("group", ret->group, err);
         if (r == 0 && !ret->image == !ret->iso)
                 r = err_set(err, -EINVAL,
                             ret->image ? "image and iso are both given; one of them is needed"

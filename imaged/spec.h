@@ -15,6 +15,7 @@ struct spec {
         const json_t *ssh_keys;
         const char *user_data; /* or NULL */
         int priority;
+        const char *group;  /* no two of an owner's group on one host; or NULL */
         const json_t *host; /* number or name, or NULL */
 };
 
@@ -28,6 +29,7 @@ struct spec {
 
 /* -EINVAL with the member, the value and the limit. */
 int spec_parse(const json_t *body, struct spec *ret, struct err *err);
-int spec_name_check(const char *name, struct err *err);
+/* `what` begins the error: "name". Groups follow the same rule. */
+int spec_name_check(const char *what, const char *name, struct err *err);
 /* One line of an authorized_keys file: "TYPE BASE64 [comment]". */
 int spec_key_check(const char *key, struct err *err);

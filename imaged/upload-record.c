@@ -80,6 +80,22 @@ int import_queued(json_t *record, void *arg, struct err *err)
         return 0;
 }
 
+static void set_active(json_t *record, json_int_t size, const char *hash, const char *location)
+{
+        image_set(record, "status", json_string("active"));
+        json_object_del(record, "staged");
+        json_object_set_new(record, "size", json_integer(size));
+        json_object_set_new(record, "virtual_size", json_integer(size));
+        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
+        json_object_set_new(record, "os_hash_value", json_string(hash));
+        if (location)
+                json_object_set_new(record, "direct_url", json_string(location));
+        if (streq(json_get_str(record, "disk_format", NULL), "qcow2")) {
+                json_object_set_new(record, "disk_format", json_string("raw"));
+                json_object_set_new(record, "source_format", json_string("qcow2"));
+        }
+}
+
 int import_active(json_t *record, void *arg, struct err *err)
 {
         struct import_change *c = arg;
@@ -88,18 +104,30 @@ int import_active(json_t *record, void *arg, struct err *err)
         if (streq(json_get_str(record, "status", NULL), "active") &&
             streq(json_get_str(record, "os_hash_value", NULL), c->hash))
                 return 1; /* the reply of the first time got lost */
+        if (c->staged && streq(json_string_value(json_path(record, "staged.hash")), c->hash))
+                return 1;
         r = import_is(record, c, err);
         if (r < 0)
                 return r;
-        image_set(record, "status", json_string("active"));
         json_object_set_new(record, "import", json_null());
-        json_object_set_new(record, "size", json_integer((json_int_t)c->size));
-        json_object_set_new(record, "virtual_size", json_integer((json_int_t)c->size));
-        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
-        json_object_set_new(record, "os_hash_value", json_string(c->hash));
-        if (streq(json_get_str(record, "disk_format", NULL), "qcow2")) {
-                json_object_set_new(record, "disk_format", json_string("raw"));
-                json_object_set_new(record, "source_format", json_string("qcow2"));
-        }
+        if (c->staged)
+                image_set(record, "staged",
+                          json_pack("{s:I,s:s,s:s?}", "size", (json_int_t)c->size, "hash", c->hash,
+                                    "location", c->location));
+        else
+                set_active(record, (json_int_t)c->size, c->hash, c->location);
+        return 0;
+}
+
+int import_promote(json_t *record, void *arg, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *staged = json_incref(json_object_get(record, "staged"));
+        const char *status = json_get_str(record, "status", "unknown");
+
+        if (!streq(status, "uploading") || !json_is_object(staged))
+                return err_set(err, -EBUSY, "image %s is %s; glance-direct takes what was staged",
+                               (const char *)arg, status);
+        set_active(record, json_get_int(staged, "size", 0), json_get_str(staged, "hash", ""),
+                   json_get_str(staged, "location", NULL));
         return 0;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -12,9 +13,11 @@
  */
 struct import_change {
         const char *image, *nonce;
-        const char *status; /* begin: what the record says meanwhile */
-        const char *text;   /* seize: the new nonce; queued: why it failed, or NULL */
-        const char *hash;   /* active */
+        const char *status;   /* begin: what the record says meanwhile */
+        const char *text;     /* seize: the new nonce; queued: why it failed, or NULL */
+        const char *hash;     /* active, staged */
+        const char *location; /* active, staged: where other services find the bytes, or NULL */
+        bool staged;          /* active: not yet, they wait for import_promote() */
         uint64_t done, total, size;
         int format; /* begin: what the record declares */
 };
@@ -25,3 +28,4 @@ int import_seize(json_t *record, void *arg,
                  struct err *err); /* takes it from its holder, whose next change fails */
 int import_queued(json_t *record, void *arg, struct err *err); /* open for another try */
 int import_active(json_t *record, void *arg, struct err *err);
+int import_promote(json_t *record, void *arg, struct err *err); /* what was staged is active from here on */

@@ -14,6 +14,7 @@
 #include "imaged/daemon.h"
 #include "imaged/events.h"
 #include "imaged/image.h"
+#include "imaged/quota.h"
 #include "imaged/records.h"
 #include "imaged/sparse.h"
 #include "imaged/upload-record.h"
@@ -21,12 +22,16 @@
 #define ULL(v) ((unsigned long long)(v))
 #define BUFFER (1024 * 1024) /* pieces of a connection are small; the storage likes large writes */
 #define HASH_LEN 32
+#define SECTOR 512
+#define GROW (256ULL << 20) /* by so much a volume of unknown size grows */
 
 static const uint8_t zeros[64 * 1024];
 
 struct upload {
         struct imaged *im;
-        char image[UUID_LEN + 1], nonce[UUID_LEN + 1];
+        char image[UUID_LEN + 1], nonce[UUID_LEN + 1], owner[UUID_LEN + 1];
+        bool staged;     /* it waits for its import when it is whole */
+        bool open_ended; /* nobody said how large it is */
         enum image_format format;
         struct image_stream *stream;
         bool is_sparse;
@@ -77,14 +82,45 @@ static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
         struct upload *up = state;
         int r;
 
+        if (virtual_size == UINT64_MAX) {
+                up->open_ended = true;
+                virtual_size = SECTOR; /* the first data makes it larger */
+        }
         if (virtual_size == 0 || virtual_size > IMAGE_SIZE_MAX)
                 return err_set(err, -EINVAL, "image %s: virtual size %llu bytes; 1 to %llu are possible",
                                up->image, ULL(virtual_size), ULL(IMAGE_SIZE_MAX));
+        r = quota_reserve(up->im, up->owner, up->image, virtual_size, err);
+        if (r < 0)
+                return r;
         r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
         if (r < 0)
                 return records_wrap(err, r, "image", up->image);
         up->size = virtual_size;
         return 0;
+}
+
+static int resize(struct upload *up, uint64_t size, struct err *err)
+{
+        int r = quota_reserve(up->im, up->owner, up->image, size, err);
+
+        if (r == 0)
+                r = volume_resize(up->volume, size, err);
+        if (r == 0)
+                up->size = size;
+        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
+}
+
+/* In large steps; where the quota has no room for one, by as much as is needed. */
+static int grow(struct upload *up, uint64_t end, struct err *err)
+{
+        uint64_t need = (end + SECTOR - 1) / SECTOR * SECTOR;
+        int r;
+
+        if (need > IMAGE_SIZE_MAX)
+                return err_set(err, -EFBIG, "image %s: the limit is %llu bytes", up->image,
+                               ULL(IMAGE_SIZE_MAX));
+        r = resize(up, MIN_OF(need + GROW, IMAGE_SIZE_MAX), err);
+        return r == -EDQUOT ? resize(up, need, err) : r;
 }
 
 static int disk_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
@@ -93,6 +129,10 @@ static int disk_data(void *state, const void *data, size_t len, uint64_t offset,
         const uint8_t *p = data;
         int r = 0;
 
+        if (up->open_ended && offset + len > up->size)
+                r = grow(up, offset + len, err);
+        if (r < 0)
+                return r;
         if (offset < up->hashed)
                 up->unordered = true;
         if (!up->unordered) {
@@ -186,6 +226,7 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
 {
         struct upload *up = calloc(1, sizeof(*up));
         struct import_change c = {.image = image, .status = status, .total = UINT64_MAX};
+        _cleanup_(json_decrefpp) json_t *record = NULL;
         int r;
 
         if (!up)
@@ -195,11 +236,13 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
         snprintf(up->image, sizeof(up->image), "%s", image);
         uuid_random(up->nonce);
         c.nonce = up->nonce;
-        r = records_change(im->store, RECORD_IMAGE, image, import_begin, &c, NULL, err);
+        r = image_change(im, image, import_begin, &c, &record, err);
         if (r < 0) {
                 free(up);
                 return r;
         }
+        snprintf(up->owner, sizeof(up->owner), "%s", json_get_str(record, "owner", ""));
+        up->staged = streq(status, "uploading");
         up->format = (enum image_format)c.format;
         pthread_mutex_lock(&im->lock);
         up->next = im->uploads;
@@ -258,6 +301,7 @@ static int hash_finish(struct upload *up, char ret[2 * HASH_LEN + 1], struct err
 
 static int decoder_finish(struct upload *up, struct err *err)
 {
+        struct image_info info;
         int r = 0;
 
         if (up->is_sparse) {
@@ -266,7 +310,9 @@ static int decoder_finish(struct upload *up, struct err *err)
                         r = stream_zeros(up, up->sparse.size, err);
         }
         if (r == 0 && up->stream)
-                r = image_stream_finish(up->stream, NULL, err);
+                r = image_stream_finish(up->stream, &info, err);
+        if (r == 0 && up->open_ended)
+                r = resize(up, info.virtual_size, err);
         if (r == 0 && !up->volume)
                 r = err_set(err, -EBADMSG, "image %s: the content holds no disk", up->image);
         return r;
@@ -275,9 +321,14 @@ static int decoder_finish(struct upload *up, struct err *err)
 int upload_finish(struct upload *up, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *now = NULL;
+        _cleanup_(freep) char *location = NULL;
         char hash[2 * HASH_LEN + 1];
-        struct import_change c = {
-            .image = up->image, .nonce = up->nonce, .hash = hash, .done = up->done, .total = up->total};
+        struct import_change c = {.image = up->image,
+                                  .nonce = up->nonce,
+                                  .hash = hash,
+                                  .done = up->done,
+                                  .total = up->total,
+                                  .staged = up->staged};
         int r;
 
         r = decoder_finish(up, err);
@@ -285,7 +336,7 @@ int upload_finish(struct upload *up, struct err *err)
                 r = buffer_flush(up, err);
         /* Still ours? From the seal on, a volume under this id would be taken for whole. */
         if (r == 0)
-                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_beat, &c, NULL, err);
+                r = image_change(up->im, up->image, import_beat, &c, NULL, err);
         if (r == 0) {
                 r = volume_seal(up->volume, err);
                 up->sealed = true; /* also where it failed: it may have happened */
@@ -296,14 +347,17 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return r;
         c.size = up->size;
-        r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, &now, err);
+        if (volume_location(up->im->store, up->image, &location, NULL) == 0)
+                c.location = location;
+        r = image_change(up->im, up->image, import_active, &c, &now, err);
         if (r == -ETIMEDOUT) /* unknown: the change is made so that it may be asked for again */
-                r = records_change(up->im->store, RECORD_IMAGE, up->image, import_active, &c, &now, err);
+                r = image_change(up->im, up->image, import_active, &c, &now, err);
         if (r < 0)
                 return r;
         up->finished = true;
-        log_info("image %s: active, %llu bytes, sha256 %s", up->image, ULL(up->size), hash);
-        event_post(up->im->events, &(struct event){.kind = "image-active",
+        log_info("image %s: %s, %llu bytes, sha256 %s", up->image, up->staged ? "staged" : "active",
+                 ULL(up->size), hash);
+        event_post(up->im->events, &(struct event){.kind = up->staged ? "image-staged" : "image-active",
                                                    .name = json_get_str(now, "name", NULL),
                                                    .text = up->image});
         return 0;
@@ -316,10 +370,11 @@ static int undo(struct imaged *im, const char *image, const char *nonce, bool re
 {
         char mine[UUID_LEN + 1];
         struct import_change c = {.image = image, .nonce = nonce, .text = mine};
+        _cleanup_(json_decrefpp) json_t *record = NULL;
         int r;
 
         uuid_random(mine);
-        r = records_change(im->store, RECORD_IMAGE, image, import_seize, &c, NULL, err);
+        r = image_change(im, image, import_seize, &c, &record, err);
         if (r == -ENOENT && remove) /* deleted, with our bytes under its id; ids do not come back */
                 return volume_remove(im->store, image, err);
         if (r < 0)
@@ -329,9 +384,12 @@ static int undo(struct imaged *im, const char *image, const char *nonce, bool re
                 if (r < 0 && r != -ENOENT)
                         return r; /* the record stays as it is: the collector tries again */
         }
+        r = quota_release(im, json_get_str(record, "owner", ""), image, err);
+        if (r < 0)
+                return r;
         c.nonce = mine;
         c.text = why;
-        return records_change(im->store, RECORD_IMAGE, image, import_queued, &c, NULL, err);
+        return image_change(im, image, import_queued, &c, NULL, err);
 }
 
 struct upload *upload_free(struct upload *up, const char *why)
@@ -406,7 +464,7 @@ void upload_beat_all(struct imaged *im)
                                           .done = beats[k].done,
                                           .total = beats[k].total};
                 struct err err = {0};
-                int r = records_change(im->store, RECORD_IMAGE, c.image, import_beat, &c, NULL, &err);
+                int r = image_change(im, c.image, import_beat, &c, NULL, &err);
 
                 if (r == -ESTALE || r == -ENOENT)
                         upload_cancel(im, c.image);

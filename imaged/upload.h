@@ -17,11 +17,13 @@ struct imaged;
  */
 struct upload;
 
-/* Takes the image, which must be queued; `status` is what its record says from now on. */
+/* Takes the image, which must be queued; `status` is what its record says from now on: "saving",
+ * "importing", or "uploading", which it stays after the end, until the import of what was staged. */
 int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
                  struct err *err);
 /* Before the first bytes. content_type NULL or any but SPARSE_TYPE: the bytes of a file of the record's
- * disk_format. size: bytes of the body, UINT64_MAX unknown. */
+ * disk_format. size: bytes of the body, UINT64_MAX unknown (then the volume grows
+ * with what comes). */
 int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err);
 int upload_push(struct upload *up, const void *buf, size_t len, struct err *err);
 /* All bytes are there: seals the image and makes it active. After a failure upload_free() undoes everything.

@@ -12,6 +12,14 @@ static uint64_t memory_free(const struct planner_host *h)
         return h->memory > h->memory_used ? h->memory - h->memory_used : 0;
 }
 
+static bool avoided(const struct planner_need *need, unsigned host)
+{
+        for (size_t i = 0; i < need->n_avoid; i++)
+                if (need->avoid[i] == host)
+                        return true;
+        return false;
+}
+
 bool planner_fits(const struct planner_host *h, const struct planner_need *need, char *why, size_t n_why)
 {
         char wanted[16], there[16];
@@ -23,6 +31,8 @@ bool planner_fits(const struct planner_host *h, const struct planner_need *need,
                 snprintf(why, n_why, "is not alive");
         else if (h->drained)
                 snprintf(why, n_why, "is drained");
+        else if (avoided(need, h->number))
+                snprintf(why, n_why, "has another instance of its group");
         else if (memory_free(h) < need->memory)
                 snprintf(why, n_why, "has %s of memory free, needed are %s",
                          size_format(memory_free(h), there, sizeof(there)),

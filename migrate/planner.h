@@ -21,9 +21,11 @@ struct planner_host {
 
 struct planner_need {
         unsigned cpus;
-        uint64_t memory; /* bytes */
-        unsigned only;   /* this host number and no other; 0: any */
-        unsigned not_on; /* any but this; 0: none excluded */
+        uint64_t memory;       /* bytes */
+        unsigned only;         /* this host number and no other; 0: any */
+        unsigned not_on;       /* any but this; 0: none excluded */
+        const unsigned *avoid; /* hosts with another instance of its group: none of these, ever */
+        size_t n_avoid;
 };
 
 /* Whether it fits; the reason (a short clause) goes to why when it does not. */

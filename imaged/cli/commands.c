@@ -49,6 +49,44 @@ static const struct cli_option image_convert[] = {DECLARED};
 
 static const struct cli_option quiet[] = {QUIET};
 
+static const struct cli_option image_list[] = {
+    QUIET,
+    {"--deleted", 0, NULL, NULL, "those that are deleted and can still be undeleted"},
+};
+
+static const struct cli_option image_rm[] = {
+    {"--now", 0, NULL, NULL, "for good; also one that is deleted already, by its id"},
+};
+
+static const struct cli_option image_set[] = {
+    {"--name", 0, "NAME", NULL, "another name"},
+    {"--os", 0, "OS", NULL, "operating system: debian, windows"},
+    {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
+    {"--property", 0, "NAME=VALUE", NULL, "a property, several times"},
+    {"--unset", 0, "NAME", NULL, "remove a property, several times"},
+    {"--tag", 0, "TAG", NULL, "add a tag, several times"},
+    {"--untag", 0, "TAG", NULL, "remove a tag, several times"},
+    {"--visibility", 0, "WHO", NULL, "private, shared (with accounts), community or public"},
+    {"--protect", 0, NULL, NULL, "it cannot be removed"},
+    {"--unprotect", 0, NULL, NULL, "it can"},
+    {"--hide", 0, NULL, NULL, "leave it out of lists and aliases"},
+    {"--unhide", 0, NULL, NULL, "show it in them"},
+};
+
+#define PASSWORD_FILE                                                                                       \
+        {                                                                                                   \
+                "--password-file", 0, "FILE", NULL,                                                         \
+                    "file that holds the password; default: asked for, or standard input"                   \
+        }
+
+static const struct cli_option account_add[] = {
+    {"--role", 0, "ROLE", "member", "member, or admin for everything"},
+    {"--quota", 0, "SIZE", NULL, "how large its images may be together; default: no limit"},
+    PASSWORD_FILE,
+};
+
+static const struct cli_option account_password[] = {PASSWORD_FILE};
+
 static const struct cli_option run[] = {
     {"--name", 0, "NAME", NULL, "the instance's name; default: made from the image's"},
     {"--cpus", 0, "N", "1", "processor cores"},
@@ -58,11 +96,21 @@ static const struct cli_option run[] = {
     {"--user-data", 0, "FILE", NULL, "cloud-init user data"},
     {"--host", 0, "HOST", NULL, "name or number of the host; default: the planner picks one"},
     {"--priority", 0, "N", "0", "a higher one is restarted first after a host's death"},
+    {"--group", 0, "GROUP", NULL, "no two instances of one group are ever on the same host"},
     {"--iso", 0, NULL, NULL,
      "IMAGE is an installer: an empty disk, and the ISO in the drive (found out by itself)"},
     {"--wait", 0, NULL, NULL, "wait until it runs (the default)"},
     NO_WAIT,
     TIMEOUT("120"),
+};
+
+static const struct cli_option show[] = {
+    {"--history", 0, NULL, NULL, "every failover with its receipt, and what else happened to it"},
+};
+
+static const struct cli_option failovers[] = {
+    {"--since", 0, "TIME", NULL, "from then on: 30m, 2h, 7d ago, or a date and time, 2026-01-31T12:00"},
+    {"--host", 0, "HOST", NULL, "only those from or to this host"},
 };
 
 static const struct cli_option wait_only[] = {NO_WAIT, TIMEOUT("120")};
@@ -92,14 +140,43 @@ const struct cli_command cli_commands[] = {
     {"image convert", "FILE OUT", "convert an image into a sparse raw disk",
      "Works without a server, with the checks of an import. OUT must not exist yet; Ctrl-C removes it.",
      OPTIONS(image_convert), 2, 2, cmd_image_convert, .offline = true},
-    {"image list", "", "list the images", NULL, OPTIONS(quiet), 0, 0, cmd_image_list},
+    {"image list", "", "list the images", NULL, OPTIONS(image_list), 0, 0, cmd_image_list},
     {"image show", "IMAGE", "show one image", NULL, NULL, 0, 1, 1, cmd_image_show},
-    {"image rm", "IMAGE", "remove an image", "An image that instances use is not removed.", NULL, 0, 1, 1,
-     cmd_image_rm},
+    {"image set", "IMAGE", "change an image's name, properties, tags or visibility", NULL,
+     OPTIONS(image_set), 1, 1, cmd_image_set},
+    {"image save", "IMAGE FILE", "save an image's raw disk as a sparse file", NULL, NULL, 0, 2, 2,
+     cmd_image_save},
+    {"image share", "IMAGE ACCOUNT", "let an account see and use an image",
+     "Its visibility has to be shared, which is the default.", NULL, 0, 2, 2, cmd_image_share},
+    {"image unshare", "IMAGE ACCOUNT", "end that", NULL, NULL, 0, 2, 2, cmd_image_unshare},
+    {"image deactivate", "IMAGE", "let nothing new be made of an image", NULL, NULL, 0, 1, 1,
+     cmd_image_deactivate},
+    {"image reactivate", "IMAGE", "end that", NULL, NULL, 0, 1, 1, cmd_image_reactivate},
+    {"image rm", "IMAGE", "remove an image",
+     "It is out of sight at once. Its data stays while \"wherry image undelete\" can bring it back (a day, "
+     "where the "
+     "server is not set otherwise), and while instances use it; they go on.",
+     OPTIONS(image_rm), 1, 1, cmd_image_rm},
+    {"image undelete", "IMAGE", "bring a removed image back", NULL, NULL, 0, 1, 1, cmd_image_undelete},
+    {"account add", "NAME", "add an account, for the image API's clients",
+     "Members see public images and those that are theirs or shared with them; administrators everything.",
+     OPTIONS(account_add), 1, 1, cmd_account_add},
+    {"account list", "", "list the accounts", NULL, OPTIONS(quiet), 0, 0, cmd_account_list},
+    {"account show", "ACCOUNT", "show one account", NULL, NULL, 0, 1, 1, cmd_account_show},
+    {"account rm", "ACCOUNT", "remove an account", "One that owns images is not removed.", NULL, 0, 1, 1,
+     cmd_account_rm},
+    {"account password", "ACCOUNT", "give an account a new password", "Its tokens are void from then on.",
+     OPTIONS(account_password), 1, 1, cmd_account_password},
     {"run", "IMAGE", "make an instance from an image and start it",
-     "Waits until the instance runs and prints its address.", OPTIONS(run), 1, 1, cmd_run},
+     "IMAGE is a name, an id, or an alias like debian:12 or debian:latest: the newest image of that os and "
+     "version. Waits until the instance runs and prints its address. Warns where the loss of one host could "
+     "then no longer be absorbed by the others.",
+     OPTIONS(run), 1, 1, cmd_run},
     {"ls", "", "list the instances", NULL, OPTIONS(quiet), 0, 0, cmd_ls},
-    {"show", "NAME", "show one instance", NULL, NULL, 0, 1, 1, cmd_show},
+    {"show", "NAME", "show one instance",
+     "A receipt says why a failover was safe: when the old host last gave a sign, who decided, which fence "
+     "has been in force since when, and how long each phase took. The last 16 are kept with the instance.",
+     OPTIONS(show), 1, 1, cmd_show},
     {"stop", "NAME", "stop an instance", NULL, OPTIONS(forced), 1, 1, cmd_stop},
     {"start", "NAME", "start an instance that is stopped", NULL, OPTIONS(wait_only), 1, 1, cmd_start},
     {"restart", "NAME", "restart an instance", NULL, OPTIONS(forced), 1, 1, cmd_restart},
@@ -110,6 +187,22 @@ const struct cli_command cli_commands[] = {
      OPTIONS(moving), 1, 2, cmd_migrate},
     {"host list", "", "list the hosts", NULL, OPTIONS(quiet), 0, 0, cmd_host_list},
     {"host show", "HOST", "show one host, by name or number", NULL, NULL, 0, 1, 1, cmd_host_show},
+    {"host drill", "HOST", "say what would happen if a host died now",
+     "Where each of its instances would go, in the order in which they would be restarted, and which would "
+     "find no room. It is computed by the very code that fails a host over, and changes nothing. Exit "
+     "status: "
+     "0 all would be restarted, 1 some would not.",
+     NULL, 0, 1, 1, cmd_host_drill},
+    {"host maintenance", "HOST on|off", "disarm or arm the failover of a host",
+     "While it is on, nobody takes the host over: it may be rebooted, unplugged or upgraded, and its "
+     "instances "
+     "wait for it. Nothing moves, and new instances are still placed on it. Remember to turn it off.",
+     NULL, 0, 2, 2, cmd_host_maintenance},
+    {"failovers", "", "list the failovers of all instances",
+     "The oldest first; of instances that were removed meanwhile none is told. \"wherry show NAME "
+     "--history\" "
+     "has the whole receipts of one.",
+     OPTIONS(failovers), 0, 0, cmd_failovers},
     {"events", "", "print what happened", "The last 100 events, the oldest first.", OPTIONS(events), 0, 0,
      cmd_events},
     {"console", "NAME", "attach to an instance's serial console",
@@ -117,6 +210,13 @@ const struct cli_command cli_commands[] = {
      "the console closes.",
      NULL, 0, 1, 1, cmd_console},
     {"store", "", "show the store that holds images and instances", NULL, NULL, 0, 0, 0, cmd_store},
+    {"store check", "", "test the store's fence, and look for mistakes in its set-up",
+     "The self-test runs now, in imaged and on every living host: it proves on scratch files that a "
+     "take-over "
+     "stops the previous writer. A host whose test fails takes nobody over. Beside that, what is known to "
+     "go "
+     "wrong is looked for, each with what to do. Exit status: 0 all is well, 1 it is not.",
+     NULL, 0, 0, 0, cmd_store_check},
     {"version", "", "print the version", NULL, NULL, 0, 0, 0, cmd_version, .offline = true},
     {"completion", "SHELL", "print the completion for a shell, bash",
      "To use it in this shell: source <(wherry completion bash)", NULL, 0, 1, 1, cmd_completion,

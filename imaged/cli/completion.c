@@ -10,6 +10,37 @@
  * the server lists. The function's own part is short; what it completes are three case lists.
  */
 
+/* "store" is a command, and the first word of "store check": whether there are such others. */
+static bool is_group(const char *name)
+{
+        size_t n = strlen(name);
+
+        for (size_t i = 0; i < cli_n_commands; i++)
+                if (strncmp(cli_commands[i].name, name, n) == 0 && cli_commands[i].name[n] == ' ')
+                        return true;
+        return false;
+}
+
+static bool is_command(const char *name, size_t n)
+{
+        for (size_t i = 0; i < cli_n_commands; i++)
+                if (strlen(cli_commands[i].name) == n && strncmp(cli_commands[i].name, name, n) == 0)
+                        return true;
+        return false;
+}
+
+static void put_group(const char *name, size_t n)
+{
+        const char *space = "";
+
+        for (size_t i = 0; i < cli_n_commands; i++) {
+                if (strncmp(cli_commands[i].name, name, n) != 0 || cli_commands[i].name[n] != ' ')
+                        continue;
+                printf("%s%s", space, cli_commands[i].name + n + 1);
+                space = " ";
+        }
+}
+
 static void put_words(void)
 {
         printf("        '') words='");
@@ -19,7 +50,7 @@ static void put_words(void)
 
                 /* The commands of a group follow each other in the table. */
                 if (i == 0 || strncmp(cli_commands[i - 1].name, name, n) != 0 ||
-                    cli_commands[i - 1].name[n] != ' ')
+                    (cli_commands[i - 1].name[n] != ' ' && cli_commands[i - 1].name[n] != '\0'))
                         printf("%s%.*s", i ? " " : "", (int)n, name);
         }
         printf("';;\n");
@@ -27,12 +58,11 @@ static void put_words(void)
                 const char *name = cli_commands[i].name;
                 size_t n = strcspn(name, " ");
 
-                if (!name[n] || (i > 0 && strncmp(cli_commands[i - 1].name, name, n + 1) == 0))
+                if (!name[n] || is_command(name, n) ||
+                    (i > 0 && strncmp(cli_commands[i - 1].name, name, n + 1) == 0))
                         continue;
                 printf("        '%.*s') words='", (int)n, name);
-                for (size_t j = i; j < cli_n_commands && strncmp(cli_commands[j].name, name, n + 1) == 0;
-                     j++)
-                        printf("%s%s", j > i ? " " : "", cli_commands[j].name + n + 1);
+                put_group(name, n);
                 printf("';;\n");
         }
 }
@@ -44,7 +74,7 @@ static const char *argument_source(const char *arguments)
                 return "names=$(wherry ls --quiet 2>/dev/null)";
         if (streq(arguments, "IMAGE"))
                 return "names=$(wherry image list --quiet 2>/dev/null)";
-        if (streq(arguments, "HOST"))
+        if (strncmp(arguments, "HOST", 4) == 0)
                 return "names=$(wherry host list --quiet 2>/dev/null)";
         if (strncmp(arguments, "FILE", 4) == 0)
                 return "compopt -o default";
@@ -70,15 +100,16 @@ void cli_completion(void)
                "        case $w in -*) break;; *) command=\"$command${command:+ }$w\";; esac\n"
                "        case $command in\n");
         for (size_t i = 0; i < cli_n_commands; i++)
-                printf("            '%s') break;;\n", cli_commands[i].name);
+                if (!is_group(cli_commands[i].name))
+                        printf("            '%s') break;;\n", cli_commands[i].name);
         printf("        esac\n    done\n"
                "    case $prev in\n"
                "        --*file|--ssh-key|--user-data) compopt -o default; return;;\n"
                "        --host) mapfile -t COMPREPLY < <(compgen -W \"$(wherry host list --quiet "
                "2>/dev/null)\" -- "
                "\"$cur\"); return;;\n"
-               "        --format) mapfile -t COMPREPLY < <(compgen -W 'raw qcow2 iso vmdk vdi vhd "
-               "vhdx ova' -- \"$cur\"); return;;\n"
+               "        --format) mapfile -t COMPREPLY < <(compgen -W 'raw qcow2 iso vmdk vdi vhd vhdx ova' "
+               "-- \"$cur\"); return;;\n"
                "    esac\n"
                "    case $command in\n");
         put_words();
@@ -88,7 +119,12 @@ void cli_completion(void)
                 printf("        '%s') words='", c->name);
                 put_options(cli_common_options, cli_n_common_options);
                 put_options(c->options, c->n_options);
-                printf("'; [[ $cur == -* ]] || %s;;\n", argument_source(c->arguments));
+                if (is_group(c->name)) {
+                        printf("'; [[ $cur == -* ]] || names='");
+                        put_group(c->name, strlen(c->name));
+                        printf("';;\n");
+                } else
+                        printf("'; [[ $cur == -* ]] || %s;;\n", argument_source(c->arguments));
         }
         printf("    esac\n"
                "    [[ $cur == -* || -z $names ]] && names=$words\n"

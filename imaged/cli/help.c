@@ -60,17 +60,22 @@ static void help_one(const struct cli_command *c)
 
 void cli_help(const struct cli_command *command)
 {
+        int width = 0;
+
         if (command) {
                 help_one(command);
                 return;
         }
+        for (size_t i = 0; i < cli_n_commands; i++)
+                width = MAX_OF(width,
+                               (int)(strlen(cli_commands[i].name) + strlen(cli_commands[i].arguments)) + 1);
         printf("usage: wherry COMMAND [OPTION...] [ARGUMENT...]\n\ncommands:\n");
         for (size_t i = 0; i < cli_n_commands; i++) {
                 const struct cli_command *c = &cli_commands[i];
                 char left[64];
 
                 snprintf(left, sizeof(left), "%s %s", c->name, c->arguments);
-                printf("  %-22s %s\n", left, c->help);
+                printf("  %-*s  %s\n", width, left, c->help);
         }
         printf("\noptions that every command takes:\n");
         print_options(cli_common_options, cli_n_common_options);

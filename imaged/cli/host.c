@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
+#include "imaged/cli/human.h"
 #include "imaged/cli/table.h"
 
 int host_list(struct cli *cli, json_t **ret, struct err *err)
@@ -75,9 +76,11 @@ static const char *host_state(const json_t *host)
 
         if (streq(state, "up") && !json_get_bool(host, "alive", true))
                 return "silent";
-        if (streq(state, "up") && json_get_bool(host, "drained", false))
-                return "drained";
-        return state;
+        if (!streq(state, "up"))
+                return state;
+        if (json_get_bool(host, "drained", false))
+                return json_get_bool(host, "maintenance", false) ? "drained, maintenance" : "drained";
+        return json_get_bool(host, "maintenance", false) ? "maintenance" : state;
 }
 
 static int add_row(struct table *t, const json_t *host)
@@ -139,6 +142,7 @@ int cmd_host_list(struct cli *cli, struct err *err)
         if (r < 0)
                 return err_set(err, r, "out of memory");
         table_print(t, stdout);
+        host_print_spare(cli);
         return 0;
 }
 
@@ -147,6 +151,24 @@ static int add_pair(struct table *t, const char *key, const char *value)
         int r = table_addf(t, "%s:", key);
 
         return r < 0 ? r : table_add(t, value);
+}
+
+/* What decides about its failover: whether anybody takes it over, and whether it may take others over. */
+static int show_failover(struct table *t, const json_t *host)
+{
+        const json_t *fence = json_object_get(host, "fence");
+        char text[600], age[HUMAN_LEN];
+        int r = add_pair(t, "maintenance",
+                         json_get_bool(host, "maintenance", false)
+                             ? "on: nobody takes it over"
+                             : "off: the others take it over when it dies");
+
+        if (r < 0 || !json_is_object(fence))
+                return r;
+        snprintf(text, sizeof(text), "%s, tested %s",
+                 json_get_bool(fence, "ok", false) ? "holds" : json_get_str(fence, "text", "does not hold"),
+                 human_age(json_get_str(fence, "at", NULL), time(NULL), age));
+        return add_pair(t, "fence", text);
 }
 
 static int show_rows(struct table *t, const json_t *host)
@@ -179,6 +201,8 @@ static int show_rows(struct table *t, const json_t *host)
         snprintf(text, sizeof(text), "%lld", (long long)json_get_int(host, "instances", 0));
         if (r == 0)
                 r = add_pair(t, "instances", text);
+        if (r == 0)
+                r = show_failover(t, host);
         if (r == 0)
                 r = add_pair(t, "accel", json_get_str(host, "accel", NULL));
         json_object_foreach ((json_t *)versions, key, value) {

@@ -13,51 +13,28 @@
 #include "imaged/cli/human.h"
 #include "imaged/cli/table.h"
 
-static int ambiguous(const char *name, const json_t *images, struct err *err)
-{
-        char list[400] = "";
-        const json_t *image;
-        size_t i;
-
-        json_array_foreach (images, i, image) {
-                size_t used = strlen(list);
-
-                snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "",
-                         json_get_str(image, "id", "?"));
-        }
-        return err_set(err, -ENOTUNIQ, "%zu images have the name \"%s\"; say which by its id: %s",
-                       json_array_size(images), name, list);
-}
-
 int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err *err)
 {
         _cleanup_(freep) char *escaped = http_escape(name_or_id);
-        _cleanup_(json_decrefpp) json_t *reply = NULL;
-        const json_t *images;
         int r;
 
         if (!escaped)
                 return err_set(err, -ENOMEM, "out of memory");
-        if (uuid_valid(name_or_id))
-                return cli_call(cli, "GET", NULL, ret, err, "/v2/images/%s", escaped);
-        r = cli_call(cli, "GET", NULL, &reply, err, "/v2/images?name=%s", escaped);
-        if (r < 0)
-                return r;
-        images = json_object_get(reply, "images");
-        if (json_array_size(images) == 0)
-                return err_set(err, -ENOENT,
-                               "there is no image \"%s\"; \"wherry image list\" shows what there is",
+        if (strchr(name_or_id, '/') || !name_or_id[0]) /* no step of a path can say it */
+                r = -ENOENT;
+        else
+                r = cli_call(cli, "GET", NULL, ret, err, "/v1/images/%s", escaped);
+        if (r == -ENOENT)
+                return err_set(err, r, "there is no image \"%s\"; \"wherry image list\" shows what there is",
                                name_or_id);
-        if (json_array_size(images) > 1)
-                return ambiguous(name_or_id, images, err);
-        *ret = json_incref(json_array_get(images, 0));
-        return 0;
+        return r;
 }
 
 /* All pages of the list, as one array. */
 static int image_list(struct cli *cli, json_t **ret, struct err *err)
 {
-        _cleanup_(freep) char *path = strdup("/v2/images");
+        _cleanup_(freep) char *path =
+            strdup(cli_given(cli, "--deleted") ? "/v2/images?status=pending_delete" : "/v2/images");
         _cleanup_(json_decrefpp) json_t *all = json_array();
 
         while (path && all) {
@@ -195,13 +172,17 @@ int cmd_image_rm(struct cli *cli, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *image = NULL, *j = NULL;
         const char *id, *name;
-        int r = image_find(cli, cli->arguments[0], &image, err);
+        bool now = cli_given(cli, "--now");
+        int r;
 
+        if (now && uuid_valid(cli->arguments[0])) /* it may be out of sight already */
+                image = json_pack("{s:s}", "id", cli->arguments[0]);
+        r = image ? 0 : image_find(cli, cli->arguments[0], &image, err);
         if (r < 0)
                 return r;
         id = json_get_str(image, "id", "");
         name = json_get_str(image, "name", id);
-        r = cli_call(cli, "DELETE", NULL, NULL, err, "/v2/images/%s", id);
+        r = cli_call(cli, "DELETE", NULL, NULL, err, "/v2/images/%s%s", id, now ? "?purge=true" : "");
         if (r < 0)
                 return err_wrap(err, r, "image %s is not removed", name);
         if (cli->json) {

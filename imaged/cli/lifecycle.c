@@ -6,6 +6,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
+#include "imaged/cli/host.h"
 #include "imaged/cli/instance.h"
 
 /* stop, start, restart and rm: ask, wait for the outcome, say what happened. */
@@ -26,6 +27,8 @@ static int act(struct cli *cli, const char *action, bool takes_force, enum insta
         if (r < 0)
                 return r;
         if (cli_given(cli, "--no-wait")) {
+                if (goal == GOAL_RUNNING)
+                        host_warn_losses(cli, before);
                 if (cli->json)
                         cli_print(cli, before);
                 else
@@ -35,6 +38,8 @@ static int act(struct cli *cli, const char *action, bool takes_force, enum insta
         r = instance_wait(cli, name, goal, before, &after, err);
         if (r < 0)
                 return r;
+        if (goal == GOAL_RUNNING)
+                host_warn_losses(cli, after);
         instance_tell(cli, after);
         return 0;
 }

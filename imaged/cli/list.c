@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
+#include "imaged/cli/failovers.h"
 #include "imaged/cli/host.h"
 #include "imaged/cli/human.h"
 #include "imaged/cli/image.h"
@@ -183,6 +184,7 @@ static int show_rows(struct cli *cli, struct table *t, const json_t *rec, const 
         r = pair_size(r, t, "disk", json_get_int(rec, "disk", 0));
         snprintf(text, sizeof(text), "%lld", (long long)json_get_int(rec, "priority", 0));
         r = pair(r, t, "priority", text);
+        r = pair(r, t, "group", json_get_str(rec, "group", NULL));
         r = pair(r, t, "owner", json_get_str(rec, "owner", NULL));
         r = pair(r, t, "created", human_age(json_get_str(rec, "created", NULL), now, buf));
         r = pair_last_move(r, t, status);
@@ -198,11 +200,13 @@ int cmd_show(struct cli *cli, struct err *err)
 
         if (r < 0)
                 return r;
-        if (cli->json) {
+        if (cli->json && !cli_given(cli, "--history")) {
                 cli_print(cli, rec);
                 return 0;
         }
         host_list(cli, &hosts, NULL); /* without the names, the numbers say it too */
+        if (cli_given(cli, "--history"))
+                return history_print(cli, rec, hosts, err);
         if (!t || show_rows(cli, t, rec, hosts) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         table_print_plain(t, stdout);

@@ -127,16 +127,16 @@ static int command_find(struct cli *cli, const char *first, const char *second, 
 {
         char name[64];
 
-        cli->command = command_named(first);
-        if (cli->command)
-                return 1;
-        if (second && second[0] != '-') {
+        if (second && second[0] != '-') { /* "store check" is not "store" with an argument */
                 snprintf(name, sizeof(name), "%s %s", first, second);
                 cli->command = command_named(name);
                 if (cli->command)
                         return 2;
         } else
                 second = NULL;
+        cli->command = command_named(first);
+        if (cli->command)
+                return 1;
         return unknown_command(cli, first, second, err);
 }
 

@@ -177,6 +177,9 @@ static int make_body(struct cli *cli, const json_t *image, json_t **ret, struct 
                 r = add_user_data(cli, body, err);
         if (r == 0)
                 r = add_host(cli, body, err);
+        if (r == 0 && cli_value(cli, "--group") &&
+            json_object_set_new(body, "group", json_string(cli_value(cli, "--group"))) < 0)
+                r = err_set(err, -EINVAL, "--group %s is not UTF-8", cli_value(cli, "--group"));
         if (r == 0)
                 *ret = take(body);
         return r;
@@ -198,6 +201,7 @@ int cmd_run(struct cli *cli, struct err *err)
         if (r < 0)
                 return r;
         if (cli_given(cli, "--no-wait")) {
+                host_warn_losses(cli, made);
                 instance_tell(cli, made);
                 return 0;
         }
@@ -205,6 +209,7 @@ int cmd_run(struct cli *cli, struct err *err)
         r = instance_wait(cli, id, GOAL_RUNNING, made, &after, err);
         if (r < 0)
                 return r;
+        host_warn_losses(cli, after);
         instance_tell(cli, after);
         return 0;
 }

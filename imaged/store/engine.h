@@ -49,7 +49,9 @@ struct engine_records {
 struct engine_volumes {
         int (*create)(struct volume *v, struct err *err); /* image and size are set */
         int (*write)(struct volume *v, const void *buf, size_t len, uint64_t offset,
-                     struct err *err);                  /* unsealed */
+                     struct err *err); /* unsealed */
+        int (*resize)(struct volume *v, uint64_t size,
+                      struct err *err);                 /* unsealed; v->size is set after it */
         int (*seal)(struct volume *v, struct err *err); /* not called again once it worked */
         int (*open)(struct volume *v, struct err *err); /* image is set; fills size */
         int (*read)(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
@@ -57,7 +59,8 @@ struct engine_volumes {
                                             state NULL */
         int (*remove)(struct store *s, const char *image, struct err *err);
         int (*attach)(struct store *s, const char *image, struct attach *ret,
-                      struct err *err); /* ret is zeroed */
+                      struct err *err);                                                   /* ret is zeroed */
+        int (*location)(struct store *s, const char *image, char **ret, struct err *err); /* optional */
 };
 
 struct engine_leases {
@@ -95,6 +98,8 @@ struct engine {
         int (*prepare)(struct store *s, struct err *err);
         int (*selftest)(struct store *s, struct err *err);
         int (*secret)(struct store *s, char **ret_key, struct err *err); /* optional: QEMU needs no key */
+        int (*diagnose)(struct store *s, bool many_machines, store_finding_cb cb, void *arg,
+                        struct err *err); /* optional: nothing to find */
         const struct engine_records *records;
         const struct engine_volumes *volumes;
         const struct engine_leases *leases;

@@ -58,6 +58,22 @@ static int collect_name(void *arg, const char *name)
         return 0;
 }
 
+/* What nobody else touches may be asked for again; what stayed behind would wait for the next sweep. */
+#define REMOVE_TRIES 3
+
+static int remove_surely(struct files *f, int (*call)(struct fs *, const char *, struct err *),
+                         const char *path, struct err *err)
+{
+        int r = 0;
+
+        for (int i = 0; i < REMOVE_TRIES; i++) {
+                r = call(f->fs, path, err);
+                if (r != -ETIMEDOUT && r != -EIO)
+                        break;
+        }
+        return r == -ENOENT ? 0 : r;
+}
+
 int files_rmtree(struct files *f, const char *path, struct err *err)
 {
         _cleanup_(freep) struct name_list *l = malloc(sizeof(*l));
@@ -67,7 +83,8 @@ int files_rmtree(struct files *f, const char *path, struct err *err)
                 return err_set(err, -ENOMEM, "%s: out of memory", path);
         do {
                 l->n = 0;
-                r = f->fs->ops->list(f->fs, path, collect_name, l, err);
+                for (int i = 0; i == 0 || ((r == -ETIMEDOUT || r == -EIO) && i < REMOVE_TRIES); i++)
+                        r = f->fs->ops->list(f->fs, path, collect_name, l, err);
                 if (r < 0)
                         return r == -ENOENT ? 0 : r;
                 for (size_t i = 0; i < l->n; i++) {
@@ -75,13 +92,12 @@ int files_rmtree(struct files *f, const char *path, struct err *err)
                         int q;
 
                         snprintf(name, sizeof(name), "%s/%s", path, l->name[i]);
-                        q = f->fs->ops->remove(f->fs, name, err);
-                        if (q < 0 && q != -ENOENT)
+                        q = remove_surely(f, f->fs->ops->remove, name, err);
+                        if (q < 0)
                                 return q;
                 }
         } while (r > 0);
-        r = f->fs->ops->rmdir(f->fs, path, err);
-        return r == -ENOENT ? 0 : r;
+        return remove_surely(f, f->fs->ops->rmdir, path, err);
 }
 
 struct read_one {
@@ -247,6 +263,7 @@ const struct engine engine_dir = {
     .space = files_space,
     .prepare = files_prepare,
     .selftest = files_selftest_dir,
+    .diagnose = files_diagnose_dir,
     .records = &files_records,
     .volumes = &files_volumes_dir,
     .leases = &files_leases_dir,
@@ -261,6 +278,7 @@ const struct engine engine_nfs = {
     .space = files_space,
     .prepare = files_prepare,
     .selftest = files_selftest_nfs,
+    .diagnose = files_diagnose_nfs,
     .records = &files_records,
     .volumes = &files_volumes_nfs,
     .leases = &files_leases_nfs,

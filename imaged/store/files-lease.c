@@ -86,35 +86,70 @@ int files_lease_mine(struct store *s, const char *instance, const struct lease *
         return r;
 }
 
+struct named {
+        char instance[STORE_ID_MAX + 1];
+        struct lease lease;
+};
+
 struct list_arg {
         struct store *store;
         lease_cb cb;
         void *arg;
         struct err *err;
+        struct named *named; /* those of one folder */
+        size_t n, room;
 };
 
 static int list_name(void *arg, const char *name)
 {
         struct list_arg *a = arg;
-        char instance[STORE_ID_MAX + 1];
-        struct lease l;
 
-        return lease_name_parse(name, instance, &l) < 0 ? 0 : a->cb(a->arg, instance, &l);
+        if (a->n == a->room) {
+                size_t room = a->room ? a->room * 2 : 64;
+                struct named *bigger = realloc(a->named, room * sizeof(*bigger));
+
+                if (!bigger)
+                        return err_set(a->err, -ENOMEM, "instances: out of memory");
+                a->named = bigger;
+                a->room = room;
+        }
+        if (lease_name_parse(name, a->named[a->n].instance, &a->named[a->n].lease) == 0)
+                a->n++;
+        return 0;
 }
 
+static int by_instance_newest_first(const void *a, const void *b)
+{
+        const struct named *x = a, *y = b;
+        int r = strcmp(x->instance, y->instance);
+
+        return r ? r : x->lease.epoch > y->lease.epoch ? -1 : x->lease.epoch < y->lease.epoch;
+}
+
+/* Of two names of one instance the higher epoch, as search() does it. */
 static int list_folder(void *arg, const char *folder)
 {
         struct list_arg *a = arg;
         struct fs *fs = files_of(a->store)->fs;
+        int r;
 
-        return fs->ops->list(fs, folder, list_name, a, a->err);
+        a->n = 0;
+        r = fs->ops->list(fs, folder, list_name, a, a->err);
+        if (a->n > 1)
+                qsort(a->named, a->n, sizeof(*a->named), by_instance_newest_first);
+        for (size_t i = 0; r == 0 && i < a->n; i++)
+                if (i == 0 || !streq(a->named[i].instance, a->named[i - 1].instance))
+                        r = a->cb(a->arg, a->named[i].instance, &a->named[i].lease);
+        return r;
 }
 
 int files_lease_list(struct store *s, lease_cb cb, void *arg, struct err *err)
 {
         struct list_arg a = {.store = s, .cb = cb, .arg = arg, .err = err};
+        int r = files_each_shard(files_of(s), "instances", list_folder, &a, err);
 
-        return files_each_shard(files_of(s), "instances", list_folder, &a, err);
+        free(a.named);
+        return r;
 }
 
 /* --- making disks
@@ -177,19 +212,37 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
         return f->fs->ops->put(f->fs, path, text, len, &f->disk_owner, false, err);
 }
 
+/*
+ * A rename whose answer got lost: the folder is moved out of its way. Where that works the rename has not
+ * happened and never will, however late it arrives: a later one would put a second name of epoch 0 beside
+ * the true one. Where it finds nothing the rename has happened, for nobody else knows that folder.
+ */
+static int publish_settle(struct files *f, const char *temporary, struct err *err)
+{
+        char given_up[FILES_PATH_MAX];
+        int r;
+
+        files_temporary("given-up", given_up);
+        r = f->fs->ops->rename(f->fs, temporary, given_up, NULL);
+        if (r == -ENOENT)
+                return 0;
+        if (r == 0)
+                files_rmtree(f, given_up, NULL);
+        return err_set(err, -ETIMEDOUT, "%s: no answer", temporary);
+}
+
 /* The finished folder gets its name. Two creators may meet here: one of them finds the name taken, or a
  * later epoch of it. */
-static int publish(struct store *s, const char *instance, const char *temporary, struct err *err)
+static int publish(struct store *s, const char *instance, const char *temporary, const char *path,
+                   struct err *err)
 {
-        static const struct lease nobody = {};
         struct files *f = files_of(s);
-        char path[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct search found;
         int r;
 
-        files_lease_path(instance, &nobody, path);
-        files_shard("instances", instance, shard);
         r = f->fs->ops->rename(f->fs, temporary, path, err);
+        if (r == -ETIMEDOUT || r == -ENOENT)
+                r = publish_settle(f, temporary, err);
         if (r < 0)
                 return r == -EEXIST ? err_set(err, r, "instance %s has disks already", instance) : r;
         r = search(s, instance, &found, err);
@@ -199,13 +252,17 @@ static int publish(struct store *s, const char *instance, const char *temporary,
                 files_rmtree(f, path, NULL);
                 return err_set(err, -EEXIST, "instance %s has disks already", instance);
         }
-        return files_sync(f, shard, err);
+        return 0;
 }
 
-/* The disks' content and names, and their shard's own name (whoever made it may not have come to that yet),
- * all at once. */
-static int sync_disks(struct files *f, const char *folder, const struct disk_spec *disks, size_t n_disks,
-                      struct err *err)
+/*
+ * The disks' content and names, the folder's own name and that of its shard (whoever made it may not have
+ * come to that yet), all at once: one flush of the device. A power cut before it may leave the name with
+ * half a disk below it; nobody was told then that the instance exists, and its maker's record has it
+ * removed.
+ */
+static int sync_disks(struct files *f, const char *folder, const char *shard, const struct disk_spec *disks,
+                      size_t n_disks, struct err *err)
 {
         char text[FS_SYNC_MAX][FILES_PATH_MAX + 32], name[24];
         const char *paths[FS_SYNC_MAX];
@@ -216,12 +273,13 @@ static int sync_disks(struct files *f, const char *folder, const struct disk_spe
                 files_disk_name(&disks[i], name);
                 snprintf(text[n], sizeof(text[n]), "%s/%s", folder, name);
                 paths[n] = text[n];
-                if (++n == FS_SYNC_MAX - 2) {
+                if (++n == FS_SYNC_MAX - 3) {
                         r = f->fs->ops->sync(f->fs, paths, n, err);
                         n = 0;
                 }
         }
         paths[n++] = folder;
+        paths[n++] = shard;
         paths[n++] = "instances";
         return r < 0 ? r : f->fs->ops->sync(f->fs, paths, n, err);
 }
@@ -229,8 +287,9 @@ static int sync_disks(struct files *f, const char *folder, const struct disk_spe
 int files_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                        struct err *err)
 {
+        static const struct lease nobody = {};
         struct files *f = files_of(s);
-        char temporary[FILES_PATH_MAX], shard[FILES_PATH_MAX];
+        char temporary[FILES_PATH_MAX], path[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct search found;
         int r;
 
@@ -243,16 +302,19 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
         r = f->fs->ops->mkdir(f->fs, shard, 0711, err);
         if (r < 0 && r != -EEXIST)
                 return err_wrap(err, r, "instance %s", instance);
+        files_lease_path(instance, &nobody, path);
         files_temporary("disks", temporary);
         r = f->fs->ops->mkdir(f->fs, temporary, 0711, err);
         for (size_t i = 0; r >= 0 && i < n_disks; i++)
                 r = make_disk(f, temporary, &disks[i], err);
         if (r >= 0)
-                r = sync_disks(f, temporary, disks, n_disks, err);
-        if (r >= 0)
-                r = publish(s, instance, temporary, err);
-        if (r >= 0)
-                return 0;
+                r = publish(s, instance, temporary, path, err);
+        if (r >= 0) {
+                r = sync_disks(f, path, shard, disks, n_disks, err);
+                if (r < 0 && r != -ETIMEDOUT)
+                        files_rmtree(f, path, NULL);
+                return r < 0 ? err_wrap(err, r, "instance %s", instance) : 0;
+        }
         if (r != -ETIMEDOUT) /* unknown: the folder may carry the instance's name by now; the sweep takes
                                 what remains */
                 files_rmtree(f, temporary, NULL);
@@ -296,31 +358,68 @@ int files_lease_claim(struct store *s, const char *instance, const struct lease 
         return 0;
 }
 
+/* After my folder has gone: another name can only be what a creation that was given up left behind, see
+ * publish_settle(). was_mine false: nothing of mine was there, so what is there is somebody else's. */
+static int remove_others(struct store *s, const char *instance, bool was_mine, struct err *err)
+{
+        struct search found;
+        int r;
+
+        while ((r = search(s, instance, &found, err)) >= 0 && found.n > 0) {
+                char path[FILES_PATH_MAX];
+
+                if (!was_mine || found.found.epoch > 0)
+                        return err_set(err, -ESTALE,
+                                       "instance %s: it is at epoch %" PRIu64 " of host %u now", instance,
+                                       found.found.epoch, found.found.host);
+                files_lease_path(instance, &found.found, path);
+                r = files_rmtree(files_of(s), path, err);
+                if (r < 0)
+                        return r;
+        }
+        return r;
+}
+
+/* Takes the folder out of everybody's sight. 0: it was there; -ENOENT: it was not; -ETIMEDOUT: unknown. */
+static int take_away(struct files *f, const char *path, const char *gone, struct err *err)
+{
+        struct fs_attr a;
+        int q, r = f->fs->ops->rename(f->fs, path, gone, err);
+
+        if (r == -EEXIST) { /* the rest of disks that had the same name, made anew since */
+                r = files_rmtree(f, gone, err);
+                if (r >= 0)
+                        r = f->fs->ops->rename(f->fs, path, gone, err);
+        }
+        if (r != -ETIMEDOUT && r != -ENOENT)
+                return r;
+        q = f->fs->ops->stat(f->fs, gone, &a, NULL);
+        return q == -ENOENT ? r : q;
+}
+
+/* The name that the folder takes on its way out is always the same, so that who asks again finds the rest.
+ */
 int files_lease_remove(struct store *s, const char *instance, const struct lease *mine,
                        const struct disk_spec *disks, size_t n_disks, struct err *err)
 {
         struct files *f = files_of(s);
-        char path[FILES_PATH_MAX], temporary[FILES_PATH_MAX], shard[FILES_PATH_MAX];
-        struct search found;
+        char path[FILES_PATH_MAX], gone[FILES_PATH_MAX], shard[FILES_PATH_MAX], name[LEASE_NAME_MAX + 1];
+        bool was_mine;
         int r;
 
         files_lease_path(instance, mine, path);
-        files_temporary("removed", temporary);
-        r = f->fs->ops->rename(f->fs, path, temporary, err);
-        if (r == -ENOENT) {
-                r = search(s, instance, &found, err);
-                if (r < 0)
-                        return err_wrap(err, r, "instance %s", instance);
-                if (found.n == 0)
-                        return 0; /* it was removed before */
-                return err_set(err, -ESTALE, "instance %s: it is at epoch %" PRIu64 " of host %u now",
-                               instance, found.found.epoch, found.found.host);
-        }
-        if (r < 0)
+        lease_name_format(instance, mine, name);
+        snprintf(gone, sizeof(gone), "tmp/removed-%s", name);
+        r = take_away(f, path, gone, err);
+        if (r < 0 && r != -ENOENT)
                 return err_wrap(err, r, "instance %s", instance);
-        r = files_rmtree(f, temporary, err);
+        was_mine = r == 0;
+        r = was_mine ? files_rmtree(f, gone, err) : 0;
+        if (r >= 0)
+                r = remove_others(s, instance, was_mine, err);
         if (r < 0)
                 return err_wrap(err, r, "instance %s", instance);
         files_shard("instances", instance, shard);
-        return files_sync(f, shard, err);
+        r = files_sync(f, shard, err);
+        return r == -ENOENT ? 0 : r; /* never any disks in this shard */
 }

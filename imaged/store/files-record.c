@@ -372,8 +372,11 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         name_format(id, before->number + 1, name);
         snprintf(path, sizeof(path), "%s/%s", folder, name);
         r = f->fs->ops->link(f->fs, temporary, path, err);
-        if (r == -ENOENT && files_mkdir(f, folder, 0700, err) >= 0)
-                r = f->fs->ops->link(f->fs, temporary, path, err);
+        if (r == -ENOENT) {
+                r = files_mkdir(f, folder, 0700, err);
+                if (r >= 0)
+                        r = f->fs->ops->link(f->fs, temporary, path, err);
+        }
         f->fs->ops->remove(f->fs, temporary, NULL);
         if (r < 0 && r != -EEXIST && r != -ETIMEDOUT)
                 return r; /* refused: it did not happen and will not */

@@ -117,6 +117,14 @@ static int volume_put(struct volume *v, const void *buf, size_t len, uint64_t of
         return r < 0 ? err_wrap(err, r, "image %s", v->image) : 0;
 }
 
+static int volume_size_set(struct volume *v, uint64_t size, struct err *err)
+{
+        struct part *p = v->state;
+        int r = files_of(v->store)->fs->file->resize(p->file, size, err);
+
+        return r < 0 ? err_wrap(err, r, "image %s", v->image) : 0;
+}
+
 static int volume_finish(struct volume *v, const struct fs_owner *owner, struct err *err)
 {
         struct files *f = files_of(v->store);
@@ -124,6 +132,8 @@ static int volume_finish(struct volume *v, const struct fs_owner *owner, struct 
         char path[FILES_PATH_MAX];
         int r;
 
+        if (!p->path[0]) /* asked again: all was done but this */
+                return files_sync(f, "images", err);
         r = f->fs->file->seal(p->file, owner, err);
         if (r < 0)
                 return err_wrap(err, r, "image %s", v->image);
@@ -219,7 +229,7 @@ static int volume_drop(struct store *s, const char *image, struct err *err)
         struct files *f = files_of(s);
         char path[FILES_PATH_MAX], gone[FILES_PATH_MAX];
         struct fs_attr a;
-        int parts, r;
+        int parts, r, q;
 
         parts = remove_parts(f, image, err);
         if (parts < 0)
@@ -234,11 +244,11 @@ static int volume_drop(struct store *s, const char *image, struct err *err)
                 return busy(image, a.nlink, err);
         snprintf(gone, sizeof(gone), "images/%s.%016" PRIx64 ".gone", image, random_u64());
         r = f->fs->ops->rename(f->fs, path, gone, err);
-        if (r < 0)
+        if (r < 0 && r != -ETIMEDOUT && r != -ENOENT)
                 return r;
-        r = f->fs->ops->stat(f->fs, gone, &a, err);
-        if (r < 0)
-                return r;
+        q = f->fs->ops->stat(f->fs, gone, &a, r < 0 ? NULL : err); /* nobody else makes that name */
+        if (q < 0)
+                return r < 0 ? r : q;
         if (a.nlink > 1) {
                 r = f->fs->ops->rename(f->fs, gone, path, err);
                 return r < 0 ? r : busy(image, a.nlink, err);
@@ -285,6 +295,7 @@ static int volume_attach_dir(struct store *s, const char *image, struct attach *
 const struct engine_volumes files_volumes_dir = {
     .create = volume_begin,
     .write = volume_put,
+    .resize = volume_size_set,
     .seal = volume_seal_dir,
     .open = volume_open_sealed,
     .read = volume_get,
@@ -307,6 +318,7 @@ static int volume_attach_nfs(struct store *s, const char *image, struct attach *
 const struct engine_volumes files_volumes_nfs = {
     .create = volume_begin,
     .write = volume_put,
+    .resize = volume_size_set,
     .seal = volume_seal_nfs,
     .open = volume_open_sealed,
     .read = volume_get,

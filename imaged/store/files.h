@@ -87,3 +87,15 @@ extern const struct engine_leases files_leases_dir; /* files-lease-dir.c */
 extern const struct engine_leases files_leases_nfs; /* files-lease-nfs.c */
 int files_selftest_dir(struct store *s, struct err *err);
 int files_selftest_nfs(struct store *s, struct err *err);
+
+/* diagnose-dir.c: how far the locks of a mounted file system reach, by its type and its options as
+ * /proc/self/mountinfo has them. */
+enum locks_reach {
+        LOCKS_LOCAL,   /* one machine */
+        LOCKS_CLUSTER, /* all machines that mount it */
+        LOCKS_UNKNOWN
+};
+enum locks_reach locks_reach(const char *type, const char *options);
+int files_diagnose_dir(struct store *s, bool many_machines, store_finding_cb cb, void *arg, struct err *err);
+int files_diagnose_nfs(struct store *s, bool many_machines, store_finding_cb cb, void *arg,
+                       struct err *err); /* diagnose-nfs.c */

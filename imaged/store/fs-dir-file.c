@@ -101,6 +101,13 @@ static int file_pwrite(struct fs_file *f, const void *buf, size_t len, uint64_t 
         return 0;
 }
 
+static int file_resize(struct fs_file *f, uint64_t size, struct err *err)
+{
+        if (ftruncate(f->fd, (off_t)size) < 0)
+                return err_set(err, errno == EDQUOT ? -ENOSPC : -errno, "resize: %s", strerror(errno));
+        return 0;
+}
+
 static int file_seal(struct fs_file *f, const struct fs_owner *owner, struct err *err)
 {
         /* the mode first, so that one fsync makes content and mode durable */
@@ -136,6 +143,7 @@ const struct fs_file_ops fs_dir_file_ops = {
     .open = file_open,
     .read = file_pread,
     .write = file_pwrite,
+    .resize = file_resize,
     .seal = file_seal,
     .close = file_close,
     .poke = file_poke,

@@ -344,9 +344,6 @@ int fs_dir_new(const char *root, struct fs **ret, struct err *err)
 
         if (root[0] != '/')
                 return err_set(err, -EINVAL, "dir:%s: the path must be absolute", root);
-        r = mkdir_p(root, 0755, err);
-        if (r < 0)
-                return r;
         d = calloc(1, sizeof(*d));
         if (!d)
                 return err_set(err, -ENOMEM, "dir:%s: out of memory", root);
@@ -358,6 +355,10 @@ int fs_dir_new(const char *root, struct fs **ret, struct err *err)
                 r = -errno;
         if (r < 0) {
                 dir_close(&d->fs);
+                if (r == -ENOENT) /* not made here: a mistyped path, or a file system that is not mounted */
+                        return err_set(
+                            err, r, "dir:%s: no such directory; mount it, or create it (mkdir -p -m 755 %s)",
+                            root, root);
                 return err_set(err, r, "dir:%s: cannot open: %s", root, strerror(-r));
         }
         *ret = &d->fs;

@@ -398,6 +398,24 @@ static int file_write_at(struct fs_file *f, const void *buf, size_t len, uint64_
         return r >= 0 && a.restarted ? lost(err) : r;
 }
 
+static int run_resize(struct fs_nfs *n, struct nfs_conn *c, void *arg)
+{
+        struct file_arg *a = arg;
+        const struct nfs_change change = {.uid = -1, .gid = -1, .mode = -1, .size = (int64_t)a->size};
+
+        return nfs3_setattr(c, &a->file->fh, &change, NULL);
+}
+
+/* One handle has one writer, so that a size that is set late, or twice, cannot cut what was written since:
+ * the call comes back before the next write. */
+static int file_resize(struct fs_file *f, uint64_t size, struct err *err)
+{
+        struct file_arg a = {.file = f, .size = size};
+
+        return nfs_run(
+            f->fs, &(struct nfs_op){.what = "resize", .path = "(image)", .run = run_resize, .arg = &a}, err);
+}
+
 static int run_seal(struct fs_nfs *n, struct nfs_conn *c, void *arg)
 {
         struct file_arg *a = arg;
@@ -432,6 +450,7 @@ const struct fs_file_ops fs_nfs_file_ops = {
     .open = file_open,
     .read = file_read_at,
     .write = file_write_at,
+    .resize = file_resize,
     .seal = file_seal,
     .close = file_close,
     .poke = fs_nfs_poke,

@@ -69,6 +69,8 @@ struct fs_file_ops {
                     struct err *err);
         int (*read)(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err);
         int (*write)(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err);
+        /* Longer by a hole, or cut. */
+        int (*resize)(struct fs_file *f, uint64_t size, struct err *err);
         /* All content durable, then the new owner and mode. */
         int (*seal)(struct fs_file *f, const struct fs_owner *owner, struct err *err);
         void (*close)(struct fs_file *f);
@@ -82,7 +84,7 @@ struct fs {
         const struct fs_file_ops *file;
 };
 
-/* fs-dir.c. root must be an absolute path; it is made when it is missing. */
+/* fs-dir.c. root must be the absolute path of a directory; -ENOENT where there is none: it is not made. */
 int fs_dir_new(const char *root, struct fs **ret, struct err *err);
 const char *fs_dir_path(struct fs *fs); /* absolute, resolved */
 int fs_dir_root(struct fs *fs);         /* a file descriptor, borrowed */

@@ -193,6 +193,15 @@ static int directory_rename(rados_ioctx_t io, const char *old, const char *new, 
         return rados_write_op_operate(op, io, RBD_DIRECTORY, NULL, 0);
 }
 
+/* An earlier try of this rename that was cut off after its first step: the name says the same image. Only
+ * one host makes names with its number, so nobody else's. */
+static bool is_begun(rados_ioctx_t io, const char *oid, const char *bytes, size_t len)
+{
+        char there[132];
+
+        return rados_read(io, oid, there, sizeof there, 0) == (int)len && memcmp(there, bytes, len) == 0;
+}
+
 /*
  * The steps of librbd's rename, but with `old` taken at its word. rbd_rename() in 16.2 and later looks up
  * what the image is called now and renames it from there: an old name that still resolves, because whoever
@@ -203,6 +212,7 @@ int disk_rename(rados_ioctx_t io, const char *old, const char *new)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
         char old_oid[POOL_NAME_MAX + 8], new_oid[POOL_NAME_MAX + 8], id[128], bytes[132];
+        size_t len;
         int r = directory_id(io, old, id, sizeof id);
 
         if (r < 0)
@@ -210,8 +220,11 @@ int disk_rename(rados_ioctx_t io, const char *old, const char *new)
         snprintf(old_oid, sizeof old_oid, "rbd_id.%s", old);
         snprintf(new_oid, sizeof new_oid, "rbd_id.%s", new);
         rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
-        rados_write_op_write_full(op, bytes, put_string(bytes, id));
+        len = put_string(bytes, id);
+        rados_write_op_write_full(op, bytes, len);
         r = rados_write_op_operate(op, io, new_oid, NULL, 0);
+        if (r == -EEXIST && is_begun(io, new_oid, bytes, len))
+                r = 0;
         if (r < 0)
                 return r == -ENOENT ? -EIO : r;
         r = directory_rename(io, old, new, id);

@@ -91,6 +91,7 @@ static int place_parse(struct pool *p, const char *place, struct err *err)
 static int rbd_engine_open(struct store *s, struct err *err)
 {
         struct pool *p = calloc(1, sizeof *p);
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         int r;
 
@@ -100,20 +101,16 @@ static int rbd_engine_open(struct store *s, struct err *err)
         pthread_mutex_init(&p->lock, NULL);
         r = place_parse(p, s->place, err);
         if (r == 0)
-                r = pool_connect(s, &p->cluster, err);
-        if (r < 0)
-                return r;
-        p->connected = true;
-        r = pool_address(p->cluster, &p->own, err);
+                r = pool_io(s, &client, &io, err);
         if (r < 0)
                 return r;
         /* "1.2.3.4:0/99" or "[fd00::1]:0/99": the address is what stands before the last colon. */
-        p->address = s->options.address ? strdup(s->options.address) : strdup(p->own);
+        p->address = s->options.address ? strdup(s->options.address) : strdup(client->own);
         if (!p->address)
                 return err_set(err, -ENOMEM, "out of memory");
         if (!s->options.address && strrchr(p->address, ':'))
                 *strrchr(p->address, ':') = '\0';
-        return pool_io(s, &io, err);
+        return 0;
 }
 
 static void rbd_engine_close(struct store *s)
@@ -122,12 +119,10 @@ static void rbd_engine_close(struct store *s)
 
         if (!p)
                 return;
-        if (p->connected)
-                rados_shutdown(p->cluster);
+        pool_client_putp(&p->client);
         free(p->name);
         free(p->ns);
         free(p->account_ns);
-        free(p->own);
         free(p->address);
         pthread_mutex_destroy(&p->lock);
         free(p);
@@ -138,12 +133,16 @@ static void rbd_engine_close(struct store *s)
 static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err)
 {
         const struct pool *p = pool_of(s);
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(json_decrefpp) json_t *df = NULL;
         _cleanup_(freep) char *text = NULL;
         const json_t *pool;
         size_t i;
-        int r = pool_ask(p->cluster, "df", &text);
+        int r = pool_client_get(s, &client, err);
 
+        if (r < 0)
+                return r;
+        r = pool_ask(client->cluster, "df", &text);
         if (r < 0)
                 return pool_fail(err, r, "ask for the free space");
         r = json_parse(text, "the answer to df", &df, err);
@@ -161,13 +160,13 @@ static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_
         return 0;
 }
 
-static int check_clone_v2(const struct pool *p, struct err *err)
+int pool_check_clone_v2(rados_t cluster, struct err *err)
 {
         static const char *const old[] = {"argonaut",   "bobtail", "cuttlefish", "dumpling",
                                           "emperor",    "firefly", "giant",      "hammer",
                                           "infernalis", "jewel",   "kraken",     "luminous"};
         _cleanup_(freep) char *text = NULL;
-        int r = pool_ask(p->cluster, "osd get-require-min-compat-client", &text);
+        int r = pool_ask(cluster, "osd get-require-min-compat-client", &text);
 
         if (r < 0)
                 return pool_fail(err, r, "ask for the oldest client that the cluster allows");
@@ -183,13 +182,15 @@ static int check_clone_v2(const struct pool *p, struct err *err)
 static int rbd_engine_prepare(struct store *s, struct err *err)
 {
         const struct pool *p = pool_of(s);
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        int r = check_clone_v2(p, err);
+        int r = pool_client_get(s, &client, err);
 
-        if (r < 0)
-                return r;
-        r = pool_io_in(s, p->cluster, "", &io, err);
+        if (r == 0)
+                r = pool_check_clone_v2(client->cluster, err);
+        if (r == 0)
+                r = pool_io_in(s, client->cluster, "", &io, err);
         if (r < 0)
                 return r;
         /* Marks the pool as RBD's, which only an administrator may, and tries snapshots once, which spares
@@ -216,6 +217,7 @@ const struct engine engine_rbd = {
     .space = rbd_engine_space,
     .prepare = rbd_engine_prepare,
     .selftest = rbd_selftest,
+    .diagnose = rbd_diagnose,
     .secret = rbd_secret,
     .records = &rbd_records,
     .volumes = &rbd_volumes,

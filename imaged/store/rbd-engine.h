@@ -8,9 +8,9 @@
 #include "imaged/store/engine.h"
 
 /*
- * The rbd engine's own parts: rbd-engine.c (life), rbd-pool.c (librados), rbd-record.c, rbd-volume.c,
- * rbd-disk.c (images of instances), rbd-make.c (making and removing them), rbd-lease.c (names), rbd-gate.c
- * (who may write), rbd-fence.c (blocklist, self-test).
+ * The rbd engine's own parts: rbd-engine.c (life), rbd-client.c (connection), rbd-pool.c (librados),
+ * rbd-record.c, rbd-volume.c, rbd-disk.c (images of instances), rbd-make.c (making and removing them),
+ * rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist, self-test).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -21,18 +21,23 @@
  *   RBD images               golden.<image>.<nonce>   <instance>.e<N>.h<H>   <instance>.<disk>
  */
 
-/* One rados_t for all threads (librados is thread-safe); each call makes itself an I/O context, which is
- * local work. */
-struct pool {
+/* rbd-client.c. One for all threads (librados is thread-safe); each call holds it while it runs. */
+struct pool_client {
+        struct pool *pool;
         rados_t cluster;
-        bool connected;
+        char *own;      /* its address "ADDRESS:0/NONCE", as a watcher's is written */
+        unsigned users; /* under the pool's lock */
+};
+
+struct pool {
         char *name;
         char *ns;         /* RADOS namespace; "" is the default one */
         char *account_ns; /* where accounts lie, out of reach for hosts */
-        char *own;        /* this client's own address "ADDRESS:0/NONCE", as a watcher's is written */
         char *address;    /* this host's on the storage network, without the port */
         pthread_mutex_t lock;
-        char monitors[512]; /* under lock; empty until first asked for */
+        struct pool_client *client; /* under lock; NULL: the next call opens one */
+        unsigned refusals_seen;     /* under lock: pool_refusals() when it was last found in order */
+        char monitors[512];         /* under lock; empty until first asked for */
 };
 
 #define RBD_DIRECTORY "rbd_directory" /* librbd's own: omap "name_<image>" -> id, "id_<id>" -> name */
@@ -52,7 +57,15 @@ int pool_connect(const struct store *s, rados_t *ret, struct err *err);
 /* The client's address as the OSDs write it; fresh memory. */
 int pool_address(rados_t cluster, char **ret, struct err *err);
 
-int pool_io(const struct store *s, rados_ioctx_t *ret, struct err *err);
+/* The store's client, held until pool_client_putp(): a new one where the last was put on the blocklist. */
+int pool_client_get(const struct store *s, struct pool_client **ret, struct err *err);
+void pool_client_putp(struct pool_client **client); /* for _cleanup_, declared before the I/O context */
+/* How often Ceph has refused a client of this process as blocklisted: a reason to look whether it was one's
+ * own. */
+unsigned pool_refusals(void);
+
+/* An I/O context (local work) of the client, which is held with it. */
+int pool_io(const struct store *s, struct pool_client **ret_client, rados_ioctx_t *ret, struct err *err);
 int pool_io_in(const struct store *s, rados_t cluster, const char *ns, rados_ioctx_t *ret, struct err *err);
 void pool_io_donep(rados_ioctx_t *io);          /* for _cleanup_ */
 void pool_iter_donep(rados_omap_iter_t *it);    /* for _cleanup_ */
@@ -111,6 +124,11 @@ int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size);
 int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, struct err *err);
 /* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. */
 int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
+
+/* -EINVAL where the cluster still allows clients that know no clone v2; err says what to run. */
+int pool_check_clone_v2(rados_t cluster, struct err *err);
+int rbd_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg,
+                 struct err *err); /* diagnose-rbd.c */
 
 int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
 extern const struct engine_records rbd_records;

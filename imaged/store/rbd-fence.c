@@ -65,16 +65,17 @@ static int blocklist_batch(rados_t cluster, const struct gate_client *const *cli
 
 int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n, struct err *err)
 {
-        rados_t cluster = pool_of(s)->cluster;
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         int r = 0;
 
         if (n == 0)
                 return 0;
+        r = pool_client_get(s, &client, err);
         for (size_t i = 0; i < n && r == 0; i += BATCH)
-                r = blocklist_batch(cluster, clients + i, MIN_OF(n - i, BATCH), err);
+                r = blocklist_batch(client->cluster, clients + i, MIN_OF(n - i, BATCH), err);
         if (r < 0)
                 return r;
-        r = rados_wait_for_latest_osdmap(cluster);
+        r = rados_wait_for_latest_osdmap(client->cluster);
         return r < 0 ? pool_fail(err, r, "wait for the OSD map with the fence") : 0;
 }
 
@@ -103,11 +104,12 @@ int rbd_lease_fence(struct store *s, const char *instance, const struct lease *m
                     const struct start *start, const struct disk_spec *disks _unused_,
                     size_t n_disks _unused_, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(gate_done) struct gate gate = {0};
         _cleanup_(freep) const struct gate_client **out = NULL;
         size_t n = 0;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
                 r = lease_check(io, instance, mine, err);
@@ -146,7 +148,8 @@ static void scratch_done(struct scratch *w)
         free(w->address);
 }
 
-static int selftest_run(struct store *s, rados_ioctx_t io, struct scratch *w, struct err *err)
+static int selftest_run(struct store *s, rados_t cluster, rados_ioctx_t io, struct scratch *w,
+                        struct err *err)
 {
         const struct pool *p = pool_of(s);
         char got[8] = "";
@@ -162,7 +165,7 @@ static int selftest_run(struct store *s, rados_ioctx_t io, struct scratch *w, st
         r = rados_write_full(w->io, w->oid, "before", 6);
         if (r < 0)
                 return pool_fail(err, r, "write %s", w->oid);
-        r = rados_blocklist_add(p->cluster, w->address, SCRATCH_TTL);
+        r = rados_blocklist_add(cluster, w->address, SCRATCH_TTL);
         if (r == -EACCES || r == -EPERM) {
                 err_set(err, -EACCES,
                         "client.%s may not put clients on Ceph's blocklist, so a dead host's guests cannot "
@@ -173,7 +176,7 @@ static int selftest_run(struct store *s, rados_ioctx_t io, struct scratch *w, st
                 return 0;
         }
         if (r == 0)
-                r = rados_wait_for_latest_osdmap(p->cluster);
+                r = rados_wait_for_latest_osdmap(cluster);
         if (r == 0)
                 r = rados_read(io, w->oid, got, 6,
                                0); /* as the new owner does: brings the OSD up to this map */
@@ -198,14 +201,15 @@ static int selftest_run(struct store *s, rados_ioctx_t io, struct scratch *w, st
 
 int rbd_selftest(struct store *s, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(scratch_done) struct scratch w = {0};
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
         snprintf(w.oid, sizeof w.oid, "selftest.%016llx", (unsigned long long)random_u64());
-        r = selftest_run(s, io, &w, err);
+        r = selftest_run(s, client->cluster, io, &w, err);
         (void)rados_remove(io, w.oid);
         return r;
 }

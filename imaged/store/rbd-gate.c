@@ -249,12 +249,13 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
                    const struct start *start, const struct disk_spec *disks, size_t n_disks, struct err *err)
 {
         const struct pool *p = pool_of(s);
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
         _cleanup_(gate_done) struct gate gate = {0};
         struct registration reg = {.op = op, .gate = &gate, .start = start->id, .epoch = mine->epoch};
         char image[POOL_NAME_MAX], epoch[EPOCH_LEN + 1], oid[POOL_NAME_MAX];
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
                 r = lease_check(io, instance, mine, err);
@@ -271,7 +272,7 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
                         continue;
                 reg.disk = i == 0 ? FIRST : disks[i].name;
                 disk_image(instance, mine, disks, i, image);
-                r = disk_watchers(io, image, p->address, p->own, register_client, &reg, err);
+                r = disk_watchers(io, image, p->address, client->own, register_client, &reg, err);
                 if (r == 0)
                         return err_set(
                             err, -EACCES,
@@ -301,11 +302,12 @@ static int same_client(void *arg, const char *client)
  */
 void rbd_start_forget(struct store *s, const char *instance, const struct start *start)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(gate_done) struct gate gate = {0};
         struct lease lease;
 
-        if (pool_io(s, &io, NULL) < 0 || lease_name_find(io, instance, &lease, NULL) < 0 ||
+        if (pool_io(s, &client, &io, NULL) < 0 || lease_name_find(io, instance, &lease, NULL) < 0 ||
             gate_read(io, instance, &gate, NULL) < 0)
                 return;
         for (size_t i = 0; i < gate.n_clients; i++) {

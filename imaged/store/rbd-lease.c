@@ -75,9 +75,10 @@ static int complete(rados_ioctx_t io, const char *instance, const struct lease *
 
 static int rbd_lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         struct lease lease;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
                 r = lease_name_find(io, instance, &lease, err);
@@ -113,9 +114,10 @@ static int list_name(void *arg, const char *name, const char *id _unused_)
 
 static int rbd_lease_list(struct store *s, lease_cb cb, void *arg, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         struct listing l = {.cb = cb, .arg = arg, .err = err};
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -170,9 +172,10 @@ static int claim_try(rados_ioctx_t io, const char *instance, const struct lease 
 static int rbd_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
                            struct lease *ret, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         struct lease to = {.epoch = from->epoch, .host = host};
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -195,8 +198,9 @@ static int rbd_lease_grant(struct store *s, const char *instance, const struct l
                            const struct start *destination _unused_, const struct disk_spec *disks _unused_,
                            size_t n_disks _unused_, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         return r < 0 ? r : lease_check(io, instance, mine, err);
 }
@@ -205,10 +209,11 @@ static int rbd_lease_attach(struct store *s, const char *instance, const struct 
                             const struct start *start _unused_, const struct disk_spec *disks,
                             size_t n_disks, struct attach *ret, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(gate_done) struct gate gate = {0};
         char image[POOL_NAME_MAX];
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
                 r = lease_check(io, instance, lease, err);

@@ -176,11 +176,12 @@ static void undo(rados_ioctx_t io, const char *instance, const char *nonce, bool
 int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                      struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         bool taken_over = false;
         char nonce[NONCE_LEN + 1];
         struct lease lease;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -228,7 +229,8 @@ static int evict_add(void *arg, const char *address)
 
 /* The owner ends the QEMUs first. One that was killed is still a watcher of its images for 30 s, of the
  * read-only ones too, which stands in the way of a removal; on the blocklist it no longer is. */
-static int evict(const struct store *s, rados_ioctx_t io, const char *instance, struct err *err)
+static int evict(const struct store *s, rados_ioctx_t io, const char *own, const char *instance,
+                 struct err *err)
 {
         _cleanup_(pool_list_done) struct pool_list names = {0};
         _cleanup_(gate_done) struct gate gate = {0};
@@ -249,7 +251,7 @@ static int evict(const struct store *s, rados_ioctx_t io, const char *instance, 
         snprintf(prefix, sizeof prefix, "%s.", instance);
         r = pool_names(io, prefix, pool_list_add, &names, err);
         for (size_t i = 0; i < names.n && r >= 0; i++)
-                r = disk_watchers(io, names.name[i], NULL, pool_of(s)->own, evict_add, e, err);
+                r = disk_watchers(io, names.name[i], NULL, own, evict_add, e, err);
         if (r < 0 && r != -ENOENT)
                 return r;
         for (size_t i = 0; i < e->n; i++)
@@ -260,14 +262,15 @@ static int evict(const struct store *s, rados_ioctx_t io, const char *instance, 
 int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine,
                      const struct disk_spec *disks _unused_, size_t n_disks _unused_, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
         r = lease_check(io, instance, mine, err);
         if (r == 0)
-                r = evict(s, io, instance, err);
+                r = evict(s, io, client->own, instance, err);
         if (r < 0 && r != -ENOENT)
                 return r;
         r = remove_images(io, instance, err);

@@ -40,10 +40,20 @@ void pool_write_op_donep(rados_write_op_t *op)
         *op = NULL;
 }
 
+/* A hint and nothing else, hence for all pools together: whose client it was is found out by asking. */
+static unsigned refusals;
+
+unsigned pool_refusals(void)
+{
+        return __atomic_load_n(&refusals, __ATOMIC_RELAXED);
+}
+
 int pool_code(int r)
 {
         switch (r) {
         case -ESHUTDOWN:
+                __atomic_add_fetch(&refusals, 1, __ATOMIC_RELAXED);
+                return -EACCES;
         case -EPERM:
                 return -EACCES;
         case -EDQUOT:
@@ -73,8 +83,8 @@ int pool_fail(struct err *err, int r, const char *fmt, ...)
         vsnprintf(what, sizeof what, fmt, ap);
         va_end(ap);
         if (r == -ESHUTDOWN)
-                return err_set(err, -EACCES, "%s: this client is on Ceph's blocklist (it has been fenced)",
-                               what);
+                return err_set(err, pool_code(r),
+                               "%s: this client is on Ceph's blocklist (it has been fenced)", what);
         if (r == -ETIMEDOUT)
                 return err_set(err, r, "%s: Ceph did not answer in time; whether it was done is unknown",
                                what);
@@ -95,9 +105,11 @@ int pool_io_in(const struct store *s, rados_t cluster, const char *ns, rados_ioc
         return 0;
 }
 
-int pool_io(const struct store *s, rados_ioctx_t *ret, struct err *err)
+int pool_io(const struct store *s, struct pool_client **ret_client, rados_ioctx_t *ret, struct err *err)
 {
-        return pool_io_in(s, pool_of(s)->cluster, pool_of(s)->ns, ret, err);
+        int r = pool_client_get(s, ret_client, err);
+
+        return r < 0 ? r : pool_io_in(s, (*ret_client)->cluster, pool_of(s)->ns, ret, err);
 }
 
 int pool_omap(rados_ioctx_t io, const char *oid, const char *after, const char *prefix, unsigned max,
@@ -193,14 +205,18 @@ int pool_ask(rados_t cluster, const char *what, char **ret)
         return r;
 }
 
-static int monitors_read(const struct pool *p, char *ret, size_t len, struct err *err)
+static int monitors_read(const struct store *s, char *ret, size_t len, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(json_decrefpp) json_t *map = NULL;
         _cleanup_(freep) char *text = NULL;
         const json_t *mon, *addr;
         size_t i, k, used = 0;
-        int r = pool_ask(p->cluster, "mon dump", &text);
+        int r = pool_client_get(s, &client, err);
 
+        if (r < 0)
+                return r;
+        r = pool_ask(client->cluster, "mon dump", &text);
         if (r < 0)
                 return pool_fail(err, r, "ask for the monitors");
         r = json_parse(text, "the monitor map", &map, err);
@@ -228,7 +244,7 @@ int pool_monitors(const struct store *s, char *ret, size_t len, struct err *err)
         snprintf(found, sizeof found, "%s", p->monitors);
         pthread_mutex_unlock(&p->lock);
         if (!found[0]) {
-                r = monitors_read(p, found, sizeof found, err);
+                r = monitors_read(s, found, sizeof found, err);
                 if (r < 0)
                         return r;
                 pthread_mutex_lock(&p->lock);

@@ -43,11 +43,16 @@ static void bucket_object(enum record_kind kind, unsigned bucket, char ret[POOL_
         snprintf(ret, POOL_NAME_MAX, "record.%s.%u", record_kind_name(kind), bucket);
 }
 
-static int record_io(struct store *s, enum record_kind kind, rados_ioctx_t *ret, struct err *err)
+static int record_io(struct store *s, enum record_kind kind, struct pool_client **ret_client,
+                     rados_ioctx_t *ret, struct err *err)
 {
         const struct pool *p = pool_of(s);
 
-        return pool_io_in(s, p->cluster, kind == RECORD_ACCOUNT ? p->account_ns : p->ns, ret, err);
+        int r = pool_client_get(s, ret_client, err);
+
+        return r < 0 ? r
+                     : pool_io_in(s, (*ret_client)->cluster, kind == RECORD_ACCOUNT ? p->account_ns : p->ns,
+                                  ret, err);
 }
 
 static int version_parse(const char *val, size_t len, uint64_t *ret, bool *ret_live)
@@ -106,10 +111,11 @@ static int stand_read(rados_ioctx_t io, const char *oid, const char *id, const c
 static int rbd_record_get(struct store *s, enum record_kind kind, const char *id, char **ret_text,
                           uint64_t *ret_version, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(stand_done) struct stand st = {0};
         char oid[POOL_NAME_MAX];
-        int r = record_io(s, kind, &io, err);
+        int r = record_io(s, kind, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -172,28 +178,30 @@ static int put_making(rados_ioctx_t io, const char *oid, const char *id, const s
         return r < 0 ? r : put_once(io, oid, id, prior, text, nonce);
 }
 
-/* After an answer that does not say who won: my nonce among the last ones says that it was me. */
-static bool put_was_mine(rados_ioctx_t io, const char *oid, const char *id, uint64_t nonce)
+/* After an answer that does not say who won: my nonce among the last ones says that it was me. 1, 0, or
+ * -ETIMEDOUT: it cannot be told. */
+static int put_was_mine(rados_ioctx_t io, const char *oid, const char *id, uint64_t nonce)
 {
         _cleanup_(stand_done) struct stand st = {0};
 
         if (stand_read(io, oid, id, "vn", &st) < 0)
-                return false;
+                return -ETIMEDOUT;
         for (size_t i = 0; i < st.n_nonces; i++)
                 if (st.nonces[i] == nonce)
-                        return true;
-        return false;
+                        return 1;
+        return 0;
 }
 
 static int rbd_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
                           const char *text, uint64_t *ret_version, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(stand_done) struct stand prior = {0};
         const char *name = record_kind_name(kind);
         uint64_t nonce = random_u64();
         char oid[POOL_NAME_MAX];
-        int r = record_io(s, kind, &io, err);
+        int r = record_io(s, kind, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -208,8 +216,11 @@ static int rbd_record_put(struct store *s, enum record_kind kind, const char *id
         if (!text && !prior.live)
                 return err_set(err, -ENOENT, "there is no %s %s", name, id);
         r = put_making(io, oid, id, &prior, text, nonce);
-        if ((r == -ECANCELED || r == -ETIMEDOUT) && put_was_mine(io, oid, id, nonce))
-                r = 0;
+        if (r == -ECANCELED || r == -ETIMEDOUT) {
+                int mine = put_was_mine(io, oid, id, nonce);
+
+                r = mine == 1 ? 0 : mine < 0 ? mine : r;
+        }
         if (r == -ECANCELED)
                 return err_set(err, -ESTALE, "%s %s was changed by another just now", name, id);
         if (r < 0)
@@ -314,9 +325,10 @@ static int versions_read(struct store *s, rados_ioctx_t io, enum record_kind kin
 
 static int rbd_record_list(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(freep) struct wanted *w = malloc(sizeof *w);
-        int r = record_io(s, kind, &io, err);
+        int r = record_io(s, kind, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -341,9 +353,10 @@ static int rbd_record_list(struct store *s, enum record_kind kind, record_cb cb,
 
 static int rbd_beat_write(struct store *s, unsigned host, uint64_t counter, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         char oid[POOL_NAME_MAX], bytes[8];
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -356,11 +369,12 @@ static int rbd_beat_write(struct store *s, unsigned host, uint64_t counter, stru
 
 static int rbd_beat_read(struct store *s, unsigned host, uint64_t *ret_counter, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         unsigned char bytes[8];
         char oid[POOL_NAME_MAX];
         uint64_t counter = 0;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;

@@ -29,6 +29,7 @@ int rbd_secret(struct store *s, char **ret, struct err *err)
 {
         _cleanup_(freep) char *section =
             str_printf("client.%s", s->options.ceph_user ? s->options.ceph_user : "admin");
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         struct keyring k = {.section = section};
         char paths[1024] = "";
         char *save = NULL;
@@ -36,7 +37,10 @@ int rbd_secret(struct store *s, char **ret, struct err *err)
 
         if (!section)
                 return err_set(err, -ENOMEM, "%s: out of memory", s->url);
-        r = rados_conf_get(pool_of(s)->cluster, "keyring", paths, sizeof(paths));
+        r = pool_client_get(s, &client, err);
+        if (r < 0)
+                return r;
+        r = rados_conf_get(client->cluster, "keyring", paths, sizeof(paths));
         if (r < 0)
                 return pool_fail(err, r, "%s: Ceph's setting \"keyring\"", s->url);
         for (char *p = strtok_r(paths, ",; ", &save); p && !k.key; p = strtok_r(NULL, ",; ", &save))

@@ -19,6 +19,7 @@
 #define ENTRY_MAX (POOL_NAME_MAX + 24)
 
 struct rbd_volume {
+        struct pool_client *client;
         rados_ioctx_t io;
         rbd_image_t image;
         char name[POOL_NAME_MAX];
@@ -157,6 +158,7 @@ static struct rbd_volume *volume_state_free(struct rbd_volume *rv)
         if (rv->image)
                 rbd_close(rv->image);
         pool_io_donep(&rv->io);
+        pool_client_putp(&rv->client);
         pthread_mutex_destroy(&rv->lock);
         pthread_cond_destroy(&rv->landed);
         free(rv);
@@ -172,7 +174,7 @@ static int volume_state_new(struct volume *v, struct rbd_volume **ret, struct er
                 return err_set(err, -ENOMEM, "out of memory");
         pthread_mutex_init(&rv->lock, NULL);
         pthread_cond_init(&rv->landed, NULL);
-        r = pool_io(v->store, &rv->io, err);
+        r = pool_io(v->store, &rv->client, &rv->io, err);
         if (r < 0)
                 volume_state_free(rv);
         else
@@ -288,6 +290,16 @@ static int rbd_volume_write(struct volume *v, const void *buf, size_t len, uint6
         return 0;
 }
 
+static int rbd_volume_resize(struct volume *v, uint64_t size, struct err *err)
+{
+        struct rbd_volume *rv = v->state;
+        int r = volume_settle(rv, 0);
+
+        if (r == 0)
+                r = rbd_resize(rv->image, size);
+        return r < 0 ? pool_fail(err, r, "resize golden image %s", v->image) : 0;
+}
+
 /* Does the entry name our image? After a reply that was lost, and for a repeated seal. */
 static bool sealed_is_mine(const struct rbd_volume *rv, const char *image)
 {
@@ -297,11 +309,22 @@ static bool sealed_is_mine(const struct rbd_volume *rv, const char *image)
         return golden_find(rv->io, image, name, &size, NULL) == 0 && streq(name, rv->name);
 }
 
+static int volume_reopen(struct rbd_volume *rv, const char *image, struct err *err)
+{
+        int r = rbd_open_read_only(rv->io, rv->name, &rv->image, POOL_SNAP);
+
+        if (r < 0)
+                rv->image = NULL;
+        return r < 0 ? pool_fail(err, r, "open golden image %s", image) : 0;
+}
+
 static int rbd_volume_seal(struct volume *v, struct err *err)
 {
         struct rbd_volume *rv = v->state;
         int r = volume_settle(rv, 0);
 
+        if (!rv->image) /* asked again: all was done but this */
+                return volume_reopen(rv, v->image, err);
         if (r == 0)
                 r = rbd_flush(rv->image);
         if (r == 0) {
@@ -321,8 +344,7 @@ static int rbd_volume_seal(struct volume *v, struct err *err)
          * removal. */
         rbd_close(rv->image);
         rv->image = NULL;
-        r = rbd_open_read_only(rv->io, rv->name, &rv->image, POOL_SNAP);
-        return r < 0 ? pool_fail(err, r, "open golden image %s", v->image) : 0;
+        return volume_reopen(rv, v->image, err);
 }
 
 static int rbd_volume_open(struct volume *v, struct err *err)
@@ -382,10 +404,11 @@ static void rbd_volume_close(struct volume *v)
 
 static int rbd_volume_remove(struct store *s, const char *image, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         char name[POOL_NAME_MAX];
         uint64_t size;
-        int left, n, r = pool_io(s, &io, err);
+        int left, n, r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
@@ -408,10 +431,11 @@ static int rbd_volume_remove(struct store *s, const char *image, struct err *err
 
 static int rbd_volume_attach(struct store *s, const char *image, struct attach *ret, struct err *err)
 {
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         char name[POOL_NAME_MAX];
         uint64_t size;
-        int r = pool_io(s, &io, err);
+        int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
                 r = golden_find(io, image, name, &size, err);
@@ -424,13 +448,38 @@ static int rbd_volume_attach(struct store *s, const char *image, struct attach *
         return r;
 }
 
+/* As OpenStack's services write it, which know no RBD namespaces. */
+static int rbd_volume_location(struct store *s, const char *image, char **ret, struct err *err)
+{
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
+        _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        char name[POOL_NAME_MAX], fsid[64];
+        uint64_t size;
+        int r;
+
+        if (pool_of(s)->ns[0])
+                return err_set(err, -EOPNOTSUPP, "%s: a location cannot name an RBD namespace", s->url);
+        r = pool_io(s, &client, &io, err);
+        if (r == 0)
+                r = golden_find(io, image, name, &size, err);
+        if (r < 0)
+                return r;
+        r = rados_cluster_fsid(client->cluster, fsid, sizeof fsid);
+        if (r < 0)
+                return pool_fail(err, r, "ask for the cluster's id");
+        *ret = str_printf("rbd://%s/%s/%s/" POOL_SNAP, fsid, pool_of(s)->name, name);
+        return *ret ? 0 : -ENOMEM;
+}
+
 const struct engine_volumes rbd_volumes = {
     .create = rbd_volume_create,
     .write = rbd_volume_write,
+    .resize = rbd_volume_resize,
     .seal = rbd_volume_seal,
     .open = rbd_volume_open,
     .read = rbd_volume_read,
     .close = rbd_volume_close,
     .remove = rbd_volume_remove,
     .attach = rbd_volume_attach,
+    .location = rbd_volume_location,
 };

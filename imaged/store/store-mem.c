@@ -219,6 +219,20 @@ static int mem_write(struct volume *v, const void *buf, size_t len, uint64_t off
         return 0;
 }
 
+static int mem_resize(struct volume *v, uint64_t size, struct err *err)
+{
+        struct item *i = v->state;
+        uint8_t *data = realloc(i->data, size);
+
+        if (!data)
+                return err_set(err, -ENOMEM, "image %s: out of memory", v->image);
+        if (size > i->size)
+                memset(data + i->size, 0, size - i->size);
+        i->data = data;
+        i->size = size;
+        return 0;
+}
+
 static int mem_seal(struct volume *v, struct err *err)
 {
         _cleanup_(unlockp) struct mem *m = lock(v->store);
@@ -474,6 +488,7 @@ static const struct engine_records mem_records = {
 static const struct engine_volumes mem_volumes = {
     .create = mem_create,
     .write = mem_write,
+    .resize = mem_resize,
     .seal = mem_seal,
     .open = mem_open_volume,
     .read = mem_read,

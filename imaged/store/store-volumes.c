@@ -91,6 +91,23 @@ int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset,
         return len == 0 ? 0 : ENGINE_CALL(err, v->store->engine->volumes->write(v, buf, len, offset, &own));
 }
 
+int volume_resize(struct volume *v, uint64_t size, struct err *err)
+{
+        int r;
+
+        if (v->sealed)
+                return err_set(err, -EROFS, "image %s is sealed", v->image);
+        if (size == 0 || size > VOLUME_MAX)
+                return err_set(err, -EINVAL, "image %s: size %" PRIu64 ", not 1 to %" PRIu64, v->image, size,
+                               VOLUME_MAX);
+        if (size == v->size)
+                return 0;
+        r = ENGINE_CALL(err, v->store->engine->volumes->resize(v, size, &own));
+        if (r == 0)
+                v->size = size;
+        return r;
+}
+
 int volume_seal(struct volume *v, struct err *err)
 {
         int r;
@@ -132,6 +149,17 @@ int volume_remove(struct store *s, const char *image, struct err *err)
         int r = check_image(s, image, err);
 
         return r < 0 ? r : ENGINE_CALL(err, s->engine->volumes->remove(s, image, &own));
+}
+
+int volume_location(struct store *s, const char *image, char **ret, struct err *err)
+{
+        int r = check_image(s, image, err);
+
+        if (r < 0)
+                return r;
+        if (!s->engine->volumes->location)
+                return err_set(err, -EOPNOTSUPP, "%s: others cannot be told where an image lies", s->url);
+        return ENGINE_CALL(err, s->engine->volumes->location(s, image, ret, &own));
 }
 
 int volume_attach(struct store *s, const char *image, struct attach *ret, struct err *err)

@@ -151,6 +151,13 @@ int store_selftest(struct store *s, struct err *err)
         return r;
 }
 
+int store_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg, struct err *err)
+{
+        if (!s->engine->diagnose)
+                return 0;
+        return ENGINE_CALL(err, s->engine->diagnose(s, many_machines, cb, arg, &own));
+}
+
 /*
  * Users and groups by hash, apart from each other and from every real user:
  *   0x20000000..0x3fffffff  owners of golden images (nfs)

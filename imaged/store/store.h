@@ -45,6 +45,18 @@ int store_prepare(struct store *s, struct err *err);
  * and err says in one sentence why and what to change; negative: could not be tried. */
 int store_selftest(struct store *s, struct err *err);
 
+/*
+ * How the storage is set up, where that may go wrong without the self-test noticing it: each finding says in
+ * plain words what was found and what to do. many_machines: the hosts that use this store run on more than
+ * one machine. Strings are borrowed; cb returns 0, or a value that ends it and is returned.
+ */
+struct store_finding {
+        const char *code; /* "local-locks", "privileged-port", "exclusive-lock", "old-clients" */
+        const char *text, *advice;
+};
+typedef int (*store_finding_cb)(void *arg, const struct store_finding *f);
+int store_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg, struct err *err);
+
 /* The key with which QEMU opens the disks (rbd: cephx, base64), for libvirt's secret. -EOPNOTSUPP: none is
  * needed. The caller wipes and frees *ret; it must never reach a log or a file. */
 int store_secret(struct store *s, char **ret, struct err *err);
@@ -94,6 +106,8 @@ struct volume; /* one thread at a time */
  * is replaced. size: bytes; holes are what is never written. */
 int volume_create(struct store *s, const char *image, uint64_t size, struct volume **ret, struct err *err);
 int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err);
+/* Before the seal, where the size was not known at first. Bytes, as for volume_create(). */
+int volume_resize(struct volume *v, uint64_t size, struct err *err);
 /* Durable and read-only from here on; may be repeated. The handle then reads. */
 int volume_seal(struct volume *v, struct err *err);
 
@@ -102,6 +116,10 @@ int volume_open(struct store *s, const char *image, struct volume **ret,
 int volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
 uint64_t volume_size(const struct volume *v);
 struct volume *volume_close(struct volume *v); /* an unsealed one is removed; returns NULL */
+
+/* A URL by which OpenStack's other services clone a sealed image without copying it,
+ * "rbd://FSID/POOL/IMAGE/SNAPSHOT"; the caller frees it. -EOPNOTSUPP: the engine has none. */
+int volume_location(struct store *s, const char *image, char **ret, struct err *err);
 
 /* Removes a sealed image or an unsealed left-over. -EBUSY with the number of disks where the engine knows
  * that some use it; -ENOENT is fine to ignore. */

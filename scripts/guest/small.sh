@@ -86,6 +86,9 @@ small_root() {
         small_initramfs "$stage" "$version" "$root/boot/initrd" "$root.initramfs"
 }
 
+# Every boot loader's configuration says no_timer_check: an emulated guest whose host is busy gets its first timer interrupts late, and the
+# kernel takes that for broken hardware and panics ("IO-APIC + timer doesn't work"). On KVM it leaves the check out by itself.
+
 # small_tree WORK: makes WORK/root, the system's tree with kernel and boot loader inside, once for both kinds of image.
 small_tree() {
         local work=$1 kernel version

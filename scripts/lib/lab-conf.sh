@@ -57,6 +57,7 @@ number = ${node#h}
 address = $(node_address "$node" network)
 storage_address = $(node_address "$node" "$storage")
 accel = tcg
+${LAB_CPUS:+cpus = $LAB_CPUS}
 libvirt_uri = qemu:///system
 bridge = wherry0
 dhcp_hosts_dir = /run/wherry/dhcp-hosts

@@ -21,6 +21,20 @@ node_processes() {
         done
 }
 
+# node_pids NODE [DAEMON|qemu]: of that daemon, of its guests, or of all but its init.
+node_pids() {
+        local id='' init
+        init=$(node_init "$1") || return 0
+        case ${2-} in
+        '') node_processes "$1" | awk -v init="$init" '$1 != init { print $1 }' ;;
+        qemu) node_processes "$1" | awk 'NF == 4 { print $1 }' ;;
+        *)
+                read -r id 2>/dev/null <"/proc/$init/root$NODE_PIDS/$2" || :
+                node_processes "$1" | awk -v id="$id" '$2 " " $3 == id { print $1 }'
+                ;;
+        esac
+}
+
 # node_json NODE
 node_json() {
         local node=$1 pid=null power=off link cut='' service services=() processes id

@@ -147,7 +147,13 @@ done:                   atomic { forget(); gate_busy[h] = 0 }
 #define OWN_EPOCH(h, a, b) ((a == q[h].id -> b : 0) == ne)
 #endif
 
-#define ARRIVES(h) (q[h].att && q[h].att == en_a && en_e == ne && en_d == h)
+/* An arrival is waited for, but not where a failover has placed the instance here: its source is dead. */
+#ifdef NO_PLACED
+#define PLACED(h, x, y) false
+#else
+#define PLACED(h, x, y) (x == h && y == ne)
+#endif
+#define ARRIVES(h) (q[h].att && q[h].att == en_a && en_e == ne && en_d == h && !PLACED(h, pl_h, pl_e))
 #define TODO(h) (q[h].s != NONE \
         -> (nh == h && OWN_EPOCH(h, st_id, st_e) \
                 -> q[h].s == HALT || (LOOK_RECLAIM && en_s == h && en_e == ne && ne < EPOCHS) || MIGRATES(h) || \
@@ -169,7 +175,7 @@ inline look_decide(h)
                 :: else
                 fi
         :: q[h].s != NONE && !(o == h && OWN_EPOCH(h, rid, re)) ->
-                act = (q[h].att && q[h].att == ea && ee == e && ed == h -> 0 : KILL)
+                act = (q[h].att && q[h].att == ea && ee == e && ed == h && !PLACED(h, ph, pe) -> 0 : KILL)
         :: q[h].s == NONE && ne < EPOCHS ->
                 act = ((pe == e && ph -> ph == h : o == h) -> START : 0)
         :: q[h].s == NONE && ne >= EPOCHS
@@ -201,7 +207,7 @@ inline kill_all(h)
 inline enter(h)
 {
         migrations--;
-        a = MIGRATIONS - migrations;
+        a = ATTEMPTS - migrations;
         if
         :: h != 1 -> act = 1
         :: h != 2 -> act = 2
@@ -221,12 +227,7 @@ proctype Guest(byte h)
         THREAD_LOCALS
 
         do
-        :: atomic { up[h] && (TODO(h) || (glances > 0 && q[h].s != NONE)) ->
-                if
-                :: !TODO(h) -> glances--
-                :: else
-                fi;
-                guest_busy[h] = 1; load() };
+        :: atomic { up[h] && TODO(h) -> guest_busy[h] = 1; load() };
                 {
                         atomic {
                                 look_decide(h);

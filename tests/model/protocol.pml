@@ -21,29 +21,11 @@
 #ifndef HOSTS
 #define HOSTS 2
 #endif
-#ifndef MIGRATIONS
-#define MIGRATIONS 1 /* attempts */
-#endif
-#ifndef SUSPICIONS
-#define SUSPICIONS 1 /* failovers away from a living host */
-#endif
-#ifndef CRASHES
-#define CRASHES 1 /* of a hostd; it is restarted */
-#endif
-#ifndef LOSSES
-#define LOSSES 0 /* of a host, for good */
-#endif
-#ifndef LATE
-#define LATE 1 /* operations and answers whose receiver gave up; operations may still land */
+#ifndef BOUNDS
+#define BOUNDS 65535 /* bit n: line n of bounds() is searched; all in one search */
 #endif
 #ifndef WRITES
-#define WRITES 1 /* guests' writes that stay on their way */
-#endif
-#ifndef FORGETS
-#define FORGETS 0 /* QEMUs that libvirtd loses from its list */
-#endif
-#ifndef GLANCES
-#define GLANCES 0 /* looks of hostd that nothing calls for: they race with the gate */
+#define WRITES 1 /* can a write be on its way? */
 #endif
 #ifndef EPOCHS
 #define EPOCHS 6
@@ -55,6 +37,7 @@
 
 #define FRESH(e) (e) /* ids of starts: a first start at epoch e; the arrival of attempt a */
 #define ARRIVAL(a) (EPOCHS + (a))
+#define ATTEMPTS 2
 
 /* States of a QEMU. OPEN: started, has never run. COMING: takes memory in. HERE: has it all. STOP: stopped at
  * the switchover. HALT: stopped by a refused write. */
@@ -97,8 +80,36 @@ bit w, w_cur;
 byte w_h, w_on, w_id, w_att;
 byte rn_e, rn_o, rn_h;
 
-byte migrations = MIGRATIONS, suspicions = SUSPICIONS, crashes = CRASHES, losses = LOSSES, late = LATE,
-     writes_left = WRITES, forgets = FORGETS, glances = GLANCES;
+/* What may still happen: attempts to migrate; failovers away from a living host; crashes of a hostd, which is then
+ * restarted; losses of a host, for good; operations and answers whose receiver gave up, of which the operations may
+ * still land; guests' writes that stay on their way; QEMUs that a libvirtd loses from its list. */
+byte migrations, suspicions, crashes, losses, late, writes_left, forgets;
+
+#define BOUND(n, m, s, c, o, l, w, f) \
+        :: (BOUNDS & (1 << n)) -> \
+                migrations = m; suspicions = s; crashes = c; losses = o; late = l; writes_left = WRITES * w; \
+                forgets = f
+
+inline bounds()
+{
+        if /*      mig sus cra los lat wri for */
+        BOUND( 1,  1,  0,  0,  0,  1,  0,  0)
+        BOUND( 2,  1,  1,  0,  0,  0,  0,  0)
+        BOUND( 3,  1,  0,  1,  0,  0,  0,  0)
+        BOUND( 4,  1,  1,  0,  0,  1,  0,  0)
+        BOUND( 5,  1,  0,  1,  0,  1,  0,  0)
+        BOUND( 6,  1,  1,  1,  0,  0,  0,  0)
+        BOUND( 7,  2,  0,  0,  0,  1,  0,  0)
+        BOUND( 8,  2,  1,  0,  0,  0,  0,  0)
+        BOUND( 9,  1,  1,  0,  0,  0,  1,  0)
+        BOUND(10,  1,  0,  0,  1,  1,  0,  0)
+        BOUND(11,  0,  2,  0,  0,  1,  1,  0)
+        BOUND(12,  0,  1,  1,  0,  1,  1,  0)
+        BOUND(13,  0,  1,  1,  1,  0,  0,  0)
+        BOUND(14,  0,  2,  0,  0,  0,  1,  1)
+        BOUND(15,  1,  0,  1,  0,  0,  1,  1)
+        fi
+}
 
 #define host_of(h) ((h) == FORGOTTEN -> forgotten_on : (h))
 #define may_write(h) (takes(host_of(h), q[h].id, q[h].att))

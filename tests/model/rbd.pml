@@ -65,9 +65,6 @@ inline drop(x)
 
 inline fence(h)
 {
-#ifdef NO_FENCE
-        r = 0;
-#else
         atomic { r = (ne == c && nh == h -> 0 : 1) };
         atomic {
                 if
@@ -80,7 +77,9 @@ inline fence(h)
                 fi };
         if
         :: atomic { r == 0 && out ->
-#ifdef NO_MAP
+#ifdef NO_FENCE
+                skip
+#elif defined(NO_MAP)
                 bl_soon = bl_soon | out
 #else
                 bl = bl | out
@@ -89,7 +88,6 @@ inline fence(h)
                 atomic { drop(out); out = 0 }
         :: r != 0 || !out
         fi
-#endif
 }
 
 inline grant(h)

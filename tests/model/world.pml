@@ -133,15 +133,7 @@ inline place(except)
         pl_e = ne
 }
 
-/* libvirt ends an arrival whose source it has lost (by keepalive, half a minute later). */
-#ifdef NO_AUTODESTROY
-#define ABANDONED(h) false
-#else
-#define ABANDONED(h) (!m_src && (q[h].s == COMING || q[h].s == HERE && !q[h].want))
-#endif
-
 #define TROUBLE(h) \
-        :: atomic { ABANDONED(h) -> die(h) } \
         :: atomic { crashes > 0 && up[h] -> crashes--; up[h] = 0; known[h] = 0; starting[h] = 0 } \
         :: atomic { !up[h] && !down[h] && !gate_busy[h] && !guest_busy[h] -> up[h] = 1 } \
         :: atomic { losses > 0 && !down[h] && !gate_busy[h] -> losses--; down[h] = 1; up[h] = 0; die(h); \
@@ -189,6 +181,7 @@ init {
                 up[3] = 1; run Gate(3); run Guest(3);
 #endif
                 begins();
+                bounds();
                 run Gate(1); run Guest(1); run Gate(2); run Guest(2);
                 run Migration(); run Disk(); run Trouble()
         }

@@ -214,7 +214,57 @@ static void migration_fails_and_the_source_runs_on(void **state)
         qemu_close(src);
 }
 
+/* One claim and one fence for all disks of an instance; and no gate opens for a part of them. */
+static void several_disks_change_hands_together(void **state)
+{
+        struct suite *s = suite_of(state);
+        const struct disk_spec disks[] = {{.name = "disk0", .size = 16 * MIB},
+                                          {.name = "disk1", .size = 16 * MIB}};
+        struct lease one = {}, two = {};
+        struct start first, second;
+        struct attach a[2] = {}, b[2] = {};
+        struct qemu *old[2];
+        char id[UUID_LEN + 1];
+        struct err err;
+
+        uuid_random(id);
+        disks_make(s->store, id, disks, 2);
+        assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, &one, &err));
+        start_init(&first, id, one.epoch, NULL);
+        assert_ok(lease_fence(s->store, id, &one, &first, disks, 2, &err));
+        assert_ok(lease_attach(s->store, id, &one, &first, disks, 2, a, &err));
+        old[0] = must_open(&a[0]);
+        if (streq(store_engine(s->store), "rbd")) /* its second disk is not open yet */
+                assert_fails(-EACCES, lease_gate(s->store, id, &one, &first, disks, 2, &err));
+        old[1] = must_open(&a[1]);
+        assert_ok(lease_gate(s->store, id, &one, &first, disks, 2, &err));
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(qemu_write(old[i], 0x11, 0), 0);
+        assert_ok(lease_claim(s->second, id, &one, 2, &two, &err));
+        assert_fails(-EACCES, lease_gate(s->store, id, &one, &first, disks, 2, &err));
+        start_init(&second, id, two.epoch, NULL);
+        assert_ok(lease_fence(s->second, id, &two, &second, disks, 2, &err));
+        assert_ok(lease_attach(s->second, id, &two, &second, disks, 2, b, &err));
+        for (int i = 0; i < 2; i++) {
+                _cleanup_(freep) char *why = NULL;
+                struct qemu *q;
+
+                if (s->locks) {
+                        assert_null(qemu_open(&b[i], &why)); /* the first one holds each disk's lock */
+                        qemu_kill(old[i]);
+                } else {
+                        assert_int_equal(qemu_write(old[i], 0x66, 0), -EACCES);
+                        qemu_kill(old[i]);
+                }
+                q = must_open(&b[i]);
+                assert_int_equal(qemu_verify(q, 0x11, 0), 0);
+                assert_int_equal(qemu_write(q, 0x22, 0), 0);
+                qemu_close(q);
+        }
+}
+
 const struct CMUnitTest fence_tests[] = {
+    cmocka_unit_test(several_disks_change_hands_together),
     cmocka_unit_test(self_test_proves_the_fence),
     cmocka_unit_test(take_over_stops_the_previous_writer),
     cmocka_unit_test(golden_image_shows_through),

@@ -39,6 +39,7 @@ static void run_race(struct race *race, bool processes, void *(*body)(void *))
         pthread_t thread[RACERS];
         pid_t child[RACERS];
 
+        faults_racing(true);
         pthread_barrierattr_init(&attr);
         pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
         pthread_barrier_init(&race->start, &attr, RACERS);
@@ -63,8 +64,17 @@ static void run_race(struct race *race, bool processes, void *(*body)(void *))
                         race->errors++;
         }
         pthread_barrier_destroy(&race->start);
+        faults_racing(false);
         if (race->errors)
                 fail_msg("%u errors, the last: %s", race->errors, race->why);
+}
+
+/* Never two; and one, unless it was not told so: where answers get lost, who looked too late has lost. */
+static void assert_one_winner(const struct race *race, unsigned i)
+{
+        assert_true(race->won[i] <= 1);
+        if (!faults_on())
+                assert_int_equal(race->won[i], 1);
 }
 
 static struct race *race_new(struct store *store)
@@ -134,7 +144,7 @@ static void claims(struct suite *s, bool processes)
         assert_ok(lease_find(s->second, race->id, &l, &err));
         assert_int_equal(l.epoch, ROUNDS);
         for (unsigned e = 1; e <= ROUNDS; e++)
-                assert_int_equal(race->won[e], 1);
+                assert_one_winner(race, e);
         munmap(race, sizeof(*race));
 }
 
@@ -185,7 +195,8 @@ static void counters(struct suite *s, bool processes)
         run_race(race, processes, count_up);
         assert_ok(record_get(s->second, RECORD_INSTANCE, race->id, &text, &version, &err));
         assert_in_range(atoi(text), RACERS * COUNTS, RACERS * COUNTS + race->won[1]);
-        assert_true(race->won[1] < COUNTS); /* unknown is for the rare pause at a bad moment */
+        assert_true(faults_on() ||
+                    race->won[1] < COUNTS); /* unknown is for the rare pause at a bad moment */
         munmap(race, sizeof(*race));
 }
 
@@ -206,12 +217,12 @@ static void *make_each(void *arg)
         r = record_put(s, RECORD_HOST, race->id, 0, text, NULL, &err);
         if (r == 0)
                 __atomic_add_fetch(&race->won[0], 1, __ATOMIC_SEQ_CST);
-        else if (r != -ESTALE)
+        else if (r != -ESTALE && !(r == -ETIMEDOUT && faults_on()))
                 trouble(race, &err);
         r = lease_create(s, race->id, &plain_disk, 1, &err);
         if (r == 0)
                 __atomic_add_fetch(&race->won[1], 1, __ATOMIC_SEQ_CST);
-        else if (r != -EEXIST)
+        else if (r != -EEXIST && !(r == -ETIMEDOUT && faults_on()))
                 trouble(race, &err);
         race_store_done(race, s);
         return NULL;
@@ -223,8 +234,8 @@ static void makers(struct suite *s, bool processes)
                 struct race *race = race_new(processes ? NULL : s->store);
 
                 run_race(race, processes, make_each);
-                assert_int_equal(race->won[0], 1);
-                assert_int_equal(race->won[1], 1);
+                assert_one_winner(race, 0);
+                assert_one_winner(race, 1);
                 munmap(race, sizeof(*race));
         }
 }

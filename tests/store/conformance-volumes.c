@@ -47,6 +47,35 @@ static void sealed_image_reads_back(void **state)
         free(back);
 }
 
+/* An upload of unknown length: longer step by step, cut at its end. */
+static void unsealed_image_is_resized(void **state)
+{
+        struct suite *s = suite_of(state);
+        char id[UUID_LEN + 1], buf[4096], zero[4096] = {};
+        struct volume *v = NULL;
+        struct err err;
+
+        uuid_random(id);
+        assert_ok(volume_create(s->store, id, MIB, &v, &err));
+        assert_ok(volume_write(v, "begin", 5, 0, &err));
+        assert_fails(-EINVAL, volume_write(v, "far", 3, 9 * MIB, &err));
+        assert_ok(volume_resize(v, 16 * MIB, &err));
+        assert_ok(volume_write(v, "far", 3, 9 * MIB, &err));
+        assert_ok(volume_resize(v, 9 * MIB + 512, &err));
+        assert_fails(-EINVAL, volume_resize(v, 0, &err));
+        assert_ok(volume_seal(v, &err));
+        assert_fails(-EROFS, volume_resize(v, MIB, &err));
+        volume_close(v);
+        assert_ok(volume_open(s->second, id, &v, &err));
+        assert_int_equal(volume_size(v), 9 * MIB + 512);
+        assert_ok(volume_read(v, buf, 3, 9 * MIB, &err));
+        assert_memory_equal(buf, "far", 3);
+        assert_ok(volume_read(v, buf, 4096, MIB, &err)); /* behind the first end */
+        assert_memory_equal(buf, zero, 4096);
+        assert_fails(-EINVAL, volume_read(v, buf, 513, 9 * MIB, &err));
+        volume_close(v);
+}
+
 static void unsealed_image_is_invisible(void **state)
 {
         struct suite *s = suite_of(state);
@@ -159,8 +188,9 @@ static void bad_images_are_refused(void **state)
 }
 
 const struct CMUnitTest volume_tests[] = {
-    cmocka_unit_test(sealed_image_reads_back), cmocka_unit_test(unsealed_image_is_invisible),
-    cmocka_unit_test(left_over_is_replaced),   cmocka_unit_test(large_hole_costs_nothing),
-    cmocka_unit_test(image_in_use_stays),      cmocka_unit_test(bad_images_are_refused),
+    cmocka_unit_test(sealed_image_reads_back),     cmocka_unit_test(unsealed_image_is_resized),
+    cmocka_unit_test(unsealed_image_is_invisible), cmocka_unit_test(left_over_is_replaced),
+    cmocka_unit_test(large_hole_costs_nothing),    cmocka_unit_test(image_in_use_stays),
+    cmocka_unit_test(bad_images_are_refused),
 };
 const size_t n_volume_tests = ARRAY_SIZE(volume_tests);

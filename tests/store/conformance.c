@@ -8,20 +8,46 @@
 
 const struct disk_spec plain_disk = {.name = "disk0", .size = 64 * MIB};
 
+/* Where faults are asked for: around the engine, or what lies below it (nfs: the proxy; rbd: linked in). */
+static void put_faults_in(struct store *s)
+{
+        if (!getenv("STORE_FAULTS"))
+                return;
+        if (streq(store_engine(s), "mem"))
+                fault_mem_put_in(s);
+        if (streq(store_engine(s), "dir"))
+                fault_fs_put_in(s);
+        if (faults_on())
+                patient_put_in(s);
+}
+
 int store_connect(struct store **ret, struct err *err)
 {
         const char *url = getenv("STORE_URL");
-        const struct store_options options = {
+        const char *timeout = getenv("STORE_TIMEOUT_MS");
+        struct store_options options = {
             /* Ceph on a busy machine of two cores may take its time, which is no fault */
             .timeout_ms = url && strncmp(url, "rbd:", 4) == 0 ? 30000 : 0,
             .ceph_conf = getenv("STORE_CEPH_CONF"),
             .ceph_user = getenv("STORE_CEPH_USER"),
             .address = getenv("STORE_ADDRESS"),
         };
+        int r;
 
         if (!url)
                 return err_set(err, -EINVAL, "STORE_URL is not set; start this with tests/store/run ENGINE");
-        return store_open(url, &options, ret, err);
+        if (timeout)
+                options.timeout_ms = (unsigned)atoi(timeout);
+        for (int i = 0; i < 20; i++) { /* opening asks the storage, too */
+                r = store_open(url, &options, ret, err);
+                if (r >= 0) {
+                        put_faults_in(*ret);
+                        return 0;
+                }
+                if (!faults_on())
+                        break;
+        }
+        return r;
 }
 
 struct suite *suite_of(void **state)
@@ -96,7 +122,41 @@ static int run_all(void)
                 failed += run_group("fence", fence_tests, n_fence_tests);
                 failed += run_group("kill -9", kill_tests, n_kill_tests);
         }
+        faults_report();
         return failed;
+}
+
+/* Aimed faults; the last three are about changes that are late. */
+static int run_lost(void)
+{
+        const char *url = getenv("STORE_URL");
+        bool late = url && strncmp(url, "mem:", 4) != 0;
+
+        int failed = run_group("lost answers", lost_tests, n_lost_tests - (late ? 0 : 3));
+
+#ifdef HAVE_RBD
+        if (url && strncmp(url, "rbd:", 4) == 0)
+                failed += run_group("own client", client_tests, n_client_tests);
+#endif
+        return failed;
+}
+
+static int begin_faults(void)
+{
+        const char *proxy = getenv("STORE_PROXY");
+        char at[64], server[64];
+
+        if (faults_begin() < 0) {
+                fprintf(stderr, "STORE_FAULTS is not KIND:SEED:PERCENT\n");
+                return -1;
+        }
+#ifdef HAVE_NFS
+        if (proxy && (sscanf(proxy, "%63s %63s", at, server) != 2 || nfs_proxy_start(at, server) < 0)) {
+                fprintf(stderr, "STORE_PROXY is not \"ADDRESS SERVER\", or the proxy did not start\n");
+                return -1;
+        }
+#endif
+        return 0;
 }
 
 int main(int argc, char **argv)
@@ -105,10 +165,14 @@ int main(int argc, char **argv)
 
         log_level(LOG_WARNING);
         cmocka_set_message_output(CM_OUTPUT_STDOUT);
+        if (begin_faults() < 0)
+                return 2;
         if (streq(what, "all"))
                 return run_all();
         if (streq(what, "full"))
                 return run_full();
+        if (streq(what, "lost"))
+                return run_lost();
         if (streq(what, "outage"))
                 return run_outage();
 #ifdef HAVE_NFS
@@ -117,6 +181,6 @@ int main(int argc, char **argv)
 #endif
         if (streq(what, "squash"))
                 return run_squash();
-        fprintf(stderr, "Usage: %s [all|full|late|outage|squash]\n", argv[0]);
+        fprintf(stderr, "Usage: %s [all|full|late|lost|outage|squash]\n", argv[0]);
         return 2;
 }

@@ -12,10 +12,12 @@
 
 #include "common/util.h"
 #include "imaged/store/store.h"
+#include "tests/store/faults.h"
 
 /*
  * One suite for all engines. It is told where the store is by the environment (tests/store/run sets it):
- *   STORE_URL  STORE_CEPH_CONF  STORE_CEPH_USER  STORE_ADDRESS
+ *   STORE_URL  STORE_CEPH_CONF  STORE_CEPH_USER  STORE_ADDRESS  STORE_TIMEOUT_MS
+ *   STORE_FAULTS  STORE_PROXY (nfs: "ADDRESS SERVER"; STORE_URL names that address)     see faults.h
  * A store that lives outside this process is also opened twice, used from forked processes and by real QEMU
  * tools.
  */
@@ -27,8 +29,8 @@ struct suite {
 };
 
 struct suite *suite_of(void **state);
-int store_connect(struct store **ret,
-                  struct err *err); /* by the environment; each forked process has its own */
+/* By the environment, with its faults; each forked process has its own. */
+int store_connect(struct store **ret, struct err *err);
 
 /* What a call returned, with the reason in the test's output when it is not what was expected. */
 #define assert_ok(call)                                                                                     \
@@ -53,8 +55,9 @@ extern const struct disk_spec plain_disk; /* 64 MiB, no image */
 
 /* Groups of tests, each in a file of its own. */
 extern const struct CMUnitTest record_tests[], volume_tests[], lease_tests[], race_tests[], fence_tests[],
-    kill_tests[];
-extern const size_t n_record_tests, n_volume_tests, n_lease_tests, n_race_tests, n_fence_tests, n_kill_tests;
+    kill_tests[], lost_tests[], client_tests[];
+extern const size_t n_record_tests, n_volume_tests, n_lease_tests, n_race_tests, n_fence_tests, n_kill_tests,
+    n_lost_tests, n_client_tests;
 int run_full(void);   /* a store with little room: STORE_URL */
 int run_outage(void); /* a server that is killed under the writer, by the command in STORE_OUTAGE */
 int run_late(void);   /* a WRITE that the server holds while the disks change hands; STORE_SERVER_PID */

@@ -187,8 +187,10 @@ static int disk_io(struct qemu *q, const char *io, const char *good)
         char text[160];
 
         snprintf(text, sizeof(text), "qemu-io -d disk0 \"%s\"\n", io);
-        if (!command(q, text))
+        if (!command(q, text)) { /* it ended, or did not answer for 30 s */
+                print_message("QEMU's last words: %s\n", q->answer);
                 return -EPIPE;
+        }
         /* libnfs 4.0 says EFAULT for every failed write and names the reason in its message only */
         if (strstr(q->answer, "NFS3ERR_ACCES") || strstr(q->answer, "Permission denied") ||
             strstr(q->answer, "shutdown"))

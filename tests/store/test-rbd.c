@@ -19,6 +19,7 @@
 
 struct fixture {
         struct store *a, *b;
+        struct pool_client *client;
         rados_ioctx_t io;
         char image[UUID_LEN + 1], instance[UUID_LEN + 1];
         struct disk_spec disks[2];
@@ -61,7 +62,7 @@ static int setup(void **state)
         f->a = open_as("wherry", NULL);
         f->b = open_as("wherry", OTHER_ADDRESS);
         ok(store_prepare(f->a, err));
-        ok(pool_io(f->a, &f->io, err));
+        ok(pool_io(f->a, &f->client, &f->io, err));
         uuid_random(f->image);
         uuid_random(f->instance);
         ok(volume_create(f->a, f->image, 8 * MIB, &v, err));
@@ -85,6 +86,7 @@ static int teardown(void **state)
                 ok(lease_remove(f->a, f->instance, &l, f->disks, 2, err));
         ok(volume_remove(f->a, f->image, err));
         pool_io_donep(&f->io);
+        pool_client_putp(&f->client);
         store_close(f->a);
         store_close(f->b);
         free(f);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/util.h"
+#include "imaged/cli/failovers.h"
 #include "imaged/cli/human.h"
 #include "imaged/cli/image.h"
 #include "imaged/cli/instance.h"
@@ -254,9 +255,44 @@ static void a_move_is_over_when_its_own_serial_says_so(void **state)
         assert_int_equal(moved(8, "running"), -ESTALE);
 }
 
+static void times_to_look_back_to(void **state)
+{
+        static const struct {
+                const char *text, *stamp;
+        } t[] = {
+            {"90s", "2026-01-31T11:58:30.000Z"},
+            {"30m", "2026-01-31T11:30:00.000Z"},
+            {"2h", "2026-01-31T10:00:00.000Z"},
+            {"7d", "2026-01-24T12:00:00.000Z"},
+            {"0s", "2026-01-31T12:00:00.000Z"},
+            {"2026-01-30", "2026-01-30T00:00:00.000Z"},
+            {"2026-01-30T07:08", "2026-01-30T07:08:00.000Z"},
+            {"2026-01-30 07:08:09", "2026-01-30T07:08:09.000Z"},
+            {"2026-01-30T07:08:09Z", "2026-01-30T07:08:09.000Z"},
+        };
+        static const char *const wrong[] = {"",          "2",          "h",           "-2h", "2w",
+                                            "yesterday", "2026-13-01", "2026-01-30T", "2h3"};
+        const time_t now = 1769860800; /* 2026-01-31T12:00:00Z */
+        char stamp[WHEN_LEN + 8];
+        struct err err = {0};
+
+        setenv("TZ", "UTC", 1);
+        tzset();
+        for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+                assert_int_equal(since_parse(t[i].text, now, stamp, &err), 0);
+                assert_string_equal(stamp, t[i].stamp);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                if (since_parse(wrong[i], now, stamp, &err) == 0)
+                        fail_msg("\"%s\" is taken for %s", wrong[i], stamp);
+                assert_non_null(strstr(err.text, wrong[i]));
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+            cmocka_unit_test(times_to_look_back_to),
             cmocka_unit_test(tables_align),
             cmocka_unit_test(a_table_with_only_titles_has_their_width),
             cmocka_unit_test(cells_cannot_steer_the_terminal),

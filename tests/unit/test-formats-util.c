@@ -172,7 +172,7 @@ uint8_t *disk_read(const struct source *src, const struct image_info *info, uint
 
 struct sunk {
         uint8_t *out, *seen;
-        uint64_t size;
+        uint64_t size, room;
         bool began;
 };
 
@@ -182,6 +182,8 @@ static int sink_begin(void *state, uint64_t size, struct err *err)
 
         assert_false(s->began);
         s->began = true;
+        if (size == UINT64_MAX) /* only the end tells */
+                size = s->room;
         s->size = size;
         if (size > (uint64_t)1 << 32)
                 return err_set(err, -EFBIG, "too large for this test");
@@ -208,7 +210,8 @@ static int sink_data(void *state, const void *buf, size_t len, uint64_t offset, 
 static uint8_t *stream_sized(const struct source *src, enum image_format format, uint64_t announced,
                              uint32_t seed, uint64_t *ret_size, struct err *err)
 {
-        struct sunk s = {0};
+        struct sunk s = {.room = src->size + 4096};
+        struct image_info info = {0};
         struct image_sink sink = {sink_begin, sink_data, &s};
         struct image_stream *st = NULL;
         int r = image_stream_new(format, announced, &sink, &st, err);
@@ -224,14 +227,14 @@ static uint8_t *stream_sized(const struct source *src, enum image_format format,
                 at += n;
         }
         if (r == 0)
-                r = image_stream_finish(st, NULL, err);
+                r = image_stream_finish(st, &info, err);
         image_stream_free(st);
         free(s.seen);
         if (r < 0) {
                 free(s.out);
                 return NULL;
         }
-        *ret_size = s.size;
+        *ret_size = announced == UINT64_MAX ? info.virtual_size : s.size;
         return s.out;
 }
 

@@ -57,6 +57,8 @@ static void test_refusals(void **state)
             {"{\"name\":\"-a\",\"image\":\"x\"}", "character 1"},
             {"{\"name\":\"a_b\",\"image\":\"x\"}", "character 2"},
             {"{\"name\":\"0b9f61ae-9d0b-4b0e-8a53-7d5f5c1f2c3d\",\"image\":\"x\"}", "looks like an id"},
+            {"{\"name\":\"a\",\"image\":\"x\",\"group\":\"A\"}", "group \"A\": character 1"},
+            {"{\"name\":\"a\",\"image\":\"x\",\"group\":1}", "group is not a string"},
             {"{\"name\":7,\"image\":\"x\"}", "name is not a string"},
             {"{\"name\":\"a\",\"image\":\"x\",\"cpus\":257}", "cpus is 257; 1 to 256"},
             {"{\"name\":\"a\",\"image\":\"x\",\"cpus\":1.5}", "cpus is not a whole number"},

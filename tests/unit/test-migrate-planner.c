@@ -33,6 +33,18 @@ static void picks_the_living_host_with_most_free_memory(void **state)
         assert_int_equal(planner_pick(hosts, 4, &need, NULL), 0);
 }
 
+static void a_group_keeps_its_instances_apart(void **state)
+{
+        const unsigned avoid[] = {7, 2};
+        struct planner_need need = {.cpus = 1, .memory = GiB, .avoid = avoid, .n_avoid = 2};
+        struct err e = {0};
+
+        assert_int_equal(planner_pick(hosts, 4, &need, NULL), 0);
+        need.not_on = 1;
+        assert_int_equal(planner_pick(hosts, 4, &need, &e), -ENOSPC);
+        assert_non_null(strstr(e.text, "h2 has another instance of its group"));
+}
+
 static void says_why_for_each_host(void **state)
 {
         struct planner_need need = {.cpus = 1, .memory = 100 * GiB};
@@ -140,6 +152,113 @@ static void only_so_many_at_once(void **state)
         assert_non_null(failover_next(&f, hosts, 4, 0));
 }
 
+static void failover_keeps_groups_apart(void **state)
+{
+        const struct failover_seat seats[] = {{.group = "ann/db", .host = 2},
+                                              {.group = "ann/web", .host = 1}};
+        struct failover_item items[3];
+        struct failover f;
+
+        ids(items, 3);
+        items[0].group = "ann/db"; /* 2 has one of these already */
+        items[0].priority = 3;
+        items[1].group = "bob/db"; /* another owner's */
+        items[1].priority = 2;
+        items[2].group = "bob/db"; /* apart from the one before, done or not */
+        items[2].priority = 1;
+        failover_init(&f, 3, items, 3);
+        f.seats = seats;
+        f.n_seats = 2;
+        assert_int_equal(failover_next(&f, hosts, 4, 0)->target, 1);
+        assert_int_equal(failover_next(&f, hosts, 4, 0)->target, 2);
+        failover_seen(&f, &items[1], 6, 1);
+        assert_int_equal(failover_next(&f, hosts, 4, 0)->target, 1);
+        ids(items, 1);
+        items[0].group = "ann/db";
+        failover_init(&f, 1, items, 1);
+        f.seats = seats;
+        f.n_seats = 1;
+        assert_int_equal(failover_next(&f, hosts, 4, 0)->state, FAILOVER_FAILED);
+        assert_non_null(strstr(items[0].reason, "another instance of its group"));
+}
+
+static void what_was_placed_counts_also_when_done(void **state)
+{
+        struct failover_item items[3];
+        struct failover f;
+
+        ids(items, 3);
+        for (int i = 0; i < 3; i++)
+                items[i].memory = 4 * GiB;
+        failover_init(&f, 3, items, 3);
+        for (int i = 0; i < 2; i++) { /* 7 GiB and 4 GiB are free: room for one each */
+                assert_int_equal(failover_next(&f, hosts, 4, 0)->target, 2 - i);
+                failover_seen(&f, &items[i], 6, 1);
+        }
+        assert_int_equal(failover_next(&f, hosts, 4, 0)->state, FAILOVER_FAILED);
+}
+
+static void one_that_was_placed_before_gets_its_time_and_then_another_host(void **state)
+{
+        struct failover_item items[1];
+        struct failover f;
+
+        ids(items, 1);
+        items[0].state = FAILOVER_PLACED;
+        items[0].target = 1;
+        items[0].deadline_ms = 100;
+        failover_init(&f, 3, items, 1);
+        assert_null(failover_next(&f, hosts, 4, 0));
+        assert_false(failover_ended(&f));
+        failover_seen(&f, items, 5, 100);
+        assert_int_equal(failover_next(&f, hosts, 4, 100)->target, 2);
+}
+
+/* Who is asked next, after `me` has failed. */
+static unsigned hand_on(struct failover_chain *chain, unsigned me, size_t n_hosts, struct err *e)
+{
+        static const struct planner_host five[] = {
+            {.number = 1, .name = "h1", .alive = true, .cpus = 2, .memory = 5 * GiB},
+            {.number = 2, .name = "h2", .alive = true, .cpus = 2, .memory = 4 * GiB},
+            {.number = 3, .name = "h3", .alive = true, .cpus = 2, .memory = 3 * GiB},
+            {.number = 4, .name = "h4", .alive = true, .cpus = 2, .memory = 2 * GiB},
+        };
+        struct failover_item item;
+        struct failover f;
+
+        ids(&item, 1);
+        failover_init(&f, 0, &item, 1);
+        return failover_hand_on(&f, chain, me, five, n_hosts, e);
+}
+
+static void failed_starts_go_round_the_hosts_with_growing_pauses(void **state)
+{
+        struct failover_chain chain = {0};
+        struct err e = {0};
+
+        assert_int_equal(hand_on(&chain, 1, 2, NULL), 2);
+        assert_int_equal(failover_pause_ms(chain.tries), 0);
+        assert_int_equal(hand_on(&chain, 2, 2, &e), 2); /* nobody else: stays, and says why */
+        assert_int_equal(e.code, -ENOSPC);
+        e = (struct err){0};
+        assert_int_equal(hand_on(&chain, 2, 2, &e), 1); /* the third: a new round */
+        assert_int_equal(e.code, 0);
+        assert_int_equal(chain.tries, FAILOVER_TRIES);
+        assert_int_equal(failover_pause_ms(chain.tries), 1000);
+        assert_int_equal(hand_on(&chain, 1, 2, NULL), 2);
+        assert_int_equal(failover_pause_ms(chain.tries), 2000);
+        assert_int_equal(failover_pause_ms(1000), 60000);
+        chain = (struct failover_chain){0};
+        assert_int_equal(hand_on(&chain, 1, 4, NULL), 2);
+        assert_int_equal(hand_on(&chain, 2, 4, NULL), 3);
+        assert_int_equal(hand_on(&chain, 3, 4, NULL), 4);
+        assert_int_equal(hand_on(&chain, 4, 4, NULL), 1); /* it failed longest ago */
+        chain = (struct failover_chain){0};
+        for (unsigned i = 1; i < 6; i++) /* a host alone tries on */
+                assert_int_equal(hand_on(&chain, 1, 1, NULL), 1);
+        assert_int_equal(chain.tries, 5);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -149,6 +268,11 @@ int main(void)
             cmocka_unit_test(failover_goes_by_priority_and_spreads),
             cmocka_unit_test(silent_targets_are_given_up_and_tries_are_capped),
             cmocka_unit_test(only_so_many_at_once),
+            cmocka_unit_test(a_group_keeps_its_instances_apart),
+            cmocka_unit_test(failover_keeps_groups_apart),
+            cmocka_unit_test(what_was_placed_counts_also_when_done),
+            cmocka_unit_test(one_that_was_placed_before_gets_its_time_and_then_another_host),
+            cmocka_unit_test(failed_starts_go_round_the_hosts_with_growing_pauses),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -138,12 +140,27 @@ static void unknown_urls_are_refused(void **state)
         }
 }
 
+/* A mistyped path, or a file system that is not mounted, must not become an empty store. */
+static void missing_folder_is_not_made(void **state)
+{
+        char folder[] = "/tmp/wherry-missing-XXXXXX", url[64];
+        struct store *s = NULL;
+        struct err err = {};
+
+        assert_non_null(mkdtemp(folder));
+        snprintf(url, sizeof(url), "dir:%s/x", folder);
+        assert_int_equal(store_open(url, NULL, &s, &err), -ENOENT);
+        assert_non_null(strstr(err.text, "mkdir -p"));
+        assert_int_equal(rmdir(folder), 0); /* empty */
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(lease_name_round_trip),   cmocka_unit_test(a_name_has_one_spelling),
-            cmocka_unit_test(record_kinds_have_names), cmocka_unit_test(cache_keeps_the_newest),
-            cmocka_unit_test(cache_is_bounded),        cmocka_unit_test(unknown_urls_are_refused),
+            cmocka_unit_test(lease_name_round_trip),      cmocka_unit_test(a_name_has_one_spelling),
+            cmocka_unit_test(record_kinds_have_names),    cmocka_unit_test(cache_keeps_the_newest),
+            cmocka_unit_test(cache_is_bounded),           cmocka_unit_test(unknown_urls_are_refused),
+            cmocka_unit_test(missing_folder_is_not_made),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

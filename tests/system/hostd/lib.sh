@@ -63,7 +63,7 @@ given() {
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
         wait_until 30 not wherry show "$name"
         wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
-        wait_until 10 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
+        wait_until 30 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
 }
 
 id_of() {
@@ -94,6 +94,11 @@ runs_on() {
         only_on "$1" "$2" && [[ $(instance_field "$1" '.status | "\(.state) h\(.host)"') == "running $2" ]]
 }
 
+# runs_soon NAME HOST: a command of the user has returned; what it did is there for all to see a moment later.
+runs_soon() {
+        soon "$1 runs on $2: $(where "$1")" 30 runs_on "$1" "$2"
+}
+
 state_is() {
         [[ $(instance_field "$1" .status.state) == "$2" ]]
 }
@@ -108,7 +113,11 @@ epoch_of() {
 
 # pid_on NAME HOST: of its QEMU.
 pid_on() {
-        qemu_pid "$2" "$1"
+        local end=$((SECONDS + 5))
+        until qemu_pid "$2" "$1"; do
+                ((SECONDS < end)) || return 1
+                sleep 0.1
+        done
 }
 
 # removed NAME...: the guest has ended and the disks are gone; imaged forgets the name when it next looks.
@@ -132,6 +141,25 @@ gone() {
 # happened KIND NAME: hostd or imaged has told so.
 happened() {
         wherry events --json | jq -e --arg kind "$1" --arg name "$2" '[.. | objects | select(.kind? == $kind and .name? == $name)] | length > 0'
+}
+
+# refused TEXT COMMAND...: it fails, saying so.
+refused() {
+        local text=$1
+        shift
+        local said
+        said=$("$@" 2>&1) && fail "was not refused: $*"
+        grep -q -- "$text" <<<"$said" || fail "refused with another reason: $said"
+}
+
+# edit_record host|instance ID MEMBER JSON: as another writer would; told by the last host, the one that stories switch off least.
+edit_record() {
+        lab exec "h$hosts" "$build/tests/system/hostd/edit-record" "/run/wherry-lab/h$hosts/hostd.conf" "$@"
+}
+
+# took_over: how many hosts were ever taken for dead.
+took_over() {
+        wherry events --json | jq '[.. | objects | select(.kind? == "host-dead")] | length'
 }
 
 # daemon_dies HOST DAEMON: by SIGKILL.
@@ -180,7 +208,7 @@ clean_up() {
         [ "$store" = dir ] || lab power-on store >/dev/null 2>&1
         wait_until 30 hosts_up
         for name in $(wherry ls --json | jq -r '.. | objects | select(.wanted?) | .name'); do
-                wherry rm "$name" --timeout 30 >/dev/null 2>&1
+                wherry rm "$name" --timeout 90 >/dev/null 2>&1
         done
 }
 

@@ -18,6 +18,7 @@
  * stories run the real hostd.)
  *
  *   store-host STORE-URL NUMBER CPUS MEMORY TOKEN
+ *   store-host STORE-URL receipt INSTANCE-ID JSON     adds a failover's receipt to a record, as hostd does
  */
 struct host {
         struct store *store;
@@ -85,7 +86,10 @@ static int look(struct host *h, const char *id, struct err *err)
         }
         if (streq(wanted, "deleted")) {
                 r = lease_remove(h->store, id, &lease, disks, ARRAY_SIZE(disks), err);
-                return r < 0 ? r : put(h, id, NULL, version, err);
+                if (r < 0)
+                        return r;
+                status(record, "deleted", &lease); /* the rest is imaged's */
+                return put(h, id, record, version, err);
         }
         status(record, streq(wanted, "running") ? "running" : "stopped", &lease);
         return put(h, id, record, version, err);
@@ -127,7 +131,19 @@ static int on_console(struct http_request *req, void *userdata, struct err *err)
                    : 0;
 }
 
+static int on_store_check(struct http_request *req, void *userdata, struct err *err)
+{
+        struct host *h = userdata;
+        _cleanup_(json_decrefpp) json_t *reply = NULL;
+        int verdict = store_selftest(h->store, err);
+
+        reply = json_pack("{s:b,s:s}", "ok", verdict > 0, "text",
+                          verdict > 0 ? "the store's fence holds" : err_text(err));
+        return http_reply_json(req, 200, reply);
+}
+
 static const struct http_route routes[] = {
+    {"POST", "/v1/store-check", on_store_check, NULL, false},
     {"POST", "/v1/look", on_look, NULL, false},
     {"GET", "/v1/instances/{id}/migration", on_migration, NULL, false},
     {"GET", "/v1/instances/{id}/console", on_console, NULL, false},
@@ -145,9 +161,33 @@ static int announce(struct host *h, int cpus, long long memory, struct err *err)
                            "name", json_sprintf("host%u", h->number), "api",
                            json_sprintf("http://127.0.0.1:%u", http_server_port(h->server)), "state", "up",
                            "epoch", 1, "cpus", cpus, "memory", (json_int_t)memory, "drained", 0);
+        if (getenv("WHERRY_TEST_BOOT_ID"))
+                json_object_set_new(record, "boot_id", json_string(getenv("WHERRY_TEST_BOOT_ID")));
         text = json_text(record);
         record_get(h->store, RECORD_HOST, id, &old, &version, NULL);
         return record_put(h->store, RECORD_HOST, id, version, text, NULL, err);
+}
+
+static int add_receipt(const char *url, const char *id, const char *text, struct err *err)
+{
+        struct store_options so = {0};
+        struct host h = {0};
+        json_t *record = NULL, *receipt = NULL;
+        uint64_t version;
+        int r = store_open(url, &so, &h.store, err);
+
+        if (r == 0)
+                r = get(&h, id, &record, &version, err);
+        if (r == 0)
+                r = json_parse(text, "receipt", &receipt, err);
+        if (r == 0) {
+                json_array_append(json_object_get(record, "receipts"), receipt);
+                r = put(&h, id, record, version, err);
+        }
+        json_decref(receipt);
+        json_decref(record);
+        store_close(h.store);
+        return r;
 }
 
 int main(int argc, char **argv)
@@ -162,6 +202,12 @@ int main(int argc, char **argv)
         struct err err = {0};
         int r;
 
+        if (argc == 5 && strcmp(argv[2], "receipt") == 0) {
+                r = add_receipt(argv[1], argv[3], argv[4], &err);
+                if (r < 0)
+                        fprintf(stderr, "store-host: %s\n", err_text(&err));
+                return r < 0;
+        }
         if (argc != 6) {
                 fprintf(stderr, "usage: store-host STORE-URL NUMBER CPUS MEMORY TOKEN\n");
                 return 2;

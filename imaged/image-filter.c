@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imaged/image-filter.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/json.h"
+#include "imaged/image.h"
+
+#define TERMS_MAX 32
+
+enum term_kind {
+        TERM_STRING, /* a member is that string, or one of "in:A,B" */
+        TERM_TAG,
+        TERM_NUMBER, /* min_disk, min_ram: at least */
+        TERM_BOOL,
+        TERM_TIME, /* "gt:TIME" and so on */
+        TERM_SIZE_MIN,
+        TERM_SIZE_MAX,
+};
+
+struct term {
+        enum term_kind kind;
+        const char *key, *value;
+        char compare[4]; /* TERM_TIME */
+        int64_t number;
+        struct catalog_needle needle; /* TERM_STRING of one value, TERM_TAG; else empty */
+};
+
+struct image_filter {
+        const struct caller *caller;
+        const char *visibility, *member_status, *status;
+        bool hidden;
+        struct term terms[TERMS_MAX];
+        size_t n;
+        struct err *err; /* while it is made */
+};
+
+static int boolean(const char *key, const char *value, bool *ret, struct err *err)
+{
+        if (strcasecmp(value, "true") == 0 || streq(value, "1"))
+                *ret = true;
+        else if (strcasecmp(value, "false") == 0 || streq(value, "0"))
+                *ret = false;
+        else
+                return err_set(err, -EINVAL, "%s: \"%s\" is neither true nor false", key, value);
+        return 0;
+}
+
+static int term_string(struct term *t, struct err *err)
+{
+        if (strncmp(t->value, "in:", 3) == 0)
+                return 0;
+        return catalog_needle(t->key, t->value, &t->needle) < 0
+                   ? err_set(err, -EINVAL, "%s: the value is not UTF-8", t->key)
+                   : 0;
+}
+
+static int term_tag(struct term *t, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *tag = json_string(t->value);
+
+        t->needle.text = tag ? json_text(tag) : NULL;
+        return t->needle.text ? 0 : err_set(err, -EINVAL, "tag: the value is not UTF-8");
+}
+
+static int term_number(struct term *t, struct err *err)
+{
+        char *end;
+
+        errno = 0;
+        t->number = strtoll(t->value, &end, 10);
+        return errno || *end || end == t->value || t->number < 0
+                   ? err_set(err, -EINVAL, "%s: \"%s\" is not a whole number of at least 0", t->key,
+                             t->value)
+                   : 0;
+}
+
+static int term_time(struct term *t, struct err *err)
+{
+        static const char *const compares[] = {"gt", "gte", "lt", "lte", "eq", "neq"};
+        size_t n = strcspn(t->value, ":");
+
+        snprintf(t->compare, sizeof(t->compare), "eq");
+        for (size_t i = 0; i < ARRAY_SIZE(compares); i++) {
+                if (strlen(compares[i]) == n && memcmp(t->value, compares[i], n) == 0) {
+                        snprintf(t->compare, sizeof(t->compare), "%s", compares[i]);
+                        t->value += n + 1;
+                }
+        }
+        if (strlen(t->value) < strlen("2026-01-31"))
+                return err_set(err, -EINVAL, "%s: \"%s\" is no time like gt:2026-01-31T12:00:00Z", t->key,
+                               t->value);
+        return 0;
+}
+
+static enum term_kind kind_of(const char *key)
+{
+        return streq(key, "tag")                                      ? TERM_TAG
+               : streq(key, "min_disk") || streq(key, "min_ram")      ? TERM_NUMBER
+               : streq(key, "protected")                              ? TERM_BOOL
+               : streq(key, "created_at") || streq(key, "updated_at") ? TERM_TIME
+               : streq(key, "size_min")                               ? TERM_SIZE_MIN
+               : streq(key, "size_max")                               ? TERM_SIZE_MAX
+                                                                      : TERM_STRING;
+}
+
+static int term_add(struct image_filter *f, const char *key, const char *value)
+{
+        struct term *t = &f->terms[f->n];
+        bool is = false;
+        int r;
+
+        if (f->n == TERMS_MAX)
+                return err_set(f->err, -EINVAL, "more than %d filters", TERMS_MAX);
+        *t = (struct term){.kind = kind_of(key), .key = key, .value = value};
+        switch (t->kind) {
+        case TERM_BOOL:
+                r = boolean(key, value, &is, f->err);
+                t->number = is;
+                break;
+        case TERM_TIME:
+                r = term_time(t, f->err);
+                break;
+        case TERM_STRING:
+                r = term_string(t, f->err);
+                break;
+        case TERM_TAG:
+                r = term_tag(t, f->err);
+                break;
+        default:
+                r = term_number(t, f->err);
+        }
+        if (r == 0)
+                f->n++;
+        return r;
+}
+
+static int visibility_read(struct image_filter *f, const char *value)
+{
+        static const char *const words[] = {"public", "private", "shared", "community", "all"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+                if (streq(value, words[i])) {
+                        f->visibility = value;
+                        return 0;
+                }
+        }
+        return err_set(f->err, -EINVAL,
+                       "visibility \"%s\": public, private, shared, community and all are possible", value);
+}
+
+static int query_one(void *arg, const char *key, const char *value)
+{
+        static const char *const not_filters[] = {"limit", "marker", "sort", "sort_key", "sort_dir"};
+        struct image_filter *f = arg;
+
+        for (size_t i = 0; i < ARRAY_SIZE(not_filters); i++) {
+                if (streq(key, not_filters[i]))
+                        return 0;
+        }
+        if (streq(key, "visibility"))
+                return visibility_read(f, value);
+        if (streq(key, "os_hidden"))
+                return boolean(key, value, &f->hidden, f->err);
+        if (streq(key, "member_status")) {
+                if (!streq(value, "accepted") && !streq(value, "pending") && !streq(value, "rejected") &&
+                    !streq(value, "all"))
+                        return err_set(f->err, -EINVAL,
+                                       "member_status \"%s\": accepted, pending, rejected and all are "
+                                       "possible",
+                                       value);
+                f->member_status = value;
+                return 0;
+        }
+        if (streq(key, "status"))
+                f->status = value;
+        return term_add(f, key, value);
+}
+
+int image_filter_new(struct http_request *req, struct image_filter **ret, struct err *err)
+{
+        struct image_filter *f = calloc(1, sizeof(*f));
+        int r;
+
+        if (!f)
+                return err_set(err, -ENOMEM, "out of memory");
+        f->caller = caller_of(req);
+        f->member_status = "accepted";
+        f->err = err;
+        r = http_query_each(req, query_one, f);
+        f->err = NULL;
+        if (r < 0) {
+                image_filter_free(f);
+                return r;
+        }
+        *ret = f;
+        return 0;
+}
+
+struct image_filter *image_filter_free(struct image_filter *f)
+{
+        if (!f)
+                return NULL;
+        for (size_t i = 0; i < f->n; i++)
+                free(f->terms[i].needle.text);
+        free(f);
+        return NULL;
+}
+
+/* --- does it fit? --- */
+
+/* "in:A,B,\"C\"" */
+static bool in_list(const char *list, const char *have)
+{
+        size_t len = strlen(have);
+
+        for (const char *p = list;; p++) {
+                size_t n = strcspn(p, ","), quoted = n >= 2 && p[0] == '"' && p[n - 1] == '"';
+
+                if (n - 2 * quoted == len && memcmp(p + quoted, have, len) == 0)
+                        return true;
+                p += n;
+                if (!*p)
+                        return false;
+        }
+}
+
+static bool time_fits(const struct term *t, const char *have)
+{
+        /* to the second: what is written behind it differs between clients */
+        int order = strncmp(have, t->value, MIN_OF(strlen(t->value), strlen("2026-01-31T12:00:00")));
+
+        return streq(t->compare, "gt")    ? order > 0
+               : streq(t->compare, "gte") ? order >= 0
+               : streq(t->compare, "lt")  ? order < 0
+               : streq(t->compare, "lte") ? order <= 0
+               : streq(t->compare, "neq") ? order != 0
+                                          : order == 0;
+}
+
+static bool term_fits(const struct term *t, const json_t *record)
+{
+        const char *have = json_get_str(record, t->key, NULL);
+        json_t *tag;
+        size_t i;
+
+        switch (t->kind) {
+        case TERM_TAG:
+                json_array_foreach (json_object_get(record, "tags"), i, tag) {
+                        if (streq(json_string_value(tag), t->value))
+                                return true;
+                }
+                return false;
+        case TERM_NUMBER:
+                return json_get_int(record, t->key, 0) >= t->number;
+        case TERM_BOOL:
+                return json_get_bool(record, t->key, false) == (t->number != 0);
+        case TERM_TIME:
+                return have && time_fits(t, have);
+        case TERM_SIZE_MIN:
+                return json_get_int(record, "size", 0) >= t->number;
+        case TERM_SIZE_MAX:
+                return json_get_int(record, "size", 0) <= t->number;
+        case TERM_STRING:
+                break;
+        }
+        return have &&
+               (strncmp(t->value, "in:", 3) == 0 ? in_list(t->value + 3, have) : streq(have, t->value));
+}
+
+/* What of the images of others that one could see does one want in a list? */
+static bool shown(const struct image_filter *f, const struct cataloged *e)
+{
+        static const char *const words[] = {[VISIBILITY_PRIVATE] = "private",
+                                            [VISIBILITY_SHARED] = "shared",
+                                            [VISIBILITY_COMMUNITY] = "community",
+                                            [VISIBILITY_PUBLIC] = "public"};
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        bool all = streq(f->visibility, "all"), mine = streq(e->owner, f->caller->id);
+        const json_t *member;
+
+        if (f->visibility && !all && !streq(f->visibility, words[e->visibility]))
+                return false;
+        if (e->visibility == VISIBILITY_COMMUNITY)
+                return mine || f->visibility;
+        if (mine || f->caller->admin || e->visibility == VISIBILITY_PUBLIC)
+                return true;
+        if (!image_cataloged_visible(f->caller, e))
+                return false;
+        record = json_loads(e->text, 0, NULL);
+        member = json_object_get(json_object_get(record, "members"), f->caller->id);
+        return member && (streq(f->member_status, "all") ||
+                          streq(json_get_str(member, "status", NULL), f->member_status));
+}
+
+bool image_filter_fits(const struct image_filter *f, const struct cataloged *e)
+{
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+
+        if (e->hidden != f->hidden || !shown(f, e))
+                return false;
+        if (e->deleted &&
+            (!streq(f->status, "pending_delete") || (!f->caller->admin && !streq(e->owner, f->caller->id))))
+                return false;
+        if (f->n == 0)
+                return true;
+        for (size_t i = 0; i < f->n; i++) { /* without a look into the JSON, as far as that goes */
+                if (f->terms[i].needle.text && !catalog_may_have(e, &f->terms[i].needle))
+                        return false;
+        }
+        record = json_loads(e->text, 0, NULL);
+        for (size_t i = 0; record && i < f->n; i++) {
+                if (!term_fits(&f->terms[i], record))
+                        return false;
+        }
+        return record != NULL;
+}

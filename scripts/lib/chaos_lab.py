@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab, its guests as the kernel shows them, and the ways to hurt it. Runs in a box (scripts/lib/box)."""
+
+import json
+import os
+import re
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+LAB = os.path.join(ROOT, "scripts", "lab")
+BOX = os.path.join(ROOT, "scripts", "lib", "box")
+LOGS = "/var/tmp/wherry-lab"
+
+
+class Failed(Exception):
+    pass
+
+
+def run(*argv, timeout=180, **kw):
+    """Its standard output; Failed says why where there is none."""
+    try:
+        r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+                           timeout=timeout, **kw)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(argv)}: no end after {timeout} s") from None
+    if r.returncode != 0:
+        raise Failed(f"{' '.join(argv)}: exit {r.returncode}: {(r.stderr or r.stdout).strip()[-600:]}")
+    return r.stdout
+
+
+def wait_until(seconds, holds, every=0.1):
+    """The first true answer, or None when the time is over; a question that Failed is asked again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            answer = holds()
+            if answer:
+                return answer
+        except (Failed, OSError, ValueError, KeyError):
+            pass
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(every)
+
+
+def qemus():
+    """(host, instance, pid) of every guest's QEMU, from /proc."""
+    hosts = {}
+    for name in os.listdir("/run/netns"):
+        if re.fullmatch(r"wl-h\d", name):
+            hosts[f"net:[{os.stat('/run/netns/' + name).st_ino}]"] = name[3:]
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm") as f:
+                if not f.read().startswith("qemu-system"):
+                    continue
+            with open(f"/proc/{pid}/cmdline") as f:
+                guest = re.search(r"\0guest=wherry-([^,\0]+)", f.read())
+            host = hosts.get(os.readlink(f"/proc/{pid}/ns/net"))
+        except OSError:
+            continue  # it has just ended
+        if guest and host:
+            found.append((host, guest.group(1), int(pid)))
+    return found
+
+
+def vcpu_ran(pid):
+    """Its first vCPU was given time; that of a QEMU which waits for the gate sleeps."""
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat") as f:
+                name, _, rest = f.read().partition(") ")
+            if "(CPU 0/" in name:
+                return int(rest.split()[11]) > 0
+    except OSError:
+        pass
+    return False
+
+
+class Lab:
+    """Up while the `with` lasts."""
+
+    def __init__(self, store, hosts, build, work, up=()):
+        self.store, self.build, self.work, self.up = store, build, work, up
+        self.hosts = [f"h{n}" for n in range(1, hosts + 1)]
+        self.key = os.path.join(work, "key")
+
+    def __enter__(self):
+        self.lab("up", "--store", self.store, "--hosts", str(len(self.hosts)), "--build", self.build, *self.up)
+        for line in self.lab("env").splitlines():
+            setting = re.match(r"export (\w+)='?([^']*)'?", line)
+            if setting:
+                os.environ[setting.group(1)] = setting.group(2)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", self.key)
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.lab("down")
+        except Failed:
+            pass  # the box ends what is left
+
+    def lab(self, *argv):
+        return run(LAB, *argv)
+
+    def wherry(self, *argv, timeout=180):
+        return run(os.path.join(self.build, "imaged", "cli", "wherry"), *argv, timeout=timeout)
+
+    def add_image(self):
+        image = run(os.path.join(ROOT, "scripts", "guest-images"), "small", "--list").strip()
+        self.wherry("image", "add", image, "--name", "small")
+
+    def run_instance(self, name, host, *options):
+        self.wherry("run", "small", "--name", name, "--host", host, "--memory", "128M", "--disk", "512M",
+                    "--ssh-key", self.key + ".pub", *options)
+
+    def show(self, name):
+        return json.loads(self.wherry("show", name, "--json"))
+
+    def host_records(self):
+        answer = json.loads(self.wherry("host", "list", "--json"))
+        return answer if isinstance(answer, list) else answer["hosts"]
+
+    def hosts_up(self):
+        return all(h["alive"] and h["state"] == "up" for h in self.host_records())
+
+    def status(self):
+        return json.loads(self.lab("status", "--json"))
+
+    def ssh(self, address, command, timeout=120):
+        return run("ssh", "-q", "-i", self.key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+                   "-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + os.path.join(self.work, "known-hosts"),
+                   "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6",
+                   "root@" + address, command, timeout=timeout)
+
+    # What can be done to it; each returns what undoes it, or None.
+
+    def power_off(self, host):
+        self.lab("power-off", host)
+        return lambda: self.lab("power-on", host)
+
+    def hang(self, host, *what):
+        self.lab("pause", host, *what)
+        return lambda: self.lab("resume", host, *what)
+
+    def kill(self, node, daemon):
+        self.lab("kill", node, daemon)
+        return lambda: self.lab("start", node, daemon)
+
+    def cut(self, host, *links):
+        for link in links:
+            self.lab("cut", host, link)
+        return lambda: self.lab("heal", host)
+
+    def kill_qemu(self, host):
+        here = sorted(q for q in qemus() if q[0] == host)
+        if not here:
+            raise Failed(f"nothing of qemu runs on {host}")
+        os.kill(here[0][2], 9)
+
+    def all_off(self):
+        for host in self.hosts:
+            self.lab("power-off", host)
+
+        def on():
+            for host in reversed(self.hosts):
+                self.lab("power-on", host)
+        return on
+
+    def hurt(self, kind, target):
+        """Does the fault of that kind (chaos_plan.FAULTS)."""
+        if kind in ("power-off", "store-off"):
+            return self.power_off("store" if kind == "store-off" else target)
+        if kind == "all-off":
+            return self.all_off()
+        if kind == "kill-qemu":
+            return self.kill_qemu(target)
+        verb, what = kind.split("-")
+        if verb == "hang":
+            return self.hang(target, *([] if what == "host" else [what]))
+        if verb == "cut":
+            return self.cut(target, *(("network", "storage") if what == "both" else (what,)))
+        return self.kill(target, what)

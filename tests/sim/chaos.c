@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/world.h"
+
+/* What goes wrong: each fault at a time, on a host and for as long as the seed says. */
+
+static void host_pause(struct host *h, int64_t ns)
+{
+        int64_t until = sched_now() + ns;
+
+        tell("%s: stands still for %lld ms", h->name, (long long)(ns / SIM_MS));
+        if (h->hostd)
+                h->hostd->paused_until = until;
+        if (h->libvirtd)
+                h->libvirtd->paused_until = until;
+        for (struct qemu *q = h->qemus; q; q = q->next)
+                if (q->alive)
+                        q->proc->paused_until = until;
+}
+
+static void proc_pause(struct proc *p, int64_t ns)
+{
+        if (!p)
+                return;
+        tell("%s: %s is stopped for %lld ms", p->host->name, p->what, (long long)(ns / SIM_MS));
+        p->paused_until = sched_now() + ns;
+}
+
+static void power_again(void *arg)
+{
+        host_power_on(arg);
+}
+
+static void power_loss(struct host *h)
+{
+        host_power_off(h);
+        if (rnd(4) > 0) /* else it stays away until the faults are over */
+                event_at(sched_now() + rnd_between(500, 40000) * SIM_MS, power_again, h);
+}
+
+static void storage_again(void *arg)
+{
+        struct host *h = arg;
+
+        tell("%s: storage is back", h->name);
+        h->storage_cut = false;
+}
+
+static void network_again(void *arg)
+{
+        struct host *h = arg;
+
+        tell("%s: network is back", h->name);
+        h->network_cut = false;
+}
+
+static int64_t span(void)
+{
+        return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
+}
+
+static void one_fault(struct host *h)
+{
+        W.stats.faults++;
+        switch (rnd(12)) {
+        case 0:
+        case 1:
+                hostd_kill(h);
+                break;
+        case 2:
+        case 3:
+                proc_pause(h->hostd, span());
+                break;
+        case 4:
+                power_loss(h);
+                break;
+        case 5:
+                libvirtd_kill(h, rnd(3) == 0);
+                break;
+        case 6:
+                host_pause(h, span());
+                break;
+        case 7:
+        case 8:
+                tell("%s: storage is cut", h->name);
+                h->storage_cut = true;
+                event_at(sched_now() + span(), storage_again, h);
+                break;
+        case 9:
+                tell("%s: network is cut", h->name);
+                h->network_cut = true;
+                event_at(sched_now() + span(), network_again, h);
+                break;
+        case 10:
+                h->term = h->manager != NULL;
+                break;
+        default:
+                proc_pause(h->libvirtd, span());
+        }
+}
+
+static void fault_now(void *arg)
+{
+        if (!W.quiet)
+                one_fault(arg);
+}
+
+/* Most of what can go wrong goes wrong when two meet: faults are more likely right after these moments. */
+void chaos_hint(struct host *h, unsigned one_in)
+{
+        if (!W.quiet && W.chaos && h->number && rnd(one_in) == 0)
+                event_at(sched_now() + (rnd(2) ? rnd_between(0, 20) : rnd_between(0, 600)) * SIM_MS,
+                         fault_now, h);
+}
+
+void chaos_run(void *arg)
+{
+        unsigned gone = 0;
+
+        W.chaos = true;
+        while (sched_now() < W.faults_ns) {
+                co_sleep(rnd(5) == 0 ? rnd_between(0, 50) * SIM_MS : rnd_between(200, 9000) * SIM_MS);
+                if (sched_now() >= W.faults_ns)
+                        break;
+                if (rnd(60) == 0) /* the whole site */
+                        for (unsigned i = 0; i < W.n_hosts; i++)
+                                power_loss(&W.hosts[i]);
+                else
+                        one_fault(&W.hosts[rnd(W.n_hosts)]);
+        }
+        if (rnd(3) == 0) {
+                gone = 1 + (unsigned)rnd(W.n_hosts);
+                host_power_off(&W.hosts[gone - 1]);
+        }
+        tell("no more faults");
+        W.quiet = true;
+        for (unsigned i = 0; i < W.n_hosts; i++) {
+                W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
+                if (W.hosts[i].number != gone)
+                        host_power_on(&W.hosts[i]);
+        }
+        /* The one that is gone for good must not be brought back by what was planned before. */
+        while (gone) {
+                host_power_off(&W.hosts[gone - 1]);
+                co_sleep(10 * SIM_MS);
+                if (sched_now() > W.faults_ns + 45 * SIM_S)
+                        gone = 0;
+        }
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/world.h"
+
+/*
+ * Disks as they really are: who may write, what was written by whom, what a guest was told. The checks of
+ * the promises are here:
+ *
+ *   one writer   at no time may two QEMUs with running vCPUs write, and no write lands of a QEMU but the one
+ *                that began to run last
+ *   nothing lost a block that follows none, or that was there already, comes from a memory that does not fit
+ *                the disk: it overwrites what somebody was told is safe
+ */
+
+struct disk *disk_of(const char *instance)
+{
+        for (size_t i = 0; i < W.n_disks; i++)
+                if (streq(W.disks[i].id, instance))
+                        return &W.disks[i];
+        return NULL;
+}
+
+struct disk *disk_new(const char *instance)
+{
+        struct disk *d = &W.disks[W.n_disks++];
+
+        *d = (struct disk){0};
+        snprintf(d->id, sizeof(d->id), "%s", instance);
+        return d;
+}
+
+static const struct client *client_of(const struct disk *d, pid_t pid)
+{
+        for (size_t i = 0; i < d->n_clients; i++)
+                if (d->clients[i].pid == pid)
+                        return &d->clients[i];
+        return NULL;
+}
+
+bool disk_writable(const struct disk *d, const struct qemu *q)
+{
+        const struct client *c;
+
+        switch (W.kind) {
+        case FENCE_NFS:
+                if (W.broken == BREAK_UID)
+                        return true;
+                return q->lease.start.uid == d->uid ||
+                       (d->group_writes && d->gid && q->lease.start.gid == d->gid);
+        case FENCE_DIR:
+                return d->image_locked == q || W.broken == BREAK_LOCK;
+        default:
+                c = client_of(d, q->pid);
+                return c && !c->blocked;
+        }
+}
+
+void disk_check(const struct disk *d)
+{
+        const struct qemu *writer = NULL;
+
+        for (unsigned i = 0; i < W.n_hosts; i++)
+                for (const struct qemu *q = W.hosts[i].qemus; q; q = q->next) {
+                        if (q->disk != d || !q->alive || !q->running || !disk_writable(d, q))
+                                continue;
+                        if (writer)
+                                violated("two writers of %s: QEMU %d on %s and QEMU %d on %s", d->id,
+                                         (int)writer->pid, writer->host->name, (int)q->pid, q->host->name);
+                        writer = q;
+                }
+}
+
+int disk_write(struct disk *d, struct qemu *q, uint64_t n)
+{
+        W.stats.writes++;
+        if (!disk_writable(d, q)) {
+                W.stats.refused++;
+                return -EACCES;
+        }
+        if (d->session != q->pid)
+                violated("%s: a write of QEMU %d on %s landed after QEMU %d had begun to run", d->id,
+                         (int)q->pid, q->host->name, (int)d->session);
+        else if (n != d->n + 1 && !(n == d->n && d->last_booted == q->booted))
+                violated("%s: QEMU %d on %s writes block %llu where %llu were written, %llu of them "
+                         "acknowledged: %s",
+                         d->id, (int)q->pid, q->host->name, (unsigned long long)n, (unsigned long long)d->n,
+                         (unsigned long long)d->acked,
+                         n <= d->acked ? "an acknowledged write is lost" : "its memory is another disk's");
+        d->n = n;
+        d->last_booted = q->booted;
+        d->ctime++;
+        d->progress_ns = sched_now();
+        return 0;
+}
+
+/* One that cannot write may do as it likes: a yes that came too late, a source that was left behind. */
+void disk_begin(struct disk *d, struct qemu *q, bool boot)
+{
+        if (boot)
+                q->memory_n = d->n;
+        if (!disk_writable(d, q))
+                return;
+        if (!boot && d->n != q->memory_n && !(d->n == q->memory_n + 1 && d->last_booted == q->booted))
+                violated("%s: QEMU %d on %s runs with the memory of block %llu on a disk at block %llu",
+                         d->id, (int)q->pid, q->host->name, (unsigned long long)q->memory_n,
+                         (unsigned long long)d->n);
+        if (boot && d->n < d->acked)
+                violated("%s: block %llu was acknowledged and %llu are there", d->id,
+                         (unsigned long long)d->acked, (unsigned long long)d->n);
+        d->session = q->pid;
+        disk_check(d);
+}
+
+void disk_open(struct disk *d, const struct qemu *q)
+{
+        if (W.kind != FENCE_RBD)
+                return;
+        if (d->n_clients == CLIENTS_MAX) { /* the oldest that nobody can be any more */
+                for (size_t i = 0; i < d->n_clients; i++)
+                        if (d->clients[i].blocked || !qemu_alive(d->clients[i].pid)) {
+                                memmove(&d->clients[i], &d->clients[i + 1],
+                                        (--d->n_clients - i) * sizeof(*d->clients));
+                                break;
+                        }
+        }
+        if (d->n_clients < CLIENTS_MAX)
+                d->clients[d->n_clients++] = (struct client){.pid = q->pid};
+}

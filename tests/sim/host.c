@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "hostd/manager.h"
+#include "tests/sim/world.h"
+
+/* A host's life: power, and its hostd under something like systemd, which starts it again when it has ended.
+ */
+
+/* Only the seed and the address are left of DHCP here. */
+void dhcp_add(struct manager *m, const char *instance, const char *name, const char *mac,
+              const char *address)
+{
+}
+
+void dhcp_remove(struct manager *m, const char *instance)
+{
+}
+
+void dhcp_scan(struct manager *m)
+{
+}
+
+void host_init(unsigned number, const char *store_url)
+{
+        struct host *h = &W.hosts[number - 1];
+
+        *h = (struct host){.number = number, .offset_ns = rnd_between(1, 1000000) * SIM_S};
+        snprintf(h->name, sizeof(h->name), "h%u", number);
+        snprintf(h->address, sizeof(h->address), "10.0.0.%u", number);
+        snprintf(h->listen, sizeof(h->listen), "10.0.0.%u:7070", number);
+        h->config = (struct config){.store_url = (char *)store_url,
+                                    .name = h->name,
+                                    .address = h->address,
+                                    .storage_address = h->address,
+                                    .listen = h->listen,
+                                    .accel = (char *)"auto",
+                                    .libvirt_uri = (char *)"sim",
+                                    .peer_uri = (char *)"sim",
+                                    .bridge = (char *)"lo", /* is there wherever this runs */
+                                    .cpus_text = (char *)"0",
+                                    .memory_text = (char *)"0",
+                                    .token = (char *)"a token of the simulator",
+                                    .gate_socket = (char *)"sim",
+                                    .number = number};
+}
+
+static void again(void *arg)
+{
+        struct host *h = arg;
+
+        if (h->powered && !h->hostd && sched_now() >= h->restart_ns)
+                hostd_start(h);
+}
+
+static void ended(struct host *h)
+{
+        h->hostd = NULL;
+        h->manager = NULL;
+        h->virt = NULL;
+        h->gate = NULL;
+        h->http = NULL;
+        h->term = false;
+}
+
+static void start_later(struct host *h, int64_t low_ms, int64_t high_ms)
+{
+        h->restart_ns = sched_now() + rnd_between(low_ms, high_ms) * SIM_MS;
+        event_at(h->restart_ns, again, h);
+}
+
+static void hostd_main(void *arg)
+{
+        struct host *h = arg;
+        struct manager *m = NULL;
+        struct err e = {0};
+        int r;
+
+        r = manager_new(&h->config, &m, &e);
+        if (r == 0) {
+                h->manager = m;
+                r = manager_run(m, &e);
+        }
+        h->manager = NULL;
+        log_info("hostd ends: %s", r < 0 ? err_text(&e) : "as asked");
+        if (r == 0)
+                manager_free(m);
+        struct proc *own = h->hostd;
+
+        ended(h);
+        start_later(h, 200, 4000);
+        proc_kill(own);
+}
+
+void hostd_start(struct host *h)
+{
+        tell("hostd on %s starts", h->name);
+        h->hostd = proc_new(h, "hostd");
+        co_spawn(h->hostd, hostd_main, h);
+}
+
+void hostd_kill(struct host *h)
+{
+        struct proc *p = h->hostd;
+
+        if (!p)
+                return;
+        tell("hostd on %s is killed", h->name);
+        ended(h);
+        proc_kill(p);
+        start_later(h, 100, rnd(3) == 0 ? 20000 : 1500);
+}
+
+void host_power_on(struct host *h)
+{
+        if (h->powered)
+                return;
+        tell("%s: power on", h->name);
+        h->powered = true;
+        libvirtd_start(h);
+        start_later(h, 50, 3000);
+}
+
+void host_power_off(struct host *h)
+{
+        if (!h->powered)
+                return;
+        tell("%s: power off", h->name);
+        hostd_kill(h);
+        libvirtd_kill(h, false);
+        for (struct qemu *q = h->qemus; q; q = q->next)
+                qemu_kill(q);
+        h->powered = false;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "common/http-server.h"
+#include "hostd/config.h"
+#include "hostd/domain.h"
+#include "hostd/gate.h"
+#include "hostd/virt.h"
+#include "imaged/store/engine.h"
+#include "tests/sim/schedule.h"
+
+/*
+ * The simulated world: hosts with a hostd (the real one), a libvirtd and QEMUs (models), one storage that
+ * delays, loses and repeats as the seed says, and what is true about every disk, for the checks.
+ */
+#define HOSTS_MAX 1100
+#define DISKS_MAX 512
+#define CLIENTS_MAX 64
+
+enum fence_kind { FENCE_NFS, FENCE_DIR, FENCE_RBD, FENCE_KIND_MAX };
+
+/* Parts of the world that a test may break, to see that the checks notice. */
+enum sim_break {
+        BREAK_NOTHING,
+        BREAK_FENCE,    /* the fence changes nothing */
+        BREAK_GATE,     /* the lock driver lets everything run, and asks nobody */
+        BREAK_CLAIM,    /* whoever claims wins, from whatever epoch */
+        BREAK_CAS,      /* a record's compare-and-swap does not compare */
+        BREAK_UID,      /* nfs: every start of an instance has the same user */
+        BREAK_LOCK,     /* dir: neither QEMU's image lock nor the second lock */
+        BREAK_SWITCH,   /* QEMU tells the destination "complete" though the source goes on */
+        BREAK_TAKEOVER, /* the store's self-test fails: nobody is failed over */
+        BREAK_MAX
+};
+
+struct disk;
+
+enum qemu_phase { QEMU_ALONE, QEMU_INCOMING };
+
+struct qemu {
+        struct qemu *next; /* of its host */
+        struct host *host;
+        struct disk *disk;
+        struct proc *proc; /* its vCPUs and its requests */
+        pid_t pid;
+        struct domain_lease lease;
+        enum qemu_phase phase;
+        bool alive, running;
+        bool known;     /* to libvirtd */
+        bool asking;    /* libvirtd holds the domain's lock and waits for hostd */
+        bool job;       /* a migration goes out */
+        bool abort_job; /* asked to end it */
+        bool completed; /* the outgoing migration sent everything: it never runs again by itself */
+        bool writing;   /* a request is under way */
+        bool second_lock, image_lock;
+        bool off_asked; /* the power button was pressed */
+        char reason[32];
+        uint64_t memory_n; /* the guest's own idea: the last block that it wrote */
+        pid_t booted;      /* the QEMU in which this memory began */
+};
+
+/* What a Ceph cluster knows of a client that has opened the image. */
+struct client {
+        pid_t pid;
+        uint64_t epoch;
+        char start[UUID_LEN + 1];
+        bool recorded, blocked;
+};
+
+struct disk {
+        char id[UUID_LEN + 1];
+        /* nfs */
+        uint32_t uid, gid;
+        bool group_writes;
+        uint64_t ctime;
+        /* dir */
+        struct qemu *image_locked, *second_locked;
+        /* rbd */
+        uint64_t gate_epoch;
+        struct client clients[CLIENTS_MAX];
+        size_t n_clients;
+        /* truth */
+        uint64_t n;        /* the last block written */
+        uint64_t acked;    /* the last one that a guest was told is on disk */
+        pid_t session;     /* the QEMU that began to run last, of those that could write */
+        pid_t last_booted; /* whose memory wrote it */
+        bool deleted;      /* a user wants it gone */
+        int64_t restarts;  /* the last one asked for that was acknowledged */
+        int64_t progress_ns;
+};
+
+struct virt {
+        struct host *host;
+        virt_event_cb event;
+        void *arg;
+        struct virt_note *notes, **notes_end;
+        unsigned long thread;
+        bool stop, connected;
+};
+
+struct gate {
+        struct host *host;
+        gate_cb cb;
+        void *arg;
+        unsigned busy;
+};
+
+struct http_server {
+        struct host *host;
+        const struct http_route *routes;
+        size_t n_routes;
+        void *userdata;
+        unsigned busy;
+        bool stop;
+};
+
+struct host {
+        unsigned number;
+        char name[16], listen[24], address[24];
+        struct config config;
+        int64_t offset_ns; /* of its clock */
+        bool powered;
+        bool storage_cut, network_cut;
+        /* hostd: NULL while there is none */
+        struct proc *hostd;
+        struct manager *manager;
+        bool term; /* it was asked to end */
+        int64_t restart_ns;
+        struct virt *virt;
+        struct gate *gate;
+        struct http_server *http;
+        /* libvirtd */
+        struct proc *libvirtd;
+        struct call *calls; /* that somebody waits for */
+        int64_t libvirtd_again_ns;
+        struct qemu *qemus;
+        /* what its hostd did to the storage */
+        uint64_t operations, listed;
+};
+
+struct stats {
+        uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests;
+};
+
+/* One world in a process: what is wrapped and linked in place of the real thing knows no handle. */
+struct world {
+        uint64_t seed;
+        bool verbose;
+        enum sim_break broken;
+        enum fence_kind kind;
+        unsigned n_hosts;
+        struct host hosts[HOSTS_MAX];
+        struct disk disks[DISKS_MAX];
+        size_t n_disks;
+        struct store *store; /* names and records: the memory engine */
+        struct host outside; /* whoever is on none of them: users, imaged */
+        struct proc *root;
+        bool chaos;                /* faults have begun */
+        bool quiet;                /* faults have stopped */
+        unsigned drop, late, slow; /* of storage calls, per million */
+        int64_t faults_ns;         /* until when there are any */
+        unsigned n_instances;
+        pid_t pids;
+        struct stats stats;
+        char violation[512];
+};
+extern struct world W;
+
+void violated(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A line of the story, with --verbose. */
+void tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* wrap.c: between these nothing else runs */
+void world_hold(void);
+void world_release(void);
+int64_t host_clock_ns(const struct host *h);
+
+/* store.c */
+void store_reset(void); /* an empty one */
+/* As `h` sees it. */
+struct store *sim_store_open(struct host *h, unsigned timeout_ms);
+bool storage_reachable(const struct host *h);
+
+/* disk.c */
+struct disk *disk_of(const char *instance);
+struct disk *disk_new(const char *instance);
+/* Would the storage take a write of this QEMU's? */
+bool disk_writable(const struct disk *d, const struct qemu *q);
+void disk_check(const struct disk *d);
+/* A write reaches the storage: 0 or -EACCES. */
+int disk_write(struct disk *d, struct qemu *q, uint64_t n);
+/* The vCPUs begin to run, from the disk or with a memory that has come from elsewhere. */
+void disk_begin(struct disk *d, struct qemu *q, bool boot);
+void disk_open(struct disk *d, const struct qemu *q);
+
+/* qemu.c */
+struct qemu *qemu_new(struct host *h, const char *xml, enum qemu_phase phase);
+struct qemu *qemu_find(struct host *h, const char *instance); /* that libvirtd knows */
+struct qemu *qemu_alive(pid_t pid);
+void qemu_run(struct qemu *q, bool boot);
+void qemu_stop(struct qemu *q, const char *reason);
+void qemu_kill(struct qemu *q);
+void qemu_guest(struct qemu *q);
+/* Takes QEMU's lock of its image (dir). */
+bool qemu_activate(struct qemu *q);
+
+/* libvirt.c, libvirt-migrate.c: what one libvirtd does */
+struct call {
+        struct call *next;
+        struct host *host;
+        int (*run)(struct call *c);
+        char *xml, instance[UUID_LEN + 1];
+        unsigned to;
+        bool done, abandoned;
+        int result;
+        struct err err;
+};
+void virt_note(struct host *h, enum virt_event_kind kind, const char *instance, const char *detail);
+bool libvirt_may_run(struct qemu *q, struct proc *asker); /* asks the gate, and takes the second lock */
+void libvirt_ask(struct qemu *q, enum gate_question question, int *ret, struct err *err);
+int libvirt_migrate(struct call *c);
+void libvirt_recover(struct host *h);
+void libvirtd_start(struct host *h);
+void libvirtd_kill(struct host *h, bool forgets);
+
+/* net.c */
+bool hosts_connected(const struct host *a, const struct host *b);
+
+/* host.c */
+void host_init(unsigned number, const char *store_url);
+void host_power_on(struct host *h);
+void host_power_off(struct host *h);
+void hostd_start(struct host *h);
+void hostd_kill(struct host *h);
+
+/* chaos.c: what goes wrong, until W.faults_ns; then everything is mended */
+void chaos_run(void *arg);
+void chaos_hint(struct host *h, unsigned one_in);
+
+/* users.c: what people ask for, as imaged would write it, and imaged's own clearing up */
+void users_run(void *arg);
+void imaged_run(void *arg);
+int instance_make(unsigned index, unsigned host); /* at once, and without faults */
+
+/* settled.c: whether every instance is as its record wants it, else what is missing */
+bool world_settled(char *ret_why, size_t n);
+
+/* world.c */
+void world_new(uint64_t seed, unsigned n_hosts, unsigned n_instances);
+/* One seed from beginning to end. False: W.violation says what went wrong. */
+bool world_run(uint64_t seed, enum sim_break broken, bool verbose);

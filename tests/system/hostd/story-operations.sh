@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154
+#
+# What the operator is told before and after: it has to be what happens.
+
+story_a_drill_says_what_a_death_then_does() {
+        local one two
+        given one h1 --group db --priority 3
+        given two h1
+        given three h2 --group db
+        wherry store check >/dev/null || fail "store check: $(wherry store check)"
+        wherry host drill h1 --json >"$dir/drill.json" || fail "drill: $(<"$dir/drill.json")"
+        one=$(jq -r '.instances[] | select(.name == "one") | .to_name' "$dir/drill.json")
+        two=$(jq -r '.instances[] | select(.name == "two") | .to_name' "$dir/drill.json")
+        [[ $one == h3 ]] || fail "one, whose group is on h2, would go to $one"
+        lab power-off h1 >/dev/null
+        soon "one runs where the drill said: $(where one)" 30 runs_on one "$one"
+        soon "two runs where the drill said: $(where two)" 30 runs_on two "$two"
+        wherry failovers --host h1 --json >"$dir/failovers.json"
+        [[ $(jq -r '[.failovers[].name] | sort | join(",")' "$dir/failovers.json") == one,two ]] || fail "$(<"$dir/failovers.json")"
+        wherry show one --history >"$dir/history"
+        grep -q 'failed over from h1 to h3' "$dir/history" || fail "$(<"$dir/history")"
+        grep -q 'in force since 20' "$dir/history" || fail "$(<"$dir/history")"
+        wherry failovers
+        cat "$dir/history"
+        lab power-on h1 >/dev/null
+        soon "all hosts up" 30 hosts_up
+        removed one two three
+}
+
+story_a_host_in_maintenance_is_waited_for() {
+        given kept h1
+        wherry host maintenance h1 on >/dev/null
+        wherry host drill h1 | grep -q 'nobody would take it over' || fail "the drill does not say so: $(wherry host drill h1)"
+        lab power-off h1 >/dev/null
+        stays 6 not_taken h1
+        lab power-on h1 >/dev/null
+        soon "all hosts up" 30 hosts_up
+        wherry host maintenance h1 off >/dev/null
+        soon "kept runs where it was: $(where kept)" 30 runs_on kept h1
+        removed kept
+}
+
+# not_taken HOST: nobody has taken it over.
+not_taken() {
+        ! host_is "$1" dead
+}
+
+# A name that was given back at once may be given again.
+story_a_removed_name_is_free_at_once() {
+        given web h1
+        wherry rm web >/dev/null
+        wherry run small --name web --host h2 --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json >/dev/null
+        removed web
+}

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154
+
+story_a_password_gives_a_token_that_every_imaged_takes() {
+        local token
+        as alice openstack token issue -f json
+        want 0
+        equal project "$(field .project_id)" "$(account_id alice)"
+        token=$(login alice)
+        curl -sf -o out -H "X-Auth-Token: $token" "$two/v2/images" || fail "the other imaged does not take it"
+        curl -sf -o out -H "X-Auth-Token: ${token%?}x" "$two/v2/images" && fail "a changed token is taken"
+        [ -z "$(login alice wrong)" ] || fail "a wrong password gives a token"
+        [ -z "$(login nobody wrong)" ] || fail "a name that is not there gives a token"
+        status=$(curl -sS -o out -w '%{http_code}' -H "X-Auth-Token: $token" "$one/v1/instances")
+        equal "a member at the instances" "$status" 403
+        status=$(curl -sS -o out -w '%{http_code}' -H "X-Auth-Token: $token" "$one/v1/accounts")
+        equal "a member at the accounts" "$status" 403
+        status=$(curl -sS -o out -w '%{http_code}' -H "X-Auth-Token: $(login root)" "$one/v1/accounts")
+        equal "an administrator at the accounts" "$status" 200
+        grep -q argon2 out && fail "the list of accounts shows hashes"
+        w account password alice --password-file <(echo "another one")
+        want 0
+        sleep 1.1
+        status=$(curl -sS -o out -w '%{http_code}' -H "X-Auth-Token: $token" "$two/v2/images")
+        equal "a token from before the new password" "$status" 401
+        w account password alice --password-file <(echo "secret of alice") && want 0
+}
+
+story_openstack_client() {
+        local id copy sum
+        sum=$(sha256sum <disk.raw | cut -d' ' -f1)
+        as alice openstack image create debian-os --disk-format qcow2 --container-format bare --file disk.qcow2 \
+                --property os=debian --property version=12 --tag first -f json
+        want 0
+        id=$(field .id)
+        as alice openstack image show debian-os -f json && want 0
+        equal status "$(field .status)" active
+        equal hash "$(field '.properties.os_hash_value')" "$sum"
+        equal version "$(field '.properties.version')" 12
+        as alice openstack image save --file saved.raw "$id" && want 0
+        cmp saved.raw disk.raw || fail "what was saved differs"
+        as alice openstack image set debian-os --property color=blue --tag second --min-ram 256 --name renamed && want 0
+        as alice openstack image unset renamed --property version --tag first && want 0
+        as alice openstack image show renamed -f json && want 0
+        equal color "$(field .properties.color)" blue
+        equal version "$(field '.properties.version // "none"')" none
+        equal tags "$(field '.tags|join(" ")')" second
+        equal min_ram "$(field .min_ram)" 256
+        as alice openstack image list --property color=blue -f value -c Name && want 0
+        equal found "$(cat out)" renamed
+        as alice openstack image list --tag second --sort name:asc --long -f value -c Name && want 0
+        equal found "$(cat out)" renamed
+        as bob openstack image show "$id" && want 1 "No Image found"
+        as alice openstack image add project "$id" "$(account_id bob)" && want 0
+        as bob openstack image list -f value -c Name && want 0
+        equal "before the acceptance" "$(cat out)" ""
+        as bob openstack image set --accept "$id" && want 0
+        as bob openstack image list --shared -f value -c Name && want 0
+        equal "after the acceptance" "$(cat out)" renamed
+        as bob openstack image set "$id" --name stolen && want 1
+        as bob openstack image delete "$id" && want 1
+        as alice openstack image member list "$id" -f json && want 0
+        equal member "$(field '.[0].Status')" accepted
+        call alice DELETE "/v2/images/$id/members/$(account_id bob)" # (this version of `image remove project` is broken)
+        equal "end of the membership" "$status" 204
+        as bob openstack image show "$id" && want 1
+        as alice openstack image set "$id" --deactivate && want 0
+        call alice GET "/v2/images/$id/file" # (`image save` does not look at the status that it gets)
+        equal "download of a deactivated image" "$status" 403
+        as alice openstack image set "$id" --activate && want 0
+        as alice openstack image set "$id" --protected && want 0
+        as alice openstack image delete "$id" && want 1 "protected"
+        as alice openstack image set "$id" --unprotected && want 0
+        as alice openstack image set "$id" --public && want 1
+        as root openstack image set "$id" --public && want 0
+        as bob openstack image show "$id" -f json && want 0
+        as alice openstack image delete renamed && want 0
+        as alice openstack image show "$id" && want 1
+}
+
+story_glance_client() {
+        local id
+        as alice glance image-create --name raw-glance --disk-format raw --container-format bare --file disk.raw --progress
+        want 0
+        id=$(awk '$2 == "id" { print $4 }' out)
+        as alice glance image-show "$id" && want 0 "active"
+        as alice glance image-download "$id" --file down.raw && want 0
+        cmp down.raw disk.raw || fail "what was downloaded differs"
+        as alice glance image-update "$id" --property stage=test --min-disk 1 && want 0 "test"
+        as alice glance image-update "$id" --remove-property stage && want 0
+        as alice glance image-tag-update "$id" green && want 0
+        as alice glance image-list --tag green && want 0 "$id"
+        as alice glance image-tag-delete "$id" green && want 0
+        as alice glance member-create "$id" "$(account_id bob)" && want 0 pending
+        as bob glance member-update "$id" "$(account_id bob)" accepted && want 0 accepted
+        as bob glance image-list && want 0 raw-glance
+        as alice glance member-list --image-id "$id" && want 0 accepted
+        as alice glance member-delete "$id" "$(account_id bob)" && want 0
+        as alice glance image-deactivate "$id" && want 0
+        as alice glance image-reactivate "$id" && want 0
+        as alice glance image-create-via-import --name staged --disk-format qcow2 --container-format bare --file disk.qcow2 <&-
+        want 0 active
+        as alice glance import-info && want 0 glance-
+        as alice glance usage && want 0 image_size_total
+        as alice glance image-delete "$id" && want 0
+        as alice glance image-show "$id" && want 1
+        id=$(call alice GET '/v2/images?name=staged' && field .images[0].id)
+        as alice glance image-download "$id" --file down.raw && want 0
+        cmp down.raw disk.raw || fail "what was staged differs"
+        call alice DELETE "/v2/images/$id?purge=true"
+}
+
+story_sdk() {
+        as alice /usr/bin/python3 "$here/sdk.py" disk.raw && want 0 "all well"
+        as bob env EXPECT=none /usr/bin/python3 "$here/sdk.py" disk.raw && want 0 "all well"
+}
+
+story_import_from_the_web_stays_outside_for_members() {
+        local web
+        busybox httpd -f -p 127.0.0.1:8090 -h "$work" & web=$!
+        eventually 3 curl -sf -o /dev/null http://127.0.0.1:8090/disk.raw || fail "no web server"
+        as root glance image-create-via-import --name web --disk-format qcow2 --container-format bare \
+                --import-method web-download --uri http://127.0.0.1:8090/disk.qcow2 <&-
+        want 0
+        id=$(awk '$2 == "id" { print $4 }' out)
+        web_active() { call root GET "/v2/images/$id" && [ "$(field .status)" = active ]; }
+        eventually 5 web_active || fail "not imported: $(cat out)"
+        call bob POST /v2/images -d '{"name":"inner","disk_format":"raw"}'
+        id=$(field .id)
+        for url_in in http://127.0.0.1:8090/disk.raw http://localhost:8090/disk.raw 'http://[::1]:8090/x' http://169.254.169.254/latest; do
+                call bob POST "/v2/images/$id/import" -d "{\"method\":{\"name\":\"web-download\",\"uri\":\"$url_in\"}}"
+                equal "status of $url_in" "$status" 202
+                refused_inside() { call bob GET "/v2/images/$id" && field .import_error | grep -q "private one"; }
+                eventually 5 refused_inside || fail "$url_in: $(cat out)"
+        done
+        kill $web
+        wait $web 2>/dev/null
+}
+
+# 64 MiB are alice's; uploads at the same time, through two imageds, do not exceed them together.
+story_quota_is_hard() {
+        local n=0 pid pids=() ids=() token
+        token=$(login alice)
+        call alice GET /v2/info/usage
+        equal "used before" "$(field '.usage.image_size_total.limit')" 64
+        for i in 1 2 3 4 5 6; do
+                call alice POST /v2/images -d "{\"name\":\"q$i\",\"disk_format\":\"raw\"}"
+                ids+=("$(field .id)")
+        done
+        truncate -s 20M twenty.raw
+        for i in 0 1 2 3 4 5; do
+                curl -sS -o "q$i.out" -w '%{http_code}' -X PUT -H "X-Auth-Token: $token" -H 'Content-Type: application/octet-stream' \
+                        -T twenty.raw "http://127.0.0.1:$((8081 + i % 2))/v2/images/${ids[i]}/file" >"q$i.status" &
+                pids+=($!)
+        done
+        for pid in "${pids[@]}"; do wait "$pid"; done
+        for i in 0 1 2 3 4 5; do [ "$(cat q$i.status)" = 204 ] && n=$((n + 1)); done
+        [ $n -ge 1 ] && [ $n -le 3 ] || fail "$n images of 20 MiB within 64: $(cat q*.status)"
+        grep -lq "over its quota" q?.out || fail "no refusal names the quota: $(cat q?.out)"
+        grep -qE '413' q?.status || fail "no 413: $(cat q*.status)"
+        # of unknown size: cut off where the quota ends
+        call alice POST /v2/images -d '{"name":"q7","disk_format":"raw"}'
+        ids+=("$(field .id)")
+        head -c 70000000 /dev/zero | curl -sS -o q.out -w '%{http_code}' -X PUT -H "X-Auth-Token: $token" \
+                -H 'Content-Type: application/octet-stream' -H 'Transfer-Encoding: chunked' -T - "$one/v2/images/${ids[6]}/file" >q.status
+        equal "status of the endless one" "$(cat q.status)" 413
+        for i in 0 1 2 3 4 5 6; do call alice DELETE "/v2/images/${ids[i]}?purge=true"; done
+        usage_zero() { call alice GET /v2/info/usage && [ "$(field '.usage.image_size_total.usage')" -lt 20 ]; }
+        eventually 20 usage_zero || fail "the quota is not given back: $(cat out)"
+}
+
+story_nobody_reaches_what_is_not_theirs() {
+        local id method path body
+        call alice POST /v2/images -d '{"name":"mine","disk_format":"raw","visibility":"private"}'
+        id=$(field .id)
+        call alice PUT "/v2/images/$id/file" -H 'Content-Type: application/octet-stream' -T disk.raw
+        equal upload "$status" 204
+        while read -r method path body; do
+                call bob "$method" "/v2/images/$id${path#.}" -H 'Content-Type: application/openstack-images-v2.1-json-patch' ${body:+-d "$body"}
+                equal "bob: $method $path" "$status" 404
+        done <<'LIST'
+GET .
+PATCH . [{"op":"replace","path":"/name","value":"x"}]
+DELETE .
+GET /file
+GET /tasks
+GET /members
+POST /members {"member":"x"}
+PUT /tags/x
+DELETE /tags/x
+POST /actions/deactivate {}
+POST /actions/reactivate {}
+POST /actions/undelete {}
+POST /import {"method":{"name":"glance-direct"}}
+LIST
+        call bob PUT "/v2/images/$id/file" -H 'Content-Type: application/octet-stream' -T disk.raw
+        equal "bob: upload" "$status" 404
+        call bob PUT "/v2/images/$id/stage" -H 'Content-Type: application/octet-stream' -T disk.raw
+        equal "bob: stage" "$status" 404
+        call bob GET "/v1/images/mine"
+        equal "bob: by name" "$status" 404
+        call bob POST /v2/images -d "{\"name\":\"x\",\"owner\":\"$(account_id alice)\"}"
+        equal "bob: for alice" "$status" 403
+        call bob POST /v2/images -d '{"name":"x","visibility":"public"}'
+        equal "bob: public" "$status" 403
+        for member in status=active size=1 locations=x direct_url=x members=x import=x os_hash_value=x os_glance_x=x; do
+                call bob POST /v2/images -d "{\"name\":\"x\",\"${member%=*}\":\"${member#*=}\"}"
+                equal "bob: sets ${member%=*}" "$status" 403
+        done
+        call alice PATCH "/v2/images/$id" -H 'Content-Type: application/openstack-images-v2.1-json-patch' \
+                -d '[{"op":"add","path":"/locations/-","value":{"url":"file:///etc/passwd","metadata":{}}}]'
+        equal "a location of one's own" "$status" 403
+        call alice DELETE "/v2/images/$id?purge=true"
+        equal delete "$status" 204
+}
+
+story_aliases_name_the_newest_of_a_version() {
+        local id
+        for v in 11 12 12.5 9; do
+                w image add disk.raw --name "deb-$v" --os debian --version "$v" && want 0
+                w image set "deb-$v" --visibility public && want 0
+        done
+        call bob POST /v2/images -d '{"name":"trap","disk_format":"raw","os":"debian","version":"99","visibility":"community"}'
+        id=$(field .id)
+        call bob PUT "/v2/images/$id/file" -H 'Content-Type: application/octet-stream' -T disk.raw
+        equal "bob's upload" "$status" 204
+        w image show debian:latest --json && want 0
+        equal latest "$(field .name)" deb-12.5
+        w image show debian:12 --json && equal 12 "$(field .name)" deb-12.5
+        w image show debian:11 --json && equal 11 "$(field .name)" deb-11
+        w image add disk.raw --name deb-12.5-new --os debian --version 12.5 && want 0
+        w image show debian:12.5 --json && equal "the newer one" "$(field .name)" deb-12.5-new
+        w image show debian:13 && want 1 "debian:13"
+        call alice GET /v1/images/debian:latest
+        equal "alice's latest" "$(field .name)" deb-12.5
+        call bob GET /v1/images/debian:latest
+        equal "bob's own" "$(field .name)" trap
+}
+
+story_a_deleted_image_comes_back_or_goes() {
+        local id
+        w image add disk.raw --name phoenix --json && want 0
+        id=$(field .id)
+        w image rm phoenix && want 0
+        w image show phoenix && want 1
+        w image show "$id" && want 1
+        w image list --deleted && want 0 phoenix
+        [ -e "store/images/$id.raw" ] || fail "its bytes are gone at once"
+        w image undelete phoenix && want 0
+        w image save phoenix back.raw && want 0
+        cmp back.raw disk.raw || fail "it came back different"
+        w image rm phoenix --now && want 0
+        gone() { [ ! -e "store/images/$id.raw" ]; }
+        eventually 10 gone || fail "its bytes stay"
+        w image undelete "$id" && want 1
+        w image save phoenix back.raw && want 1
+}
+
+story_versions_and_errors_as_documented() {
+        call alice GET /
+        equal "GET /" "$status" 300
+        call alice GET /v2/schemas/image
+        equal schema "$(field .name)" image
+        call alice GET '/v2/images?limit=1&sort=name:asc'
+        equal first "$(field .first)" "/v2/images?limit=1&sort=name%3Aasc"
+        call alice GET '/v2/images?visibility=everybody' && equal status "$status" 400
+        call alice GET '/v2/images?created_at=gt:2001-01-01T00:00:00Z&size_min=1&status=in:active,queued' && equal status "$status" 200
+        call alice POST /v2/images -d '{"name":"p","disk_format":"raw"}'
+        id=$(field .id)
+        call alice PATCH "/v2/images/$id" -d '[]' && equal "wrong type" "$status" 415
+        call alice PATCH "/v2/images/$id" -H 'Content-Type: application/openstack-images-v2.1-json-patch' \
+                -d '[{"op":"add","path":"/a~1b~0c","value":"x"},{"op":"replace","path":"/none","value":"y"}]'
+        equal "replace what is not there" "$status" 409
+        call alice GET "/v2/images/$id"
+        equal "half a patch" "$(field '."a/b~c" // "none"')" none
+        call alice DELETE "/v2/images/$id" && equal delete "$status" 204
+}

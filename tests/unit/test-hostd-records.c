@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/json.h"
+#include "hostd/guest.h"
+#include "hostd/survey.h"
+#include "migrate/failover.h"
+
+/* What hostd reads from records and writes into them, on the memory engine. */
+
+#define ONE "11111111-1111-4111-8111-111111111111"
+#define TWO "22222222-2222-4222-8222-222222222222"
+
+static void put(struct store *s, enum record_kind kind, const char *id, const char *fmt, ...)
+{
+        char text[2048];
+        uint64_t version = 0;
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        assert_int_equal(record_put(s, kind, id, 0, text, &version, NULL), 0);
+}
+
+static void instance(struct store *s, const char *id, const char *more)
+{
+        const struct disk_spec disk = {.name = "disk0", .size = 1 << 20};
+
+        put(s, RECORD_INSTANCE, id,
+            "{\"id\":\"%s\",\"name\":\"%.4s\",\"owner\":\"ann\",\"wanted\":\"running\",\"cpus\":1,"
+            "\"memory\":"
+            "1048576,\"disk\":1048576%s}",
+            id, id, more);
+        assert_int_equal(lease_create(s, id, &disk, 1, NULL), 0);
+}
+
+static void claim(struct store *s, const char *id, unsigned host)
+{
+        struct lease l;
+
+        assert_int_equal(lease_find(s, id, &l, NULL), 0);
+        assert_int_equal(lease_claim(s, id, &l, host, &l, NULL), 0);
+}
+
+static int setup(void **state)
+{
+        struct manager *m = calloc(1, sizeof(*m));
+
+        assert_int_equal(store_open("mem:", NULL, &m->store, NULL), 0);
+        assert_int_equal(store_prepare(m->store, NULL), 0);
+        m->number = 2;
+        *state = m;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct manager *m = *state;
+
+        store_close(m->store);
+        free(m);
+        return 0;
+}
+
+static bool due(const char *placement, uint64_t start_epoch, uint64_t epoch, unsigned host)
+{
+        struct guest_look l = {.record = true, .lease = {.epoch = epoch, .host = host}};
+        char *text =
+            str_printf("{\"id\":\"%s\",\"wanted\":\"running\",\"cpus\":1,\"memory\":1,\"placement\":%s,"
+                       "\"start\":{\"epoch\":%llu}}",
+                       ONE, placement, (unsigned long long)start_epoch);
+        json_t *doc = NULL;
+        bool ret;
+
+        assert_int_equal(json_parse(text, "test", &doc, NULL), 0);
+        assert_int_equal(instance_from_json(doc, &l.instance, NULL), 0);
+        ret = guest_failover(&l) != NULL;
+        guest_look_done(&l);
+        free(text);
+        return ret;
+}
+
+static void a_failover_is_due_until_its_guest_has_run(void **state)
+{
+        const char *placed = "{\"host\":2,\"epoch\":4,\"failover\":{\"from\":1}}";
+
+        assert_true(due(placed, 4, 4, 1));  /* named, not claimed */
+        assert_true(due(placed, 4, 5, 2));  /* claimed, and hostd was killed or the start failed */
+        assert_true(due(placed, 4, 6, 2));  /* twice */
+        assert_false(due(placed, 5, 5, 2)); /* it has run */
+        assert_false(due(placed, 4, 5, 3)); /* another host has it */
+        assert_false(due("{\"host\":2,\"epoch\":4}", 4, 4, 1)); /* a user's wish */
+}
+
+static json_t *receipts(struct manager *m)
+{
+        json_t *doc = NULL, *list;
+
+        assert_int_equal(record_load(m->store, RECORD_INSTANCE, ONE, &doc, NULL, NULL), 0);
+        list = json_incref(json_object_get(doc, "receipts"));
+        json_decref(doc);
+        return list;
+}
+
+static void start(struct manager *m, bool failover, uint64_t epoch)
+{
+        const struct start_phases phases = {
+            .failover = failover, .claim_ms = 5, .fence_ms = 7, .fence_since = "2026-01-31T12:00:00.000Z"};
+        const struct lease mine = {.epoch = epoch, .host = 2};
+        struct start st;
+
+        start_init(&st, ONE, epoch, NULL);
+        assert_int_equal(guest_record_start(m, ONE, &st, &mine, true, 0, &phases, NULL), 0);
+}
+
+static void the_start_of_a_failover_writes_its_receipt(void **state)
+{
+        struct manager *m = *state;
+        json_t *list, *last;
+
+        instance(m->store, ONE,
+                 ",\"placement\":{\"host\":2,\"epoch\":4,\"failover\":{\"from\":1,\"by\":3,\"last_beat\":"
+                 "\"2026-01-31T11:59:57.000Z\",\"last_beat_ms\":2100,\"detect_ms\":2100,\"plan_ms\":30,"
+                 "\"tries\":1,\"tried\":[3]}}");
+        start(m, false, 5); /* the placement was void: an ordinary start */
+        assert_null(receipts(m));
+        start(m, true, 5);
+        list = receipts(m);
+        assert_int_equal(json_array_size(list), 1);
+        last = json_array_get(list, 0);
+        assert_int_equal(json_get_int(last, "from", 0), 1);
+        assert_int_equal(json_get_int(last, "to", 0), 2);
+        assert_int_equal(json_get_int(last, "by", 0), 3);
+        assert_int_equal(json_get_int(last, "epoch", 0), 5);
+        assert_int_equal(json_get_int(last, "tries", 0), 1);
+        assert_string_equal(json_get_str(last, "last_beat", ""), "2026-01-31T11:59:57.000Z");
+        assert_string_equal(json_get_str(last, "fence_since", ""), "2026-01-31T12:00:00.000Z");
+        assert_int_equal(strlen(json_get_str(last, "start", "")), UUID_LEN);
+        assert_int_equal(json_integer_value(json_path(last, "phases.detect_ms")), 2100);
+        assert_int_equal(json_integer_value(json_path(last, "phases.claim_ms")), 5);
+        assert_int_equal(json_integer_value(json_path(last, "phases.fence_ms")), 7);
+        assert_int_equal(json_integer_value(json_array_get(json_object_get(last, "tried"), 0)), 3);
+        json_decref(list);
+        for (int i = 0; i < 20; i++)
+                start(m, true, 5);
+        list = receipts(m);
+        assert_int_equal(json_array_size(list), 16);
+        json_decref(list);
+}
+
+static void host(struct store *s, unsigned number, const char *more)
+{
+        char id[12];
+
+        snprintf(id, sizeof(id), "%u", number);
+        put(s, RECORD_HOST, id,
+            "{\"id\":\"%u\",\"number\":%u,\"name\":\"h%u\",\"state\":\"up\",\"epoch\":1,\"cpus\":4,"
+            "\"memory\":"
+            "8388608%s}",
+            number, number, number, more);
+}
+
+static void a_survey_tells_hosts_groups_and_what_is_used(void **state)
+{
+        struct manager *m = *state;
+        struct failover_seat *seats = NULL;
+        struct planner_host *plan = NULL;
+        struct survey s;
+        size_t n = 0;
+
+        host(m->store, 1, "");
+        host(m->store, 2, ",\"maintenance\":true");
+        instance(m->store, ONE, ",\"group\":\"db\"");
+        instance(m->store, TWO, ",\"group\":\"db\",\"placement\":{\"host\":2,\"epoch\":1}");
+        claim(m->store, ONE, 1);
+        claim(m->store, TWO, 1);
+        assert_int_equal(survey_all(m->store, &s, NULL), 0);
+        assert_int_equal(s.n_hosts, 2);
+        for (size_t i = 0; i < 2; i++)
+                assert_int_equal(s.hosts[i].ring.maintenance, s.hosts[i].ring.number == 2);
+        assert_string_equal(s.instances[0].group, "ann/db");
+        assert_int_equal(survey_seats(&s, ONE, 0, &seats, &n), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(seats[0].host, 2); /* where it was placed, not where it was */
+        free(seats);
+        assert_int_equal(survey_seats(&s, NULL, 2, &seats, &n), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(seats[0].host, 1);
+        free(seats);
+        assert_int_equal(survey_plan(&s, &plan, &n), 0);
+        for (size_t i = 0; i < n; i++)
+                assert_int_equal(plan[i].memory_used, 1 << 20);
+        free(plan);
+        survey_done(&s);
+}
+
+static void a_group_has_one_seat_on_a_host(void **state)
+{
+        struct config config = {.name = (char *)"h2"};
+        struct manager *m = *state;
+        struct guest one = {.m = m, .id = ONE}, two = {.m = m, .id = TWO}, *both[] = {&one, &two};
+        struct instance a = {.group = "ann/db"}, b = {.group = "ann/db"}, c = {.group = "bob/db"},
+                        none = {0};
+        struct guest_look gone = {.record = true};
+        struct err e = {0};
+
+        pthread_mutex_init(&m->lock, NULL);
+        m->config = &config;
+        m->guests = both;
+        m->n_guests = 2;
+        assert_int_equal(guest_seat_take(&one, &a, &e), 0);
+        assert_int_equal(guest_seat_take(&one, &a, &e), 0); /* its own */
+        assert_int_equal(guest_seat_take(&two, &b, &e), -EEXIST);
+        assert_non_null(strstr(e.text, ONE));
+        assert_int_equal(guest_seat_take(&two, &c, &e), 0);
+        assert_int_equal(guest_seat_take(&two, &none, &e), 0);
+        guest_seat_look(&one, &gone); /* no QEMU any more */
+        assert_int_equal(guest_seat_take(&two, &b, &e), 0);
+        pthread_mutex_destroy(&m->lock);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
+{
+        return remove(path);
+}
+
+static void the_fences_verdict_is_in_the_host_record(void **state)
+{
+        struct config config = {.name = (char *)"h2"};
+        struct manager *m = *state;
+        char folder[] = "/tmp/test-hostd-records-XXXXXX", url[64], text[FENCE_TEXT];
+        json_t *doc = NULL;
+
+        assert_non_null(mkdtemp(folder));
+        snprintf(url, sizeof(url), "dir:%s", folder);
+        m->config = &config;
+        m->fence = -1;
+        pthread_mutex_init(&m->fence_lock, NULL);
+        host(m->store, 2, "");
+        assert_true(fence_test(m, text) < 0); /* the memory engine has none */
+        assert_int_equal(m->fence, -1);
+        assert_int_equal(record_load(m->store, RECORD_HOST, "2", &doc, NULL, NULL), 0);
+        assert_true(json_is_false(json_path(doc, "fence.ok")));
+        assert_string_equal(json_string_value(json_path(doc, "fence.text")), text);
+        json_decref(doc);
+        store_close(m->store);
+        assert_int_equal(store_open(url, NULL, &m->store, NULL), 0);
+        assert_int_equal(store_prepare(m->store, NULL), 0);
+        host(m->store, 2, "");
+        assert_int_equal(fence_test(m, text), 1);
+        assert_int_equal(m->fence, 1);
+        assert_int_equal(record_load(m->store, RECORD_HOST, "2", &doc, NULL, NULL), 0);
+        assert_true(json_is_true(json_path(doc, "fence.ok")));
+        assert_int_equal(strlen(json_string_value(json_path(doc, "fence.at"))), CLOCK_STAMP_LEN);
+        json_decref(doc);
+        pthread_mutex_destroy(&m->fence_lock);
+        nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(a_failover_is_due_until_its_guest_has_run),
+            cmocka_unit_test_setup_teardown(the_start_of_a_failover_writes_its_receipt, setup, teardown),
+            cmocka_unit_test_setup_teardown(a_survey_tells_hosts_groups_and_what_is_used, setup, teardown),
+            cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
+            cmocka_unit_test_setup_teardown(the_fences_verdict_is_in_the_host_record, setup, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
