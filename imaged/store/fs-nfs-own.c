@@ -17,7 +17,10 @@
  * - a writer that is busy changes the change time too, so the owner's request goes unguarded after some
  * tries. At worst it then takes the disks from the next owner, whose guest stops on EACCES: a stop, never a
  * second writer, for this caller's own gate fails. The group's request (a grant) has no such claim and stays
- * guarded.
+ * guarded;
+ * - an owner that is the right one already is left out of the request. A source that runs on after a failed
+ * migration keeps its uid while its vCPUs run: for that one, to take the disks back late would be a second
+ * writer.
  */
 #define GUARDED_TRIES 4
 #define GRANT_TRIES 100
@@ -36,12 +39,15 @@ static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const
 
         for (int i = 0; i < tries;) {
                 bool guarded = grant || i < GUARDED_TRIES;
+                struct nfs_change wanted = *change;
                 struct nfs_found found;
                 struct fs_attr now;
                 int r = nfs_lookup_path(n, c, path, &found);
 
+                if (r >= 0 && !grant && found.attr.uid == change->uid)
+                        wanted.uid = -1;
                 if (r >= 0)
-                        r = nfs3_setattr(c, &found.fh, change, guarded ? &found.attr : NULL);
+                        r = nfs3_setattr(c, &found.fh, &wanted, guarded ? &found.attr : NULL);
                 if (r >= 0)
                         r = nfs3_getattr(c, &found.fh, &now);
                 if (r == -EBUSY && nfs_pause(deadline)) /* not done; no try of ours */
