@@ -101,6 +101,7 @@ static double agree_ms(struct http_client *one, struct http_client *two)
         struct err err = {0};
         int64_t begin;
 
+        poll(NULL, 0, 5); /* the newest of all, also by the clock's milliseconds */
         if (http_call(one, "POST", "/v2/images", body, &made, NULL, &err) < 0) {
                 fprintf(stderr, "%s\n", err_text(&err));
                 return 1e9;
