@@ -202,6 +202,11 @@ static int file_write_at(struct fs_file *f, const void *buf, size_t len, uint64_
         return CHANGE("file-write", file_ops->write(f, buf, len, offset, err));
 }
 
+static int resize(struct fs_file *f, uint64_t size, struct err *err)
+{
+        return CHANGE("resize", file_ops->resize(f, size, err));
+}
+
 static int seal(struct fs_file *f, const struct fs_owner *owner, struct err *err)
 {
         return CHANGE("seal", file_ops->seal(f, owner, err));
@@ -242,6 +247,7 @@ void fault_fs_put_in(struct store *s)
         static const struct fs_file_ops faulty_file = {.create = create,
                                                        .open = open_,
                                                        .read = file_read_at,
+                                                       .resize = resize,
                                                        .write = file_write_at,
                                                        .seal = seal,
                                                        .close = close_,

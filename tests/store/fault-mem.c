@@ -84,6 +84,11 @@ static int write_(struct volume *v, const void *buf, size_t len, uint64_t offset
         return CHANGE("write", real->volumes->write(v, buf, len, offset, err));
 }
 
+static int resize(struct volume *v, uint64_t size, struct err *err)
+{
+        return CHANGE("resize", real->volumes->resize(v, size, err));
+}
+
 /* Its answer is never lost: the engine is told once only that an image is sealed. */
 static int seal(struct volume *v, struct err *err)
 {
@@ -162,6 +167,7 @@ void fault_mem_put_in(struct store *s)
             .get = get, .put = put, .list = list, .beat_write = beat_write_, .beat_read = beat_read_};
         static const struct engine_volumes volumes = {.create = create,
                                                       .write = write_,
+                                                      .resize = resize,
                                                       .seal = seal,
                                                       .open = open_,
                                                       .read = read_,

@@ -178,6 +178,11 @@ static int write_(struct volume *v, const void *buf, size_t len, uint64_t offset
         return ASK_AGAIN(real->volumes->write(v, buf, len, offset, err));
 }
 
+static int resize(struct volume *v, uint64_t size, struct err *err)
+{
+        return ASK_AGAIN(real->volumes->resize(v, size, err));
+}
+
 static int seal(struct volume *v, struct err *err)
 {
         return ASK_AGAIN(real->volumes->seal(v, err));
@@ -307,6 +312,7 @@ void patient_put_in(struct store *s)
         static struct engine_records records = {
             .get = get, .put = put, .list = list, .beat_write = beat_write_, .beat_read = beat_read_};
         static struct engine_volumes volumes = {.create = create,
+                                                .resize = resize,
                                                 .write = write_,
                                                 .seal = seal,
                                                 .open = open_,
