@@ -68,7 +68,7 @@ struct source source_part(struct sub_source *sub, const struct source *outer, ui
 /* The disk inside of an OVA; what is wrong with the archive is a refusal. */
 struct ova {
         uint64_t offset, len; /* the disk's file */
-        char name[100];
+        char name[101];
 };
 int ova_check(const struct source *src, struct ova *ret, struct image_info *info, struct err *err);
 
