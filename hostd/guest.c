@@ -153,11 +153,13 @@ static bool look_settled(const struct guest_look *l)
 static void look_adopt(struct guest *g, const struct guest_look *l)
 {
         const struct instance_view *v = &l->view;
+        /* A source that stands after its switchover: it has run, or it would have no entry at this epoch. */
+        bool source = v->entry_source == v->me && v->entry_epoch == v->epoch;
 
         if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
                 return;
         pthread_mutex_lock(&g->lock);
-        if (l->domain.running || v->qemu_io_error || streq(l->domain.reason, "ioerror"))
+        if (l->domain.running || source || v->qemu_io_error || streq(l->domain.reason, "ioerror"))
                 g->known_pid = l->domain.pid;
         pthread_mutex_unlock(&g->lock);
 }
