@@ -82,6 +82,8 @@ int import_queued(json_t *record, void *arg, struct err *err)
 
 static void set_active(json_t *record, json_int_t size, const char *hash, const char *location)
 {
+        const char *format = json_get_str(record, "disk_format", NULL);
+
         image_set(record, "status", json_string("active"));
         json_object_del(record, "staged");
         json_object_set_new(record, "size", json_integer(size));
@@ -90,9 +92,9 @@ static void set_active(json_t *record, json_int_t size, const char *hash, const 
         json_object_set_new(record, "os_hash_value", json_string(hash));
         if (location)
                 json_object_set_new(record, "direct_url", json_string(location));
-        if (streq(json_get_str(record, "disk_format", NULL), "qcow2")) {
+        if (format && !streq(format, "raw") && !streq(format, "iso")) { /* it was converted on its way in */
+                json_object_set_new(record, "source_format", json_string(format));
                 json_object_set_new(record, "disk_format", json_string("raw"));
-                json_object_set_new(record, "source_format", json_string("qcow2"));
         }
 }
 
