@@ -89,7 +89,9 @@ static int check_words(const json_t *record, struct err *err)
         const char *word = json_get_str(record, "disk_format", NULL);
 
         if (word && image_format_parse(word) < 0)
-                return err_set(err, -EINVAL, "disk_format \"%s\": raw, iso and qcow2 are possible", word);
+                return err_set(
+                    err, -EINVAL,
+                    "disk_format \"%s\": raw, iso, qcow2, vmdk, vdi, vhd, vhdx and ova are possible", word);
         word = json_get_str(record, "container_format", NULL);
         if (word && !streq(word, "bare"))
                 return err_set(err, -EINVAL, "container_format \"%s\": bare is possible", word);
