@@ -307,18 +307,21 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
         r = f->fs->ops->mkdir(f->fs, temporary, 0711, err);
         for (size_t i = 0; r >= 0 && i < n_disks; i++)
                 r = make_disk(f, temporary, &disks[i], err);
-        if (r >= 0)
-                r = publish(s, instance, temporary, path, err);
-        if (r >= 0) {
-                r = sync_disks(f, path, shard, disks, n_disks, err);
-                if (r < 0 && r != -ETIMEDOUT)
-                        files_rmtree(f, path, NULL);
-                return r < 0 ? err_wrap(err, r, "instance %s", instance) : 0;
-        }
-        if (r != -ETIMEDOUT) /* unknown: the folder may carry the instance's name by now; the sweep takes
-                                what remains */
+        if (r < 0) {
                 files_rmtree(f, temporary, NULL);
-        return err_wrap(err, r, "instance %s", instance);
+                return err_wrap(err, r, "instance %s", instance);
+        }
+        r = publish(s, instance, temporary, path, err);
+        if (r < 0) {
+                /* unknown: it may carry the instance's name by now; the sweep takes what remains */
+                if (r != -ETIMEDOUT)
+                        files_rmtree(f, temporary, NULL);
+                return err_wrap(err, r, "instance %s", instance);
+        }
+        r = sync_disks(f, path, shard, disks, n_disks, err);
+        if (r < 0 && r != -ETIMEDOUT)
+                files_rmtree(f, path, NULL);
+        return r < 0 ? err_wrap(err, r, "instance %s", instance) : 0;
 }
 
 /* --- owning them

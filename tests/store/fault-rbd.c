@@ -53,6 +53,75 @@ static int before(const char *op, enum fault *ret)
         type __wrap_##name params;                                                                          \
         type __wrap_##name params
 
+/* --- what a write operation's single steps return: kept beside the caller's stack, which a late one
+ * outlives */
+
+struct aside {
+        struct aside *next;
+        rados_write_op_t op;
+        int *user, value;
+};
+
+static pthread_mutex_t asides_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct aside *asides;
+
+static int *aside_new(rados_write_op_t op, int *user)
+{
+        struct aside *a;
+
+        if (!user || !faults)
+                return user;
+        a = calloc(1, sizeof(*a));
+        if (!a)
+                abort();
+        a->op = op;
+        a->user = user;
+        pthread_mutex_lock(&asides_lock);
+        a->next = asides;
+        asides = a;
+        pthread_mutex_unlock(&asides_lock);
+        return &a->value;
+}
+
+/* The operation is done while its caller waits: hand out what its steps returned. */
+static void asides_hand_out(rados_write_op_t op)
+{
+        pthread_mutex_lock(&asides_lock);
+        for (const struct aside *a = asides; a; a = a->next)
+                if (a->op == op)
+                        *a->user = a->value;
+        pthread_mutex_unlock(&asides_lock);
+}
+
+static void asides_free(rados_write_op_t op)
+{
+        pthread_mutex_lock(&asides_lock);
+        for (struct aside **p = &asides; *p;) {
+                struct aside *a = *p;
+
+                if (a->op == op) {
+                        *p = a->next;
+                        free(a);
+                } else {
+                        p = &a->next;
+                }
+        }
+        pthread_mutex_unlock(&asides_lock);
+}
+
+WRAP(void, rados_write_op_omap_cmp2,
+     (rados_write_op_t op, const char *key, uint8_t how, const char *val, size_t key_len, size_t val_len,
+      int *prval))
+{
+        __real_rados_write_op_omap_cmp2(op, key, how, val, key_len, val_len, aside_new(op, prval));
+}
+
+WRAP(void, rados_write_op_exec,
+     (rados_write_op_t op, const char *cls, const char *method, const char *in, size_t in_len, int *prval))
+{
+        __real_rados_write_op_exec(op, cls, method, in, in_len, aside_new(op, prval));
+}
+
 /* --- late operations: two hold one, whoever called it and the thread that carries it out */
 
 struct late {
@@ -89,8 +158,10 @@ static void late_put(rados_write_op_t op)
         if (gone)
                 op = gone->op;
         free(gone);
-        if (op)
+        if (op) {
                 __real_rados_release_write_op(op);
+                asides_free(op);
+        }
 }
 
 static void *late_run(void *arg)
@@ -143,8 +214,10 @@ WRAP(int, rados_write_op_operate,
 
         if (f == FAULT_LATE)
                 late_start(op, io, oid);
-        if (r == 0)
+        if (r == 0) {
                 r = __real_rados_write_op_operate(op, io, oid, mtime, flags);
+                asides_hand_out(op);
+        }
         return f == FAULT_LOSE ? -ETIMEDOUT : r;
 }
 
