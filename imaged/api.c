@@ -58,6 +58,7 @@ const struct http_route imaged_routes[] = {
     {"POST", "/v2/images/{id}/actions/deactivate", image_on_deactivate, NULL, false},
     {"POST", "/v2/images/{id}/actions/reactivate", image_on_reactivate, NULL, false},
     {"POST", "/v2/images/{id}/actions/undelete", image_on_undelete, NULL, false},
+    {"GET", "/v2/images/{id}/verify", image_on_verify, NULL, false},
     {"GET", "/v2/images/{id}/members", image_on_member_list, NULL, false},
     {"POST", "/v2/images/{id}/members", image_on_member_add, NULL, false},
     {"GET", "/v2/images/{id}/members/{member}", image_on_member_show, NULL, false},

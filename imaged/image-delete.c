@@ -10,6 +10,7 @@
 #include "imaged/events.h"
 #include "imaged/image.h"
 #include "imaged/index.h"
+#include "imaged/manifest.h"
 #include "imaged/quota.h"
 #include "imaged/upload.h"
 
@@ -96,7 +97,9 @@ static int remove_bytes(struct imaged *im, const char *id, const json_t *record,
         }
         if (r < 0 && r != -ENOENT)
                 return records_code(r);
-        r = quota_release(im, json_get_str(record, "owner", ""), id, err);
+        r = manifest_remove(im->store, id, err);
+        if (r == 0)
+                r = quota_release(im, json_get_str(record, "owner", ""), id, err);
         if (r == 0)
                 r = records_load(im->store, RECORD_IMAGE, id, &now, &version, err);
         if (r == 0)

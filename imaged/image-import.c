@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/checksum.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "imaged/events.h"
@@ -29,6 +30,7 @@ struct import {
         char *url;
         CURL *curl;
         struct upload *upload;
+        struct checksum *checksum; /* of what is fetched, or NULL */
         bool begun;
         bool outside; /* public addresses only */
         int denied;
@@ -42,6 +44,7 @@ static struct import *import_free(struct import *i)
                 return NULL;
         upload_free(i->upload, "this imaged was stopped; import again");
         curl_easy_cleanup(i->curl);
+        checksum_free(i->checksum);
         free(i->url);
         free(i);
         return NULL;
@@ -58,6 +61,8 @@ static size_t on_data(char *data, size_t one, size_t len, void *user)
                 curl_easy_getinfo(i->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
                 r = upload_format(i->upload, NULL, length >= 0 ? (uint64_t)length : UINT64_MAX, &i->err);
         }
+        if (r == 0 && i->checksum)
+                r = checksum_feed(i->checksum, data, len, &i->err);
         if (r == 0)
                 r = upload_push(i->upload, data, len, &i->err);
         i->failed = r < 0 ? r : 0;
@@ -164,6 +169,8 @@ static void import_work(void *arg)
         int r;
 
         r = import_fetch(i, &err);
+        if (r == 0 && i->checksum)
+                r = checksum_check(i->checksum, &err);
         if (r == 0)
                 r = upload_finish(i->upload, &err);
         i->upload = upload_free(i->upload, r < 0 ? err_text(&err) : NULL);
@@ -208,10 +215,10 @@ static int import_staged(struct http_request *req, struct imaged *im, const char
 }
 
 static int import_url(struct http_request *req, struct imaged *im, const char *id, const char *uri,
-                      struct err *err)
+                      const char *checksum, struct err *err)
 {
         struct import *i = calloc(1, sizeof(*i));
-        int r;
+        int r = 0;
 
         if (i) {
                 i->im = im;
@@ -223,8 +230,10 @@ static int import_url(struct http_request *req, struct imaged *im, const char *i
                 import_free(i);
                 return err_set(err, -ENOMEM, "out of memory");
         }
-        r = upload_begin(im, id, "importing", &i->upload,
-                         err); /* now: from the reply on the record shows it */
+        if (checksum)
+                r = checksum_new(checksum, &i->checksum, err);
+        if (r == 0) /* now: from the reply on the record shows it */
+                r = upload_begin(im, id, "importing", &i->upload, err);
         if (r == 0 && jobs_add(im->imports, import_work, import_done, i) < 0)
                 r = err_set(err, -ENOMEM, "out of memory");
         if (r < 0) {
@@ -238,6 +247,7 @@ int image_on_import(struct http_request *req, void *userdata, struct err *err)
 {
         struct imaged *im = userdata;
         const char *id = http_param(req, "id"), *method, *uri;
+        const json_t *checksum;
         _cleanup_(json_decrefpp) json_t *body = NULL, *record = NULL;
         int r = image_of(req, im, IMAGE_CHANGE, &record, err);
 
@@ -255,8 +265,11 @@ int image_on_import(struct http_request *req, void *userdata, struct err *err)
                                method ? method : "");
         if (!uri)
                 return err_set(err, -EINVAL, "method.uri is missing");
+        checksum = json_path(body, "method.checksum");
+        if (checksum && !json_is_string(checksum))
+                return err_set(err, -EINVAL, "method.checksum is not a string");
         r = url_check(uri, err);
-        return r < 0 ? r : import_url(req, im, id, uri, err);
+        return r < 0 ? r : import_url(req, im, id, uri, json_string_value(checksum), err);
 }
 
 /* GET /v2/images/{id}/tasks: the import that runs, or the last one that failed. */

@@ -46,7 +46,7 @@ int image_save(struct imaged *im, const char *id, uint64_t expected, const json_
 
 json_t *image_view(const json_t *record)
 {
-        static const char *const internal[] = {"members", "staged", "status_before", "purge"};
+        static const char *const internal[] = {"members", "staged", "status_before", "purge", "manifest"};
         json_t *view = json_copy((json_t *)record);
         const char *id = json_get_str(record, "id", ""), *url = json_get_str(record, "direct_url", NULL);
         const json_t *import = json_object_get(record, "import");

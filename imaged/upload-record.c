@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "formats/formats.h"
 #include "imaged/image.h"
+#include "imaged/manifest.h"
 
 static int import_is(const json_t *record, const struct import_change *c, struct err *err)
 {
@@ -112,6 +113,9 @@ int import_active(json_t *record, void *arg, struct err *err)
         if (r < 0)
                 return r;
         json_object_set_new(record, "import", json_null());
+        json_object_set_new(record, "manifest",
+                            json_pack("{s:s,s:i,s:i}", "algorithm", MANIFEST_ALGORITHM, "chunk",
+                                      (int)MANIFEST_CHUNK, "parts", (int)c->parts));
         if (c->staged)
                 image_set(record, "staged",
                           json_pack("{s:I,s:s,s:s?}", "size", (json_int_t)c->size, "hash", c->hash,

@@ -17,6 +17,7 @@ struct import_change {
         const char *text;     /* seize: the new nonce; queued: why it failed, or NULL */
         const char *hash;     /* active, staged */
         const char *location; /* active, staged: where other services find the bytes, or NULL */
+        unsigned parts;       /* active, staged: records of the manifest */
         bool staged;          /* active: not yet, they wait for import_promote() */
         uint64_t done, total, size;
         int format; /* begin: what the record declares */

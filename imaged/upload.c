@@ -2,7 +2,6 @@
 #include "imaged/upload.h"
 
 #include <errno.h>
-#include <gnutls/crypto.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +11,10 @@
 #include "common/log.h"
 #include "formats/formats.h"
 #include "imaged/daemon.h"
+#include "imaged/digest.h"
 #include "imaged/events.h"
 #include "imaged/image.h"
+#include "imaged/manifest.h"
 #include "imaged/quota.h"
 #include "imaged/records.h"
 #include "imaged/sparse.h"
@@ -21,7 +22,6 @@
 
 #define ULL(v) ((unsigned long long)(v))
 #define BUFFER (1024 * 1024) /* pieces of a connection are small; the storage likes large writes */
-#define HASH_LEN 32
 #define SECTOR 512
 #define GROW (256ULL << 20) /* by so much a volume of unknown size grows */
 
@@ -43,9 +43,8 @@ struct upload {
         uint8_t *buf;
         size_t n_buf;
         uint64_t buf_at;
-        gnutls_hash_hd_t hash;
-        uint64_t hashed; /* the hash covers the disk up to here */
-        bool unordered;  /* data came for what is hashed already: read it again at the end */
+        struct digest *digest;
+        bool unordered; /* data came for what is hashed already: read it again at the end */
         bool sealed, finished;
 
         /* also read by the thread that gives the sign of life */
@@ -53,18 +52,6 @@ struct upload {
         atomic_bool lost;                 /* the record is no longer ours */
         struct upload *next;
 };
-
-static int hash_zeros(struct upload *up, uint64_t end)
-{
-        while (up->hashed < end) {
-                size_t n = (size_t)MIN_OF(end - up->hashed, sizeof(zeros));
-
-                if (gnutls_hash(up->hash, zeros, n) < 0)
-                        return -EIO;
-                up->hashed += n;
-        }
-        return 0;
-}
 
 static int buffer_flush(struct upload *up, struct err *err)
 {
@@ -133,12 +120,12 @@ static int disk_data(void *state, const void *data, size_t len, uint64_t offset,
                 r = grow(up, offset + len, err);
         if (r < 0)
                 return r;
-        if (offset < up->hashed)
-                up->unordered = true;
         if (!up->unordered) {
-                if (hash_zeros(up, offset) < 0 || gnutls_hash(up->hash, data, len) < 0)
-                        return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
-                up->hashed += len;
+                r = digest_data(up->digest, data, len, offset, err);
+                if (r < 0)
+                        return records_wrap(err, r, "image", up->image);
+                up->unordered = r == 0;
+                r = 0;
         }
         while (len > 0 && r == 0) {
                 size_t n;
@@ -254,11 +241,14 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
 
 int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err)
 {
+        int r;
+
         up->total = size;
         up->buf = malloc(BUFFER);
-        if (!up->buf || gnutls_hash_init(&up->hash, GNUTLS_DIG_SHA256) < 0)
+        if (!up->buf)
                 return err_set(err, -ENOMEM, "out of memory");
-        return decoder_new(up, content_type, err);
+        r = digest_new(up->im->store, up->image, &up->digest, err);
+        return r < 0 ? r : decoder_new(up, content_type, err);
 }
 
 int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
@@ -273,30 +263,23 @@ int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
                              : image_stream_push(up->stream, buf, len, err);
 }
 
-/* The disk's SHA-256: what a download of it gives. */
-static int hash_finish(struct upload *up, char ret[2 * HASH_LEN + 1], struct err *err)
+/* The disk's SHA-256, which is what a download of it gives, and its manifest. */
+static int hash_finish(struct upload *up, struct import_change *c, char hash[DIGEST_DIGITS + 1],
+                       struct err *err)
 {
-        uint8_t digest[HASH_LEN];
+        int r = up->unordered ? digest_restart(up->digest, err) : 0;
 
-        if (up->unordered) {
-                gnutls_hash_output(up->hash, digest); /* resets it */
-                for (up->hashed = 0; up->hashed < up->size;) {
-                        size_t n = (size_t)MIN_OF(up->size - up->hashed, BUFFER);
-                        int r = volume_read(up->volume, up->buf, n, up->hashed, err);
+        for (uint64_t at = 0; up->unordered && r >= 0 && at < up->size;) {
+                size_t n = (size_t)MIN_OF(up->size - at, BUFFER);
 
-                        if (r < 0)
-                                return records_wrap(err, r, "image", up->image);
-                        if (gnutls_hash(up->hash, up->buf, n) < 0)
-                                return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
-                        up->hashed += n;
-                }
-        } else if (hash_zeros(up, up->size) < 0) {
-                return err_set(err, -EIO, "image %s: SHA-256 failed", up->image);
+                r = volume_read(up->volume, up->buf, n, at, err);
+                if (r == 0)
+                        r = digest_data(up->digest, up->buf, n, at, err);
+                at += n;
         }
-        gnutls_hash_output(up->hash, digest);
-        for (size_t i = 0; i < HASH_LEN; i++)
-                snprintf(ret + 2 * i, 3, "%02x", digest[i]);
-        return 0;
+        if (r >= 0)
+                r = digest_finish(up->digest, up->size, hash, &c->parts, err);
+        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
 }
 
 static int decoder_finish(struct upload *up, struct err *err)
@@ -322,7 +305,7 @@ int upload_finish(struct upload *up, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *now = NULL;
         _cleanup_(freep) char *location = NULL;
-        char hash[2 * HASH_LEN + 1];
+        char hash[DIGEST_DIGITS + 1];
         struct import_change c = {.image = up->image,
                                   .nonce = up->nonce,
                                   .hash = hash,
@@ -342,7 +325,7 @@ int upload_finish(struct upload *up, struct err *err)
                 up->sealed = true; /* also where it failed: it may have happened */
                 if (r < 0)
                         return records_wrap(err, r, "image", up->image);
-                r = hash_finish(up, hash, err);
+                r = hash_finish(up, &c, hash, err);
         }
         if (r < 0)
                 return r;
@@ -375,8 +358,10 @@ static int undo(struct imaged *im, const char *image, const char *nonce, bool re
 
         uuid_random(mine);
         r = image_change(im, image, import_seize, &c, &record, err);
-        if (r == -ENOENT && remove) /* deleted, with our bytes under its id; ids do not come back */
-                return volume_remove(im->store, image, err);
+        if (r == -ENOENT) { /* deleted, perhaps with our bytes under its id; ids do not come back */
+                r = manifest_remove(im->store, image, err);
+                return r == 0 && remove ? volume_remove(im->store, image, err) : r;
+        }
         if (r < 0)
                 return r;
         if (remove) {
@@ -384,7 +369,9 @@ static int undo(struct imaged *im, const char *image, const char *nonce, bool re
                 if (r < 0 && r != -ENOENT)
                         return r; /* the record stays as it is: the collector tries again */
         }
-        r = quota_release(im, json_get_str(record, "owner", ""), image, err);
+        r = manifest_remove(im->store, image, err);
+        if (r == 0)
+                r = quota_release(im, json_get_str(record, "owner", ""), image, err);
         if (r < 0)
                 return r;
         c.nonce = mine;
@@ -415,8 +402,7 @@ struct upload *upload_free(struct upload *up, const char *why)
                 event_post(up->im->events,
                            &(struct event){.kind = "image-failed", .name = up->image, .text = why});
         }
-        if (up->hash)
-                gnutls_hash_deinit(up->hash, NULL);
+        digest_free(up->digest);
         free(up->buf);
         free(up);
         return NULL;

@@ -116,6 +116,7 @@ int cmd_image_unshare(struct cli *cli, struct err *err);
 int cmd_image_deactivate(struct cli *cli, struct err *err);
 int cmd_image_reactivate(struct cli *cli, struct err *err);
 int cmd_image_undelete(struct cli *cli, struct err *err);
+int cmd_image_verify(struct cli *cli, struct err *err);
 int cmd_image_save(struct cli *cli, struct err *err);
 int cmd_account_add(struct cli *cli, struct err *err);
 int cmd_account_list(struct cli *cli, struct err *err);

@@ -33,6 +33,8 @@ static const struct cli_option image_add[] = {
     {"--format", 0, "FORMAT", NULL,
      "raw, qcow2, iso, vmdk, vdi, vhd, vhdx or ova; default: found from the content, for a URL from its "
      "ending"},
+    {"--checksum", 0, "CHECKSUM", NULL,
+     "sha256:HEX or sha512:HEX of the file as it is given; another file is refused"},
     TIMEOUT("3600"),
 };
 
@@ -52,6 +54,10 @@ static const struct cli_option quiet[] = {QUIET};
 static const struct cli_option image_list[] = {
     QUIET,
     {"--deleted", 0, NULL, NULL, "those that are deleted and can still be undeleted"},
+};
+
+static const struct cli_option image_verify[] = {
+    {"--rate", 0, "SIZE", "100M", "how much the server reads in a second, at least 1M"},
 };
 
 static const struct cli_option image_rm[] = {
@@ -146,6 +152,13 @@ const struct cli_command cli_commands[] = {
      OPTIONS(image_set), 1, 1, cmd_image_set},
     {"image save", "IMAGE FILE", "save an image's raw disk as a sparse file", NULL, NULL, 0, 2, 2,
      cmd_image_save},
+    {"image verify", "IMAGE", "read an image on the store and compare it with what was added",
+     "The server reads it at a bounded rate and compares each 4 MiB with the checksum that was made when "
+     "the "
+     "image was added; what is damaged is named by offset and length. Ctrl-C ends it. Exit status: 0 it is "
+     "as "
+     "it was, 1 it is not, or that could not be found out.",
+     OPTIONS(image_verify), 1, 1, cmd_image_verify},
     {"image share", "IMAGE ACCOUNT", "let an account see and use an image",
      "Its visibility has to be shared, which is the default.", NULL, 0, 2, 2, cmd_image_share},
     {"image unshare", "IMAGE ACCOUNT", "end that", NULL, NULL, 0, 2, 2, cmd_image_unshare},

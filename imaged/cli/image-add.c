@@ -2,9 +2,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "common/checksum.h"
 #include "common/clock.h"
 #include "common/http-client.h"
 #include "common/json.h"
@@ -19,6 +23,7 @@
 
 #define SPARSE_TYPE "application/vnd.wherry.sparse"
 #define DISCARD_TIMEOUT_MS 15000
+#define PIECE ((size_t)1 << 20)
 
 /* The last step of a path or of a URL without its query: [*ret, *ret + result). */
 static size_t last_step(const char *text, const char **ret)
@@ -215,6 +220,40 @@ static int add_opened(struct cli *cli, const char *name, const struct image_info
         return 0;
 }
 
+/* The file as it is given, read once before anything is asked of the server. */
+static int checksum_file(struct cli *cli, int fd, const char *path, struct err *err)
+{
+        const char *text = cli_value(cli, "--checksum");
+        _cleanup_(checksum_freep) struct checksum *checksum = NULL;
+        _cleanup_(freep) char *what = str_printf("checking %s", path);
+        _cleanup_(freep) uint8_t *buf = malloc(PIECE);
+        struct progress progress;
+        struct stat st;
+        uint64_t done = 0;
+        ssize_t n = 0;
+        int r;
+
+        if (!text)
+                return 0;
+        if (!what || !buf)
+                return err_set(err, -ENOMEM, "out of memory");
+        if (fstat(fd, &st) < 0)
+                return err_set(err, -errno, "%s: %s", path, strerror(errno));
+        r = checksum_new(text, &checksum, err);
+        progress_begin(&progress, what, cli->json);
+        while (r == 0 && (n = pread(fd, buf, PIECE, (off_t)done)) > 0) {
+                r = checksum_feed(checksum, buf, (size_t)n, err);
+                done += (uint64_t)n;
+                progress_draw(&progress, done, (uint64_t)st.st_size);
+        }
+        progress_end(&progress);
+        if (n < 0)
+                return err_set(err, -errno, "%s: %s", path, strerror(errno));
+        if (r == 0)
+                r = checksum_check(checksum, err);
+        return r < 0 ? err_wrap(err, r, "%s is refused", path) : 0;
+}
+
 int image_add_file(struct cli *cli, const char *path, struct err *err)
 {
         _cleanup_(freep) char *own = image_name_from(path);
@@ -227,6 +266,9 @@ int image_add_file(struct cli *cli, const char *path, struct err *err)
 
         if (fd < 0)
                 return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
+        r = checksum_file(cli, fd, path, err);
+        if (r < 0)
+                return r;
         r = source_from_fd(fd, &src, err);
         if (r == 0)
                 r = image_inspect(&src, declared, &info, err);
@@ -245,11 +287,16 @@ int image_add_file(struct cli *cli, const char *path, struct err *err)
 
 int cmd_image_add(struct cli *cli, struct err *err)
 {
-        const char *what = cli->arguments[0], *format = cli_value(cli, "--format");
+        const char *what = cli->arguments[0], *format = cli_value(cli, "--format"),
+                   *checksum = cli_value(cli, "--checksum");
+        _cleanup_(checksum_freep) struct checksum *check = NULL;
 
         if (format && image_format_parse(format) < 0)
                 return cli_usage(cli, err, "--format %s: raw, qcow2, iso, vmdk, vdi, vhd, vhdx or ova",
                                  format);
+        if (checksum && checksum_new(checksum, &check, err) < 0)
+                return cli_usage(
+                    cli, err, "--checksum %.140s: sha256:HEX or sha512:HEX, of the file as it is", checksum);
         if (strstr(what, "://"))
                 return image_add_url(cli, what, err);
         return image_add_file(cli, what, err);

@@ -77,7 +77,8 @@ static int import_wait(struct cli *cli, const char *url, const char *id, const c
 static int import_start(struct cli *cli, const char *url, const char *id, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *body =
-            json_pack("{s:{s:s,s:s}}", "method", "name", "web-download", "uri", url);
+            json_pack("{s:{s:s,s:s,s:s*}}", "method", "name", "web-download", "uri", url, "checksum",
+                      cli_value(cli, "--checksum"));
 
         if (!body)
                 return err_set(err, -EINVAL, "the URL is not UTF-8; write it with %%XX for such characters");

@@ -7,8 +7,9 @@
 #include "imaged/store/store-call.h"
 
 static const char *const kind_names[RECORD_KIND_MAX] = {
-    [RECORD_IMAGE] = "image",     [RECORD_INSTANCE] = "instance", [RECORD_HOST] = "host",
-    [RECORD_NETWORK] = "network", [RECORD_ACCOUNT] = "account",   [RECORD_EVENT] = "event",
+    [RECORD_IMAGE] = "image",       [RECORD_INSTANCE] = "instance", [RECORD_HOST] = "host",
+    [RECORD_NETWORK] = "network",   [RECORD_ACCOUNT] = "account",   [RECORD_EVENT] = "event",
+    [RECORD_MANIFEST] = "manifest",
 };
 
 const char *record_kind_name(enum record_kind k)

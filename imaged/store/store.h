@@ -71,6 +71,7 @@ enum record_kind {
         RECORD_NETWORK,
         RECORD_ACCOUNT,
         RECORD_EVENT,
+        RECORD_MANIFEST,
         RECORD_KIND_MAX
 };
 const char *record_kind_name(enum record_kind k);
