@@ -467,9 +467,9 @@ void guest_run(void *arg)
         int64_t wait = 0;
 
         for (;;) {
-                if (wait >= 0 && !guest_wait(g, wait))
-                        break;
                 if (wait < 0 && guest_leave(g))
+                        break;
+                if (!guest_wait(g, MAX_OF(wait, 0))) /* takes what kept it from leaving, too */
                         break;
                 wait = guest_step(g);
         }

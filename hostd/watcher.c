@@ -134,6 +134,8 @@ static void look_at_self(struct watcher *w)
         m->rescan = true;
         pthread_cond_broadcast(&m->idle);
         pthread_mutex_unlock(&m->lock);
+        if (m->quit) /* an orderly end: to join now would promise heartbeats that nobody sends */
+                return;
         if (host_join(m, false, &e) < 0)
                 log_error("host %s: cannot join again: %s", m->config->name, err_text(&e));
 }
