@@ -164,13 +164,20 @@ static int make_complete(rados_ioctx_t io, const char *instance, const char *non
         return r < 0 ? pool_fail(err, r, "complete the disks of instance %s", instance) : 0;
 }
 
-/* After a failure: away with what was made, unless another has taken over. */
+/* After a failure: away with what was made, unless another has taken over. The gate goes only while our
+ * nonce is in it: another's may be complete by now. */
 static void undo(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over)
 {
-        if (!taken_over && note_maker(io, instance, nonce, "", NULL) < 0)
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
+        char oid[POOL_NAME_MAX];
+
+        if (note_maker(io, instance, nonce, taken_over ? nonce : "", NULL) < 0 ||
+            remove_images(io, instance, NULL) < 0)
                 return;
-        if (remove_images(io, instance, NULL) == 0)
-                (void)remove_gate(io, instance, NULL);
+        op = gate_begin_op(nonce, nonce);
+        rados_write_op_remove(op);
+        gate_object(instance, oid);
+        (void)rados_write_op_operate(op, io, oid, NULL, 0);
 }
 
 int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
