@@ -39,6 +39,31 @@ static const struct client *client_of(const struct disk *d, pid_t pid)
         return NULL;
 }
 
+void disk_link(struct disk *d, const char *start, const struct lease *lease)
+{
+        struct start_link *l = NULL;
+
+        for (size_t i = 0; i < MIN_OF(d->n_links, LINKS_MAX); i++)
+                if (streq(d->links[i].start, start))
+                        l = &d->links[i];
+        if (!l)
+                l = &d->links[d->n_links++ % LINKS_MAX];
+        snprintf(l->start, sizeof(l->start), "%s", start);
+        l->lease = *lease;
+}
+
+bool disk_link_holds(const struct disk *d, const struct qemu *q)
+{
+        struct lease now;
+
+        if (lease_find(W.store, d->id, &now, NULL) < 0)
+                return false;
+        for (size_t i = 0; i < MIN_OF(d->n_links, LINKS_MAX); i++)
+                if (streq(d->links[i].start, q->lease.start.id))
+                        return d->links[i].lease.epoch == now.epoch && d->links[i].lease.host == now.host;
+        return false;
+}
+
 bool disk_writable(const struct disk *d, const struct qemu *q)
 {
         const struct client *c;

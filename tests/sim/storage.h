@@ -43,6 +43,7 @@ struct op {
         /* out */
         struct lease ret;
         uint64_t ret_number;
+        uint32_t ret_uid;
         struct snapshot *list;
 };
 

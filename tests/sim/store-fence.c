@@ -14,8 +14,17 @@ static void apply_lookup(struct op *op)
         const struct disk *d = disk_of(op->id);
 
         op->result = check_name(op, -ESTALE);
-        if (op->result == 0)
+        if (op->result == 0) {
                 op->ret_number = d->ctime;
+                op->ret_uid = d->uid;
+        }
+}
+
+/* The link of that start leads to the name, if that is still so: see files-lease-dir.c. */
+static void apply_link(struct op *op)
+{
+        disk_link(disk_of(op->id), op->start.id, &op->lease);
+        op->result = check_name(op, -ESTALE);
 }
 
 static void apply_setattr(struct op *op)
@@ -49,16 +58,18 @@ static int fence_nfs(struct store *s, const char *instance, const struct lease *
         for (int i = 0; i < tries; i++) {
                 struct op *op = op_new(s, apply_lookup, instance);
                 uint64_t ctime;
+                uint32_t owner;
                 int r;
 
                 op->lease = *mine;
                 r = op_call(s, &op, err);
                 ctime = op ? op->ret_number : 0;
+                owner = op ? op->ret_uid : 0;
                 op_unref(op);
                 if (r < 0)
                         return r;
                 op = op_new(s, apply_setattr, instance);
-                op->uid = uid;
+                op->uid = uid == owner ? -1 : uid; /* one that is right is left alone */
                 op->gid = gid;
                 op->group = group_writes;
                 op->guarded = uid < 0 || i < GUARDED_TRIES;
@@ -165,18 +176,18 @@ int sim_fence(struct store *s, const char *instance, const struct lease *mine, c
                 return fence_nfs(s, instance, mine, start->uid, 0, false, err);
         if (W.kind == FENCE_RBD)
                 return fence_rbd(s, instance, mine, start, err);
-        return rbd_step(s, instance, apply_lookup, &list, err); /* QEMU's own lock is the fence */
+        return rbd_step(s, instance, apply_link, &list, err); /* QEMU's own lock is the fence */
 }
 
 int sim_grant(struct store *s, const char *instance, const struct lease *mine,
               const struct start *destination, const struct disk_spec *disks, size_t n_disks,
               struct err *err)
 {
-        struct op list = {.lease = *mine};
+        struct op list = {.lease = *mine, .start = *destination};
 
         if (W.kind == FENCE_NFS)
                 return fence_nfs(s, instance, mine, -1, destination->gid, true, err);
-        return rbd_step(s, instance, apply_lookup, &list, err);
+        return rbd_step(s, instance, W.kind == FENCE_DIR ? apply_link : apply_lookup, &list, err);
 }
 
 static void apply_gate(struct op *op)

@@ -108,6 +108,7 @@ static int sim_attach(struct store *s, const char *instance, const struct lease 
                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
                       struct attach *ret, struct err *err)
 {
+        disk_link(disk_of(instance), start->id, lease);
         for (size_t i = 0; i < n_disks; i++) {
                 ret[i].kind = ATTACH_FILE;
                 snprintf(ret[i].path, sizeof(ret[i].path), "/disks/%s/%s", instance, disks[i].name);

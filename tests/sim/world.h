@@ -67,6 +67,13 @@ struct client {
         bool recorded, blocked;
 };
 
+/* On a directory: the symbolic link of one QEMU start, and the name that it leads to. */
+#define LINKS_MAX 64
+struct start_link {
+        char start[UUID_LEN + 1];
+        struct lease lease;
+};
+
 struct disk {
         char id[UUID_LEN + 1];
         /* nfs */
@@ -75,6 +82,8 @@ struct disk {
         uint64_t ctime;
         /* dir */
         struct qemu *image_locked, *second_locked;
+        struct start_link links[LINKS_MAX]; /* the newest */
+        size_t n_links;
         /* rbd */
         uint64_t gate_epoch;
         struct client clients[CLIENTS_MAX];
@@ -185,6 +194,8 @@ bool storage_reachable(const struct host *h);
 struct disk *disk_of(const char *instance);
 struct disk *disk_new(const char *instance);
 /* Would the storage take a write of this QEMU's? */
+void disk_link(struct disk *d, const char *start, const struct lease *lease);
+bool disk_link_holds(const struct disk *d, const struct qemu *q);
 bool disk_writable(const struct disk *d, const struct qemu *q);
 void disk_check(const struct disk *d);
 /* A write reaches the storage: 0 or -EACCES. */
