@@ -14,6 +14,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "formats/formats.h"
+#include "imaged/cli/image-inspect.h"
 #include "imaged/cli/cli.h"
 #include "imaged/cli/human.h"
 #include "imaged/cli/image.h"
@@ -136,22 +137,17 @@ static int image_input_extent(void *state, uint64_t offset, uint64_t *ret_len, b
 /* Every reason, not only the first: whoever made the image wants to repair it once. */
 static int refused(struct cli *cli, const char *path, const struct image_info *info, struct err *err)
 {
-        _cleanup_(json_decrefpp) json_t *list = json_array(), *doc = NULL;
+        _cleanup_(json_decrefpp) json_t *doc = NULL;
 
-        for (size_t i = 0; i < info->n_refusals; i++) {
-                const struct image_refusal *f = &info->refusals[i];
-
-                fprintf(stderr, "wherry: %s: %s: %s\n", path, f->code, f->message);
-                json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:s}", "code", f->code, "field",
-                                                      f->field, "value", f->value, "limit", f->limit,
-                                                      "message", f->message));
-        }
+        for (size_t i = 0; i < info->n_refusals; i++)
+                fprintf(stderr, "wherry: %s: %s: %s\n", path, info->refusals[i].code,
+                        info->refusals[i].message);
         err_set(err, -EBADMSG,
                 "%s is refused for %zu reason%s: it could harm a host or a guest, or is damaged", path,
                 info->n_refusals, info->n_refusals == 1 ? "" : "s");
         if (cli->json) {
-                doc = json_pack("{s:{s:i,s:s,s:O}}", "error", "code", EBADMSG, "message", err_text(err),
-                                "refusals", list);
+                doc = json_pack("{s:{s:i,s:s,s:o}}", "error", "code", EBADMSG, "message", err_text(err),
+                                "refusals", image_refusals_json(info));
                 cli_print(cli, doc);
         }
         return -EBADMSG;
