@@ -92,7 +92,7 @@ static int golden_unused(rados_ioctx_t io, const char *name, struct err *err)
 {
         rbd_image_t image = NULL;
         size_t n = 0;
-        int r = disk_watchers(io, name, NULL, NULL, NULL, NULL, err);
+        int r = disk_watchers(io, name, NULL, NULL, NULL, NULL, NULL, err);
 
         if (r < 0)
                 return r;
@@ -137,9 +137,9 @@ static int sweep_leftovers(rados_ioctx_t io, const char *image, int *ret_left, s
 
         *ret_left = 0;
         snprintf(prefix, sizeof prefix, "golden.%s.", image);
-        r = pool_names(io, prefix, pool_list_add, &list, err);
+        r = pool_list(io, prefix, &list, err);
         for (size_t i = 0; i < list.n && r == 0; i++) {
-                int removed = golden_remove(io, list.name[i], err);
+                int removed = golden_remove(io, list.image[i].name, err);
 
                 if (removed < 0)
                         *ret_left = removed;
