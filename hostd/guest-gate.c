@@ -48,25 +48,46 @@ static bool gate_known(struct manager *m, const struct gate_request *req, const 
 /*
  * A claim moves the name first and the record later. Whoever looks in between sees a QEMU that is too old
  * for its name, and would end a guest that has just arrived. So the guest's thread knows when a question is
- * being answered.
+ * being answered. It is not woken for that: a look would be worth nothing, and its calls to libvirt would be
+ * in the way of the guest that waits for the answer.
  */
-static void gate_mark(struct manager *m, const char *id, bool begin)
+static void gate_begin(struct manager *m, const char *id)
 {
         struct guest *g;
 
-        if (begin)
+        pthread_mutex_lock(&m->lock);
+        g = find_guest(m, id);
+        if (!g) {
+                pthread_mutex_unlock(&m->lock);
                 manager_wake(m, id); /* makes the guest of a migration that arrives */
+                pthread_mutex_lock(&m->lock);
+                g = find_guest(m, id);
+        }
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                g->gates++;
+                g->gate_serial++;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&m->lock);
+}
+
+/* After a yes libvirt's event wakes the thread, as soon as the vCPUs run. */
+static void gate_end(struct manager *m, const char *id, bool yes)
+{
+        struct guest *g;
+
         pthread_mutex_lock(&m->lock);
         g = find_guest(m, id);
         if (g) {
                 pthread_mutex_lock(&g->lock);
-                if (begin)
-                        g->gates++;
-                else if (g->gates > 0)
+                if (g->gates > 0)
                         g->gates--;
                 g->gate_serial++;
-                g->wake = true;
-                pthread_cond_signal(&g->woken);
+                if (!yes) {
+                        g->wake = true;
+                        pthread_cond_signal(&g->woken);
+                }
                 pthread_mutex_unlock(&g->lock);
         }
         pthread_mutex_unlock(&m->lock);
@@ -184,7 +205,7 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
         if (req->question == GATE_RELEASE)
                 return 0; /* vCPUs stand: a hint only */
         if (req->question == GATE_ACQUIRE)
-                gate_mark(m, req->lease.instance, true);
+                gate_begin(m, req->lease.instance);
         r = gate_answer(m, req, err);
         /* A no kills the QEMU: libvirt might leave it behind, paused. */
         if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
@@ -193,6 +214,6 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
                 virt_kill_pid(req->pid, req->lease.instance, &ignored);
         }
         if (req->question == GATE_ACQUIRE)
-                gate_mark(m, req->lease.instance, false);
+                gate_end(m, req->lease.instance, r >= 0);
         return r;
 }
