@@ -7,6 +7,7 @@
  * cannot be removed for 30 s.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <rbd/librbd.h>
 #include <stdlib.h>
@@ -162,6 +163,8 @@ static struct rbd_volume *volume_state_free(struct rbd_volume *rv)
         pthread_mutex_destroy(&rv->lock);
         pthread_cond_destroy(&rv->landed);
         free(rv);
+        malloc_trim(
+            0); /* what many pieces at once were kept in, by Ceph too, is free memory of ours by now */
         return NULL;
 }
 
