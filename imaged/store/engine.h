@@ -87,6 +87,9 @@ struct engine_leases {
         void (*forget)(struct store *s, const char *instance, const struct start *start); /* optional */
         int (*remove)(struct store *s, const char *instance, const struct lease *mine,
                       const struct disk_spec *disks, size_t n_disks, struct err *err);
+        int (*commit)(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                      const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                      struct lease *ret, struct err *err); /* optional: claim, fence, gate in turn */
 };
 
 struct engine {

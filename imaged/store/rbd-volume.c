@@ -7,6 +7,7 @@
  * cannot be removed for 30 s.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <rbd/librbd.h>
 #include <stdlib.h>
@@ -92,7 +93,7 @@ static int golden_unused(rados_ioctx_t io, const char *name, struct err *err)
 {
         rbd_image_t image = NULL;
         size_t n = 0;
-        int r = disk_watchers(io, name, NULL, NULL, NULL, NULL, err);
+        int r = disk_watchers(io, name, NULL, NULL, NULL, NULL, NULL, err);
 
         if (r < 0)
                 return r;
@@ -137,9 +138,9 @@ static int sweep_leftovers(rados_ioctx_t io, const char *image, int *ret_left, s
 
         *ret_left = 0;
         snprintf(prefix, sizeof prefix, "golden.%s.", image);
-        r = pool_names(io, prefix, pool_list_add, &list, err);
+        r = pool_list(io, prefix, &list, err);
         for (size_t i = 0; i < list.n && r == 0; i++) {
-                int removed = golden_remove(io, list.name[i], err);
+                int removed = golden_remove(io, list.image[i].name, err);
 
                 if (removed < 0)
                         *ret_left = removed;
@@ -162,6 +163,8 @@ static struct rbd_volume *volume_state_free(struct rbd_volume *rv)
         pthread_mutex_destroy(&rv->lock);
         pthread_cond_destroy(&rv->landed);
         free(rv);
+        malloc_trim(
+            0); /* what many pieces at once were kept in, by Ceph too, is free memory of ours by now */
         return NULL;
 }
 

@@ -201,6 +201,11 @@ int lease_grant(struct store *s, const char *instance, const struct lease *mine,
  * this epoch. -EACCES: no longer. */
 int lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
                const struct disk_spec *disks, size_t n_disks, struct err *err);
+/* lease_claim() from `from`, lease_fence() and lease_gate() in one, for a guest that stands still meanwhile.
+ * Failed: the claim may have been won all the same. */
+int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                 const struct start *start, const struct disk_spec *disks, size_t n_disks, struct lease *ret,
+                 struct err *err);
 /* Fills ret[n_disks]; `lease` is what the name is now (a migration's destination opens under the source's).
  */
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,
