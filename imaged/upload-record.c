@@ -81,6 +81,7 @@ int import_queued(json_t *record, void *arg, struct err *err)
         return 0;
 }
 
+/* hash "": there is none. */
 static void set_active(json_t *record, json_int_t size, const char *hash, const char *location)
 {
         const char *format = json_get_str(record, "disk_format", NULL);
@@ -89,8 +90,8 @@ static void set_active(json_t *record, json_int_t size, const char *hash, const 
         json_object_del(record, "staged");
         json_object_set_new(record, "size", json_integer(size));
         json_object_set_new(record, "virtual_size", json_integer(size));
-        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
-        json_object_set_new(record, "os_hash_value", json_string(hash));
+        json_object_set_new(record, "os_hash_algo", hash[0] ? json_string("sha256") : json_null());
+        json_object_set_new(record, "os_hash_value", hash[0] ? json_string(hash) : json_null());
         if (location)
                 json_object_set_new(record, "direct_url", json_string(location));
         if (format && !streq(format, "raw") && !streq(format, "iso")) { /* it was converted on its way in */
@@ -104,18 +105,15 @@ int import_active(json_t *record, void *arg, struct err *err)
         struct import_change *c = arg;
         int r;
 
-        if (streq(json_get_str(record, "status", NULL), "active") &&
-            streq(json_get_str(record, "os_hash_value", NULL), c->hash))
+        if (streq(json_string_value(json_path(record, "manifest.by")), c->nonce))
                 return 1; /* the reply of the first time got lost */
-        if (c->staged && streq(json_string_value(json_path(record, "staged.hash")), c->hash))
-                return 1;
         r = import_is(record, c, err);
         if (r < 0)
                 return r;
         json_object_set_new(record, "import", json_null());
         json_object_set_new(record, "manifest",
-                            json_pack("{s:s,s:i,s:i}", "algorithm", MANIFEST_ALGORITHM, "chunk",
-                                      (int)MANIFEST_CHUNK, "parts", (int)c->parts));
+                            json_pack("{s:s,s:i,s:i,s:s}", "algorithm", MANIFEST_ALGORITHM, "chunk",
+                                      (int)MANIFEST_CHUNK, "parts", (int)c->parts, "by", c->nonce));
         if (c->staged)
                 image_set(record, "staged",
                           json_pack("{s:I,s:s,s:s?}", "size", (json_int_t)c->size, "hash", c->hash,

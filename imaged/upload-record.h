@@ -15,7 +15,7 @@ struct import_change {
         const char *image, *nonce;
         const char *status;   /* begin: what the record says meanwhile */
         const char *text;     /* seize: the new nonce; queued: why it failed, or NULL */
-        const char *hash;     /* active, staged */
+        const char *hash;     /* active, staged: SHA-256, or "" */
         const char *location; /* active, staged: where other services find the bytes, or NULL */
         unsigned parts;       /* active, staged: records of the manifest */
         bool staged;          /* active: not yet, they wait for import_promote() */

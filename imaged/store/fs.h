@@ -9,7 +9,7 @@
 
 /*
  * What the dir and nfs engines need of a file system. Paths are relative to the store's root, without a
- * leading slash. Any thread; a fs_file one thread at a time. Errors as in store.h; -ETIMEDOUT from a call
+ * leading slash. Any thread; a fs_file one thread at a time, but for its write. Errors as in store.h; -ETIMEDOUT from a call
  * that changes something means unknown: it may still happen. No operation is ever sent twice unless sending
  * it twice does no harm.
  */

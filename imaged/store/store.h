@@ -101,11 +101,12 @@ int beat_read(struct store *s, unsigned host, uint64_t *ret_counter, struct err 
 /* --- golden images: raw and sparse, written once, then read-only
  * ------------------------------------------------- */
 
-struct volume; /* one thread at a time */
+struct volume; /* one thread at a time, but for volume_write() */
 
 /* A new image being written, invisible until sealed. -EEXIST when that id is sealed; an unsealed left-over
  * is replaced. size: bytes; holes are what is never written. */
 int volume_create(struct store *s, const char *image, uint64_t size, struct volume **ret, struct err *err);
+/* Several threads may write one volume at once, each its own bytes; beside them no other call. */
 int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err);
 /* Before the seal, where the size was not known at first. Bytes, as for volume_create(). */
 int volume_resize(struct volume *v, uint64_t size, struct err *err);

@@ -2,6 +2,7 @@
 #include "tests/store/conformance.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <unistd.h>
 
 static void sealed_image_reads_back(void **state)
@@ -44,6 +45,63 @@ static void sealed_image_reads_back(void **state)
         volume_close(v);
         assert_fails(-EEXIST, volume_create(s->second, id, MIB, &v, &err));
         free(block);
+        free(back);
+}
+
+struct writer {
+        struct volume *volume;
+        const uint8_t *data;
+        unsigned number;
+        pthread_t thread;
+        int r;
+};
+
+#define WRITERS 6
+#define PIECE (MIB / 2 + 512)
+
+/* Every WRITERS-th piece. */
+static void *writer_run(void *arg)
+{
+        struct writer *w = arg;
+
+        for (uint64_t i = w->number; i * PIECE < 16 * MIB && w->r == 0; i += WRITERS) {
+                uint64_t at = i * PIECE, n = MIN_OF(PIECE, 16 * MIB - at);
+
+                w->r = volume_write(w->volume, w->data + at, (size_t)n, at, NULL);
+        }
+        return NULL;
+}
+
+static void many_write_at_once(void **state)
+{
+        struct suite *s = suite_of(state);
+        uint8_t *data = malloc(16 * MIB), *back = malloc(16 * MIB);
+        struct writer writers[WRITERS];
+        struct volume *v = NULL;
+        char id[UUID_LEN + 1];
+        struct err err;
+        int r = 0;
+
+        uuid_random(id);
+        for (size_t i = 0; i < 16 * MIB; i++)
+                data[i] = (uint8_t)(i * 31 + i / 4099);
+        assert_ok(volume_create(s->store, id, 16 * MIB, &v, &err));
+        for (unsigned i = 0; i < WRITERS; i++) {
+                writers[i] = (struct writer){.volume = v, .data = data, .number = i};
+                assert_int_equal(pthread_create(&writers[i].thread, NULL, writer_run, &writers[i]), 0);
+        }
+        for (unsigned i = 0; i < WRITERS; i++) {
+                pthread_join(writers[i].thread, NULL);
+                r = r == 0 ? writers[i].r : r;
+        }
+        assert_int_equal(r, 0);
+        assert_ok(volume_seal(v, &err));
+        volume_close(v);
+        assert_ok(volume_open(s->second, id, &v, &err));
+        assert_ok(volume_read(v, back, 16 * MIB, 0, &err));
+        assert_memory_equal(back, data, 16 * MIB);
+        volume_close(v);
+        free(data);
         free(back);
 }
 
@@ -188,9 +246,9 @@ static void bad_images_are_refused(void **state)
 }
 
 const struct CMUnitTest volume_tests[] = {
-    cmocka_unit_test(sealed_image_reads_back),     cmocka_unit_test(unsealed_image_is_resized),
-    cmocka_unit_test(unsealed_image_is_invisible), cmocka_unit_test(left_over_is_replaced),
-    cmocka_unit_test(large_hole_costs_nothing),    cmocka_unit_test(image_in_use_stays),
-    cmocka_unit_test(bad_images_are_refused),
+    cmocka_unit_test(sealed_image_reads_back),   cmocka_unit_test(many_write_at_once),
+    cmocka_unit_test(unsealed_image_is_resized), cmocka_unit_test(unsealed_image_is_invisible),
+    cmocka_unit_test(left_over_is_replaced),     cmocka_unit_test(large_hole_costs_nothing),
+    cmocka_unit_test(image_in_use_stays),        cmocka_unit_test(bad_images_are_refused),
 };
 const size_t n_volume_tests = ARRAY_SIZE(volume_tests);
