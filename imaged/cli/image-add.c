@@ -183,6 +183,23 @@ static int send_data(struct cli *cli, const char *id, const char *name, const st
         return r;
 }
 
+/* The server takes a raw disk that looks like a file of another format for a trap; better said before it is
+ * sent. */
+static int disk_check(struct cli *cli, const char *path, const struct image_info *info, struct image *img,
+                      struct err *err)
+{
+        const struct source disk = {.size = image_size(img), .read = image_input_read, .state = img};
+        struct image_info inner;
+        int r;
+
+        if (info->format == IMAGE_RAW || info->format == IMAGE_ISO9660)
+                return 0;
+        r = image_inspect_quick(&disk, IMAGE_RAW, &inner, err);
+        if (r < 0)
+                return err_wrap(err, r, "%s: the disk inside", path);
+        return inner.n_refusals > 0 ? refused(cli, path, &inner, err) : 0;
+}
+
 /* The record, the data, the record again; whatever goes wrong, and Ctrl-C, leaves no image behind. */
 static int add_opened(struct cli *cli, const char *name, const struct image_info *info, struct image *img,
                       struct err *err)
@@ -275,8 +292,10 @@ int image_add_file(struct cli *cli, const char *path, struct err *err)
         r = image_open(&src, &info, &img, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
-        r = name || own ? add_opened(cli, name ? name : own, &info, img, err)
-                        : err_set(err, -ENOMEM, "out of memory");
+        r = disk_check(cli, path, &info, img, err);
+        if (r == 0)
+                r = name || own ? add_opened(cli, name ? name : own, &info, img, err)
+                                : err_set(err, -ENOMEM, "out of memory");
         image_close(img);
         return r;
 }
