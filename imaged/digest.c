@@ -126,6 +126,12 @@ int digest_data(struct digest *d, const void *buf, size_t len, uint64_t offset, 
         return r < 0 ? r : data_next(d, buf, len, err);
 }
 
+int digest_resume(struct digest *d, uint64_t offset, struct err *err)
+{
+        d->unordered = true;
+        return offset > 0 ? chunks_mark(d, 0, (offset - 1) / MANIFEST_CHUNK, err) : 0;
+}
+
 /* All of it from the volume, but for chunks that nobody wrote. */
 static int read_again(struct digest *d, struct volume *v, uint64_t size, struct err *err)
 {

@@ -27,6 +27,8 @@ struct digest;
 int digest_new(struct store *s, const char *image, bool all_zeros, struct digest **ret, struct err *err);
 /* Data at an offset; what lies between it and the data before is zeros. */
 int digest_data(struct digest *d, const void *buf, size_t len, uint64_t offset, struct err *err);
+/* All before `offset` is in the volume already, whatever it is: the hash is made by reading it again. */
+int digest_resume(struct digest *d, uint64_t offset, struct err *err);
 /*
  * The disk ends at `size`, and is all in the volume: where data did not come in the disk's order, what was
  * written is read again. ret_sha256: "" where none is made. ret_parts: records of the manifest, which is on

@@ -21,8 +21,9 @@ static int import_is(const json_t *record, const struct import_change *c, struct
 
 static json_t *import_json(const struct import_change *c)
 {
-        return json_pack("{s:s,s:I,s:o}", "by", c->nonce, "done", (json_int_t)c->done, "total",
-                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total));
+        return json_pack("{s:s,s:I,s:o,s:I}", "by", c->nonce, "done", (json_int_t)c->done, "total",
+                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total), "at",
+                         (json_int_t)c->at);
 }
 
 int import_begin(json_t *record, void *arg, struct err *err)
@@ -45,6 +46,23 @@ int import_begin(json_t *record, void *arg, struct err *err)
         json_object_set_new(record, "import", import_json(c));
         json_object_del(record, "import_error");
         return 0;
+}
+
+int import_resume(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        const struct import_change was = {.image = c->image, .nonce = c->text};
+        int r = import_is(record, &was, err);
+
+        if (r < 0)
+                return r;
+        if (!streq(json_get_str(record, "status", NULL), c->status))
+                return err_set(err, -EEXIST, "image %s is %s; only an upload to it goes on", c->image,
+                               json_get_str(record, "status", "unknown"));
+        c->format = image_format_parse(json_get_str(record, "disk_format", ""));
+        c->at = (uint64_t)json_get_int(json_object_get(record, "import"), "at", 0);
+        json_object_set_new(record, "import", import_json(c));
+        return c->format < 0 ? err_set(err, -EIO, "image %s: its record has no disk_format", c->image) : 0;
 }
 
 int import_beat(json_t *record, void *arg, struct err *err)

@@ -29,6 +29,7 @@ struct upload {
         struct imaged *im;
         char image[UUID_LEN + 1], nonce[UUID_LEN + 1], owner[UUID_LEN + 1];
         bool staged;     /* it waits for its import when it is whole */
+        bool resumed;    /* the volume has what an earlier one wrote */
         bool open_ended; /* nobody said how large it is */
         enum image_format format;
         struct image_stream *stream;
@@ -43,6 +44,7 @@ struct upload {
 
         /* also read by the thread that gives the sign of life */
         atomic_uint_fast64_t done, total; /* bytes of the body; total UINT64_MAX: unknown */
+        atomic_uint_fast64_t at;          /* how far into the disk bytes were taken */
         atomic_bool lost;                 /* the record is no longer ours */
         struct upload *next;
 };
@@ -62,7 +64,11 @@ static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
         r = quota_reserve(up->im, up->owner, up->image, virtual_size, err);
         if (r < 0)
                 return r;
-        r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
+        if (!up->resumed)
+                r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
+        else if (volume_size(up->volume) != virtual_size)
+                r = err_set(err, -EINVAL, "%llu bytes; what there is of it has %llu", ULL(virtual_size),
+                            ULL(volume_size(up->volume)));
         if (r < 0)
                 return records_wrap(err, r, "image", up->image);
         up->size = virtual_size;
@@ -105,6 +111,8 @@ static int disk_data(void *state, const void *data, size_t len, uint64_t offset,
         if (r < 0)
                 return r;
         r = pipeline_write(up->pipeline, data, len, offset, err);
+        if (offset + len > up->at)
+                up->at = offset + len;
         return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
 }
 
@@ -125,11 +133,11 @@ static int decoder_new(struct upload *up, const char *content_type, struct err *
         return r < 0 ? r : sparse_init(&up->sparse, size, &sparse, err);
 }
 
-int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
-                 struct err *err)
+/* A fresh nonce, put into the record by `change`. */
+static int upload_new(struct imaged *im, records_change_cb change, struct import_change *c,
+                      struct upload **ret, struct err *err)
 {
         struct upload *up = calloc(1, sizeof(*up));
-        struct import_change c = {.image = image, .status = status, .total = UINT64_MAX};
         _cleanup_(json_decrefpp) json_t *record = NULL;
         int r;
 
@@ -137,23 +145,44 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
                 return err_set(err, -ENOMEM, "out of memory");
         up->im = im;
         up->total = UINT64_MAX;
-        snprintf(up->image, sizeof(up->image), "%s", image);
+        snprintf(up->image, sizeof(up->image), "%s", c->image);
         uuid_random(up->nonce);
-        c.nonce = up->nonce;
-        r = image_change(im, image, import_begin, &c, &record, err);
+        c->nonce = up->nonce;
+        r = image_change(im, c->image, change, c, &record, err);
         if (r < 0) {
                 free(up);
                 return r;
         }
         snprintf(up->owner, sizeof(up->owner), "%s", json_get_str(record, "owner", ""));
-        up->staged = streq(status, "uploading");
-        up->format = (enum image_format)c.format;
+        up->staged = streq(c->status, "uploading");
+        up->format = (enum image_format)c->format;
+        up->at = c->at;
         pthread_mutex_lock(&im->lock);
         up->next = im->uploads;
         im->uploads = up;
         pthread_mutex_unlock(&im->lock);
         *ret = up;
         return 0;
+}
+
+int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
+                 struct err *err)
+{
+        struct import_change c = {.image = image, .status = status, .total = UINT64_MAX};
+
+        return upload_new(im, import_begin, &c, ret, err);
+}
+
+int upload_resume(struct imaged *im, const char *image, const char *by, struct upload **ret, struct err *err)
+{
+        struct import_change c = {.image = image, .text = by, .status = "saving", .total = UINT64_MAX};
+        int r = upload_new(im, import_resume, &c, ret, err);
+
+        if (r < 0)
+                return r;
+        (*ret)->resumed = true;
+        r = volume_resume(im->store, image, true, &(*ret)->volume, err);
+        return r < 0 ? records_wrap(err, r == -ENOENT ? -ESTALE : r, "image", image) : 0;
 }
 
 int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err)
@@ -163,6 +192,10 @@ int upload_format(struct upload *up, const char *content_type, uint64_t size, st
 
         up->total = size;
         r = digest_new(up->im->store, up->image, all, &up->digest, err);
+        if (r == 0 && up->resumed)
+                r = sparse_type(content_type)
+                        ? digest_resume(up->digest, up->at, err)
+                        : err_set(err, -EINVAL, "only a body of " SPARSE_TYPE " goes on with an upload");
         return r < 0 ? r : decoder_new(up, content_type, err);
 }
 
@@ -227,6 +260,7 @@ int upload_finish(struct upload *up, struct err *err)
                                   .hash = hash,
                                   .done = up->done,
                                   .total = up->total,
+                                  .at = up->at,
                                   .staged = up->staged};
         int r;
 
@@ -253,8 +287,9 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return r;
         up->finished = true;
-        log_info("image %s: %s, %llu bytes, sha256 %s", up->image, up->staged ? "staged" : "active",
-                 ULL(up->size), hash[0] ? hash : "not made: mostly holes");
+        log_info("image %s: %s, %llu bytes, %llu came%s, sha256 %s", up->image,
+                 up->staged ? "staged" : "active", ULL(up->size), ULL(up->done),
+                 up->resumed ? " to go on with it" : "", hash[0] ? hash : "not made: mostly holes");
         event_post(up->im->events, &(struct event){.kind = up->staged ? "image-staged" : "image-active",
                                                    .name = json_get_str(now, "name", NULL),
                                                    .text = up->image});
@@ -344,7 +379,7 @@ void upload_beat_all(struct imaged *im)
 {
         struct beat {
                 char image[UUID_LEN + 1], nonce[UUID_LEN + 1];
-                uint64_t done, total;
+                uint64_t done, total, at;
         } *beats = NULL;
         size_t n = 0, i = 0;
 
@@ -357,13 +392,15 @@ void upload_beat_all(struct imaged *im)
                 memcpy(beats[i].nonce, up->nonce, sizeof(up->nonce));
                 beats[i].done = up->done;
                 beats[i].total = up->total;
+                beats[i].at = up->at;
         }
         pthread_mutex_unlock(&im->lock);
         for (size_t k = 0; k < i; k++) {
                 struct import_change c = {.image = beats[k].image,
                                           .nonce = beats[k].nonce,
                                           .done = beats[k].done,
-                                          .total = beats[k].total};
+                                          .total = beats[k].total,
+                                          .at = beats[k].at};
                 struct err err = {0};
                 int r = image_change(im, c.image, import_beat, &c, NULL, &err);
 

@@ -54,6 +54,9 @@ struct engine_volumes {
                       struct err *err);                 /* unsealed; v->size is set after it */
         int (*seal)(struct volume *v, struct err *err); /* not called again once it worked */
         int (*open)(struct volume *v, struct err *err); /* image is set; fills size */
+        /* Optional: nothing unsealed outlives its process. As open; without take the handle only reads, and
+         * counts as sealed. */
+        int (*resume)(struct volume *v, bool take, struct err *err);
         int (*read)(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
         void (*close)(struct volume *v); /* an unsealed one is removed; also after a failed create or open:
                                             state NULL */

@@ -304,6 +304,16 @@ static void file_close(struct fs_file *f)
         free(f);
 }
 
+/* What the server has not made durable yet it may lose, and nobody would know whose write that was. */
+static int run_file_open_again(struct fs_nfs *n, struct nfs_conn *c, void *arg)
+{
+        struct file_arg *a = arg;
+        uint64_t verifier;
+        int r = run_file_open(n, c, arg);
+
+        return r < 0 ? r : nfs3_commit(c, &a->file->fh, &verifier);
+}
+
 static int make_file(struct fs *fs, const struct nfs_op *op, struct fs_file **ret, struct err *err)
 {
         struct fs_file *f = calloc(1, sizeof(*f));
@@ -332,14 +342,17 @@ static int file_create(struct fs *fs, const char *path, uint64_t size, struct fs
                          ret, err);
 }
 
-static int file_open(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+static int file_open(struct fs *fs, const char *path, bool write, struct fs_file **ret, uint64_t *ret_size,
                      struct err *err)
 {
         struct file_arg a = {.path = path};
-        int r = make_file(
-            fs,
-            &(struct nfs_op){.what = "open", .path = path, .again = true, .run = run_file_open, .arg = &a},
-            ret, err);
+        int r = make_file(fs,
+                          &(struct nfs_op){.what = "open",
+                                           .path = path,
+                                           .again = true,
+                                           .run = write ? run_file_open_again : run_file_open,
+                                           .arg = &a},
+                          ret, err);
 
         if (r >= 0)
                 *ret_size = a.size;

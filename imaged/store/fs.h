@@ -65,7 +65,8 @@ struct fs_ops {
 struct fs_file_ops {
         /* A new empty file of that size, all hole, mode 0600. */
         int (*create)(struct fs *fs, const char *path, uint64_t size, struct fs_file **ret, struct err *err);
-        int (*open)(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+        /* write: also to be written; what was written to it before, by whomever, is durable with its seal. */
+        int (*open)(struct fs *fs, const char *path, bool write, struct fs_file **ret, uint64_t *ret_size,
                     struct err *err);
         int (*read)(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err);
         int (*write)(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err);

@@ -269,6 +269,41 @@ static int rbd_volume_open(struct volume *v, struct err *err)
         return r < 0 ? pool_fail(err, r, "open golden image %s", v->image) : 0;
 }
 
+/*
+ * A crash may have left more than one; any will do, as who goes on compares what it holds. The other's watch
+ * does not hinder, and ours keeps others from removing it.
+ */
+static int rbd_volume_resume(struct volume *v, bool take_it, struct err *err)
+{
+        _cleanup_(pool_list_done) struct pool_list list = {0};
+        char prefix[POOL_NAME_MAX], sealed[POOL_NAME_MAX];
+        struct rbd_volume *rv;
+        int r = volume_state_new(v, &rv, err);
+
+        if (r < 0)
+                return r;
+        v->state = rv;
+        v->sealed = !take_it;
+        r = golden_find(rv->io, v->image, sealed, &v->size, err);
+        if (r == 0)
+                return err_set(err, -ENOENT, "image %s is sealed", v->image);
+        snprintf(prefix, sizeof prefix, "golden.%s.", v->image);
+        if (r == -ENOENT)
+                r = pool_names(rv->io, prefix, pool_list_add, &list, err);
+        if (r == 0 && list.n == 0)
+                r = err_set(err, -ENOENT, "image %s: nothing was left of it", v->image);
+        if (r < 0)
+                return r;
+        snprintf(rv->name, sizeof rv->name, "%s", list.name[list.n - 1]);
+        r = take_it ? rbd_open(rv->io, rv->name, &rv->image, NULL)
+                    : rbd_open_read_only(rv->io, rv->name, &rv->image, NULL);
+        if (r < 0)
+                rv->image = NULL;
+        else
+                r = rbd_get_size(rv->image, &v->size);
+        return r < 0 ? pool_fail(err, r, "open golden image %s", v->image) : 0;
+}
+
 static int rbd_volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err)
 {
         struct rbd_volume *rv = v->state;
@@ -379,6 +414,7 @@ const struct engine_volumes rbd_volumes = {
     .resize = rbd_volume_resize,
     .seal = rbd_volume_seal,
     .open = rbd_volume_open,
+    .resume = rbd_volume_resume,
     .read = rbd_volume_read,
     .close = rbd_volume_close,
     .remove = rbd_volume_remove,

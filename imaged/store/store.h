@@ -113,6 +113,14 @@ int volume_resize(struct volume *v, uint64_t size, struct err *err);
 /* Durable and read-only from here on; may be repeated. The handle then reads. */
 int volume_seal(struct volume *v, struct err *err);
 
+/*
+ * What a writer that is gone left unsealed, with all that it wrote. take: it is ours from here on, to be
+ * written and sealed as after volume_create(); else only to be read. Should that writer not be gone after
+ * all, it cannot take the volume away any more, but a write that it had begun may still land: so only who
+ * writes the same bytes goes on with it, and who seals asks its record first. -ENOENT: there is none.
+ */
+int volume_resume(struct store *s, const char *image, bool take, struct volume **ret, struct err *err);
+
 int volume_open(struct store *s, const char *image, struct volume **ret,
                 struct err *err); /* sealed images only */
 int volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);

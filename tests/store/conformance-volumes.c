@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void sealed_image_reads_back(void **state)
@@ -176,6 +178,94 @@ static void left_over_is_replaced(void **state)
         volume_close(v);
 }
 
+/* In a process of its own, which dies without a word. */
+static void write_and_die(const char *id, const char *text, uint64_t offset)
+{
+        pid_t child = fork();
+        int status = 0;
+
+        if (child == 0) {
+                struct store *s = NULL;
+                struct volume *v = NULL;
+                struct err err;
+
+                if (store_connect(&s, &err) == 0 && volume_create(s, id, 4 * MIB, &v, &err) == 0 &&
+                    volume_write(v, text, strlen(text), offset, &err) == 0)
+                        kill(getpid(), SIGKILL);
+                _exit(1);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+}
+
+static void left_over_is_gone_on_with(void **state)
+{
+        struct suite *s = suite_of(state);
+        char id[UUID_LEN + 1], buf[6];
+        struct volume *v = NULL;
+        struct err err;
+
+        uuid_random(id);
+        assert_fails(-ENOENT, volume_resume(s->store, id, true, &v, &err));
+        /* in memory nothing is left of a process; and what puts in faults wants a call that may be repeated
+         */
+        if (!s->shared || getenv("STORE_FAULTS"))
+                return;
+        write_and_die(id, "first", MIB);
+        for (int i = 0; i < 2; i++) { /* a look leaves it as it is */
+                assert_ok(volume_resume(s->second, id, false, &v, &err));
+                assert_int_equal(volume_size(v), 4 * MIB);
+                assert_ok(volume_read(v, buf, 5, MIB, &err));
+                assert_memory_equal(buf, "first", 5);
+                assert_fails(-EROFS, volume_write(v, "x", 1, 0, &err));
+                v = volume_close(v);
+        }
+        assert_fails(-ENOENT, volume_open(s->store, id, &v, &err));
+        assert_ok(volume_resume(s->store, id, true, &v, &err));
+        assert_ok(volume_write(v, "second", 6, 2 * MIB, &err));
+        assert_ok(volume_seal(v, &err));
+        volume_close(v);
+        assert_ok(volume_open(s->second, id, &v, &err));
+        assert_int_equal(volume_size(v), 4 * MIB);
+        assert_ok(volume_read(v, buf, 5, MIB, &err));
+        assert_memory_equal(buf, "first", 5);
+        assert_ok(volume_read(v, buf, 6, 2 * MIB, &err));
+        assert_memory_equal(buf, "second", 6);
+        volume_close(v);
+        assert_fails(-ENOENT, volume_resume(s->store, id, true, &v, &err));
+}
+
+/* A writer that was only thought to be gone, and gives up now, does not take away what another goes on with.
+ */
+static void sleeper_removes_nothing(void **state)
+{
+        struct suite *s = suite_of(state);
+        struct volume *sleeper = NULL, *v = NULL;
+        char id[UUID_LEN + 1], buf[6];
+        struct err err;
+
+        if (!s->shared || getenv("STORE_FAULTS"))
+                return;
+        uuid_random(id);
+        assert_ok(volume_create(s->store, id, 4 * MIB, &sleeper, &err));
+        assert_ok(volume_write(sleeper, "first", 5, 0, &err));
+        assert_ok(volume_resume(s->second, id, true, &v, &err));
+        volume_close(sleeper);
+        assert_ok(volume_write(v, "second", 6, MIB, &err));
+        assert_ok(volume_seal(v, &err));
+        assert_ok(volume_read(v, buf, 5, 0, &err));
+        assert_memory_equal(buf, "first", 5);
+        volume_close(v);
+        assert_ok(volume_open(s->store, id, &v, &err));
+        volume_close(v);
+        uuid_random(id); /* and what is not sealed goes with its last holder */
+        assert_ok(volume_create(s->store, id, 4 * MIB, &sleeper, &err));
+        assert_ok(volume_resume(s->second, id, true, &v, &err));
+        volume_close(sleeper);
+        volume_close(v);
+        assert_fails(-ENOENT, volume_resume(s->store, id, false, &v, &err));
+}
+
 /* A cluster that has just come up does not know its space yet, and says 0. */
 static void space_wait(struct store *s, uint64_t *ret_total, uint64_t *ret_free)
 {
@@ -248,7 +338,8 @@ static void bad_images_are_refused(void **state)
 const struct CMUnitTest volume_tests[] = {
     cmocka_unit_test(sealed_image_reads_back),   cmocka_unit_test(many_write_at_once),
     cmocka_unit_test(unsealed_image_is_resized), cmocka_unit_test(unsealed_image_is_invisible),
-    cmocka_unit_test(left_over_is_replaced),     cmocka_unit_test(large_hole_costs_nothing),
+    cmocka_unit_test(left_over_is_replaced),     cmocka_unit_test(left_over_is_gone_on_with),
+    cmocka_unit_test(sleeper_removes_nothing),   cmocka_unit_test(large_hole_costs_nothing),
     cmocka_unit_test(image_in_use_stays),        cmocka_unit_test(bad_images_are_refused),
 };
 const size_t n_volume_tests = ARRAY_SIZE(volume_tests);
