@@ -19,6 +19,9 @@
 struct source {
         uint64_t size; /* bytes */
         int (*read)(void *state, void *buf, size_t len, uint64_t offset, struct err *err);
+        /* Optional: how many bytes from offset (below size) on are known to be zeros without a look at them.
+         */
+        uint64_t (*hole)(void *state, uint64_t offset);
         void *state;
 };
 int source_read(const struct source *src, void *buf, size_t len, uint64_t offset, struct err *err);
