@@ -7,18 +7,21 @@
 
 #include "common/err.h"
 
+struct osinfo;
+
 /*
  * What an upload does to its image's record, for records_change(): each but the first asks for the upload's
  * nonce in `import`, so that one that was taken for dead gets -ESTALE. `arg` is a struct import_change.
  */
 struct import_change {
         const char *image, *nonce;
-        const char *status;   /* begin: what the record says meanwhile */
-        const char *text;     /* seize: the new nonce; queued: why it failed, or NULL */
-        const char *hash;     /* active, staged */
-        const char *location; /* active, staged: where other services find the bytes, or NULL */
-        unsigned parts;       /* active, staged: records of the manifest */
-        bool staged;          /* active: not yet, they wait for import_promote() */
+        const char *status;         /* begin: what the record says meanwhile */
+        const char *text;           /* seize: the new nonce; queued: why it failed, or NULL */
+        const char *hash;           /* active, staged */
+        const char *location;       /* active, staged: where other services find the bytes, or NULL */
+        const struct osinfo *found; /* active, staged: which system is on it, or NULL */
+        unsigned parts;             /* active, staged: records of the manifest */
+        bool staged;                /* active: not yet, they wait for import_promote() */
         uint64_t done, total, size;
         int format; /* begin: what the record declares */
 };
