@@ -80,7 +80,7 @@ int main(void)
                 pause();
                 return 0;
         case 'k':
-                raise(SIGSEGV);
+                raise(SIGKILL);
                 return 0;
         case 'e':
                 return 3;

@@ -166,7 +166,7 @@ static void a_rogue_helper_hurts_nobody(void **state)
                      {'p', -EBADMSG, "distro"},
                      {'n', -EBADMSG, "min_ram"},
                      {'a', -EBADMSG, "no message"},
-                     {'k', -EPIPE, "Segmentation fault"},
+                     {'k', -EPIPE, "Killed"},
                      {'e', -EPIPE, "exit status 3"},
                      {'c', -EPIPE, "without an answer"}};
         struct osinfo o = {0};
