@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
+#include <ctype.h>
 #include <string.h>
 
 #include "common/util.h"
@@ -121,19 +121,48 @@ static int directory_walk(const struct fat *f, uint32_t cluster, entry_cb cb, vo
         return r < 0 ? r : 0;
 }
 
-struct folder {
-        const char *name; /* 8 + 3 characters */
-        uint32_t cluster; /* 0: not found */
+static uint32_t entry_cluster(const uint8_t *e)
+{
+        return (uint32_t)get_le16(e + 20) << 16 | get_le16(e + 26);
+}
+
+static bool is_folder(const uint8_t *e, const char *name)
+{
+        return (e[11] & 0x10) && memcmp(e, name, 11) == 0;
+}
+
+static int efi_entry(void *arg, const uint8_t *e)
+{
+        uint32_t *cluster = arg;
+
+        if (!is_folder(e, "EFI        "))
+                return 0;
+        *cluster = entry_cluster(e);
+        return 1;
+}
+
+struct efi_walk {
+        struct efi *efi;
+        uint32_t boot; /* 0: not found */
 };
 
-static int folder_entry(void *arg, const uint8_t *e)
+static int vendor_entry(void *arg, const uint8_t *e)
 {
-        struct folder *f = arg;
+        struct efi_walk *w = arg;
+        char *name = w->efi->n_vendors < EFI_VENDORS_MAX ? w->efi->vendors[w->efi->n_vendors] : NULL;
+        size_t n = 0;
 
-        if (!(e[11] & 0x10) || memcmp(e, f->name, 11) != 0)
+        if (is_folder(e, "BOOT       ")) {
+                w->boot = entry_cluster(e);
                 return 0;
-        f->cluster = (uint32_t)get_le16(e + 20) << 16 | get_le16(e + 26);
-        return 1;
+        }
+        if (!(e[11] & 0x10) || e[0] == '.' || !name)
+                return 0;
+        for (; n < 8 && e[n] > 0x20 && e[n] < 0x7f; n++)
+                name[n] = (char)tolower(e[n]);
+        name[n] = '\0';
+        w->efi->n_vendors++;
+        return 0;
 }
 
 static int loader_entry(void *arg, const uint8_t *e)
@@ -153,19 +182,20 @@ static int loader_entry(void *arg, const uint8_t *e)
         return 0;
 }
 
-int fat_efi_loaders(const struct source *fs, unsigned *ret, struct err *err)
+int fat_efi_look(const struct source *fs, struct efi *ret, struct err *err)
 {
-        struct folder efi = {.name = "EFI        "}, boot = {.name = "BOOT       "};
+        struct efi_walk w = {.efi = ret};
+        uint32_t efi = 0;
         struct fat f;
         int r = fat_open(fs, &f, err);
 
-        *ret = 0;
+        *ret = (struct efi){0};
         if (r < 0 || f.bits == 0)
                 return r;
-        r = directory_walk(&f, 0, folder_entry, &efi, err);
-        if (r == 0 && efi.cluster)
-                r = directory_walk(&f, efi.cluster, folder_entry, &boot, err);
-        if (r == 0 && boot.cluster)
-                r = directory_walk(&f, boot.cluster, loader_entry, ret, err);
+        r = directory_walk(&f, 0, efi_entry, &efi, err);
+        if (r == 0 && efi)
+                r = directory_walk(&f, efi, vendor_entry, &w, err);
+        if (r == 0 && w.boot)
+                r = directory_walk(&f, w.boot, loader_entry, &ret->loaders, err);
         return r;
 }

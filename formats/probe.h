@@ -37,9 +37,14 @@ enum efi_loader {
         EFI_LOADER_ARM = 1 << 3,
 };
 
-/* The loaders in /EFI/BOOT of a FAT file system, as a set; 0: none, or no FAT. Source: Microsoft's FAT
- * specification 1.03. */
-int fat_efi_loaders(const struct source *fs, unsigned *ret, struct err *err);
+/* What lies in /EFI of a FAT file system. Source: Microsoft's FAT specification 1.03. */
+#define EFI_VENDORS_MAX 8
+struct efi {
+        unsigned loaders; /* in /EFI/BOOT, a set of enum efi_loader; 0: none, or this is no FAT */
+        char vendors[EFI_VENDORS_MAX][9]; /* the other folders' short names in lower case: "debian" */
+        size_t n_vendors;
+};
+int fat_efi_look(const struct source *fs, struct efi *ret, struct err *err);
 
 /* An ISO's identifiers, trimmed, as the primary volume descriptor has them, and what its boot catalog
  * offers. docs/formats/iso9660.md */

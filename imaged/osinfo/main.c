@@ -15,7 +15,7 @@
  * socket that is its standard input; wire.h has the protocol.
  */
 
-static void loaders_note(unsigned loaders, struct osinfo *o)
+static void efi_note(const struct efi *efi, struct osinfo *o)
 {
         static const struct {
                 enum efi_loader loader;
@@ -25,18 +25,37 @@ static void loaders_note(unsigned loaders, struct osinfo *o)
                    {EFI_LOADER_ARM, "armv7l"},
                    {EFI_LOADER_IA32, "i686"}};
 
-        o->uefi = o->uefi || loaders != 0;
+        o->uefi = o->uefi || efi->loaders != 0;
         for (size_t i = 0; !o->architecture[0] && i < ARRAY_SIZE(all); i++)
-                if (loaders & all[i].loader) {
+                if (efi->loaders & all[i].loader) {
                         snprintf(o->architecture, sizeof(o->architecture), "%s", all[i].architecture);
                         snprintf(o->from, sizeof(o->from), "loader");
                 }
 }
 
+/* Whose boot loader it is, by the folder where each keeps its own: the system without its version. */
+static void vendor_note(const struct efi *efi, struct osinfo *o)
+{
+        static const char *const vendors[][3] = {
+            {"debian", "debian", "linux"},      {"ubuntu", "ubuntu", "linux"},
+            {"fedora", "fedora", "linux"},      {"centos", "centos", "linux"},
+            {"redhat", "rhel", "linux"},        {"rocky", "rocky", "linux"},
+            {"almali~1", "almalinux", "linux"}, {"opensuse", "opensuse", "linux"},
+            {"sles", "sles", "linux"},          {"micros~1", "windows", "windows"}};
+
+        for (size_t i = 0; i < efi->n_vendors; i++)
+                for (size_t k = 0; !o->distro[0] && k < ARRAY_SIZE(vendors); k++)
+                        if (streq(efi->vendors[i], vendors[k][0])) {
+                                snprintf(o->distro, sizeof(o->distro), "%s", vendors[k][1]);
+                                snprintf(o->type, sizeof(o->type), "%s", vendors[k][2]);
+                                snprintf(o->from, sizeof(o->from), "loader");
+                        }
+}
+
 static int iso_look(const struct source *src, struct osinfo *o, struct err *err)
 {
         struct iso_probe iso;
-        unsigned loaders = 0;
+        struct efi efi;
         int r = iso_probe(src, &iso, err);
 
         if (r < 0)
@@ -57,23 +76,23 @@ static int iso_look(const struct source *src, struct osinfo *o, struct err *err)
                 struct sub_source sub;
                 struct source image = source_part(&sub, src, iso.efi_offset, src->size - iso.efi_offset);
 
-                if (fat_efi_loaders(&image, &loaders, NULL) == 0)
-                        loaders_note(loaders, o);
+                if (fat_efi_look(&image, &efi, NULL) == 0)
+                        efi_note(&efi, o);
         }
         return 0;
 }
 
 static int partition_look(const struct source *part, struct os_release *release, const char **architecture,
-                          unsigned *loaders, struct err *err)
+                          struct efi *efi, struct err *err)
 {
         struct os_release found = {0};
-        unsigned set = 0;
+        struct efi here;
         int r = ext_look(part, &found, architecture, err);
 
         if (r == 0 && found.id[0] && !release->id[0])
                 *release = found;
-        if (r == 0 && fat_efi_loaders(part, &set, NULL) == 0)
-                *loaders |= set;
+        if (r == 0 && fat_efi_look(part, &here, NULL) == 0 && here.loaders)
+                *efi = here;
         return r;
 }
 
@@ -82,14 +101,14 @@ static int disk_look(const struct source *disk, struct osinfo *o, struct err *er
         struct os_release release = {0};
         const char *architecture = NULL;
         struct partition_table table;
-        unsigned loaders = 0;
+        struct efi efi = {0};
         int r = partition_table_read(disk, &table, err);
 
         if (r < 0)
                 return r;
         o->bios = table.found && table.boot_code;
         if (!table.found)
-                r = partition_look(disk, &release, &architecture, &loaders, err);
+                r = partition_look(disk, &release, &architecture, &efi, err);
         for (size_t i = 0; r == 0 && i < table.n; i++) {
                 const struct partition *p = &table.list[i];
                 struct sub_source sub;
@@ -98,15 +117,17 @@ static int disk_look(const struct source *disk, struct osinfo *o, struct err *er
                 if (p->kind == PARTITION_BIOS_BOOT)
                         o->bios = true;
                 else
-                        r = partition_look(&part, &release, &architecture, &loaders, err);
+                        r = partition_look(&part, &release, &architecture, &efi, err);
         }
         if (r < 0)
                 return r;
         if (architecture)
                 snprintf(o->architecture, sizeof(o->architecture), "%s", architecture);
-        loaders_note(loaders, o);
-        if (!release.id[0])
+        efi_note(&efi, o);
+        if (!release.id[0]) {
+                vendor_note(&efi, o);
                 return 0;
+        }
         snprintf(o->from, sizeof(o->from), "os-release");
         r = database_release(&release, o, err);
         if (r == 0 && !o->id[0])

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct source src = {.size = size, .read = memory_read, .state = &m};
         struct partition_table t;
         struct iso_probe iso;
-        unsigned loaders;
+        struct efi efi;
 
         if (partition_table_read(&src, &t, NULL) == 0)
                 for (size_t i = 0; i < t.n; i++) {
@@ -41,9 +41,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         if (p->len == 0 || p->offset >= size || p->len > size - p->offset)
                                 abort();
                         if (i == 0)
-                                fat_efi_loaders(&part, &loaders, NULL);
+                                fat_efi_look(&part, &efi, NULL);
                 }
-        fat_efi_loaders(&src, &loaders, NULL);
+        fat_efi_look(&src, &efi, NULL);
         iso_probe(&src, &iso, NULL);
         return 0;
 }

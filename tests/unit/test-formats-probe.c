@@ -112,11 +112,14 @@ static unsigned loaders_of(const char *file)
 {
         struct bytes b = file_load(file);
         struct source src = memory_source(&b);
-        unsigned set = ~0u;
+        struct efi efi;
 
-        assert_int_equal(fat_efi_loaders(&src, &set, NULL), 0);
+        assert_int_equal(fat_efi_look(&src, &efi, NULL), 0);
         free(b.data);
-        return set;
+        assert_int_equal(efi.n_vendors, 2);
+        assert_string_equal(efi.vendors[0], "debian");
+        assert_string_equal(efi.vendors[1], "micros~1");
+        return efi.loaders;
 }
 
 static void fat_of_each_width_shows_its_loaders(void **state)
@@ -131,7 +134,7 @@ static void fat_of_each_width_shows_its_loaders(void **state)
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 sh("rm -f fat && truncate -s %s fat && mkfs.fat -F %d fat >/dev/null && mmd -i fat ::/EFI "
-                   "::/EFI/debian",
+                   "::/EFI/debian ::/EFI/Microsoft",
                    cases[i].size, cases[i].bits);
                 assert_int_equal(loaders_of("fat"), 0);
                 sh("mmd -i fat ::/EFI/BOOT && echo loader >%s && mcopy -i fat %s ::/EFI/BOOT/",
@@ -151,7 +154,7 @@ static void a_broken_fat_ends(void **state)
 {
         struct bytes b;
         struct source src;
-        unsigned set;
+        struct efi efi;
 
         sh("rm -f fat && truncate -s 2M fat && mkfs.fat -F 12 -r 16 fat >/dev/null && mmd -i fat ::/EFI "
            "::/EFI/BOOT && echo x >BOOTX64.EFI && mcopy -i fat BOOTX64.EFI ::/EFI/BOOT/");
@@ -162,12 +165,11 @@ static void a_broken_fat_ends(void **state)
                 uint8_t was = b.data[at];
 
                 b.data[at] = (uint8_t)random_next(&seed);
-                set = 0;
-                fat_efi_loaders(&src, &set, NULL); /* whatever it says: no byte beyond, and an end */
+                fat_efi_look(&src, &efi, NULL); /* whatever it says: no byte beyond, and an end */
                 b.data[at] = was;
         }
-        assert_int_equal(fat_efi_loaders(&src, &set, NULL), 0);
-        assert_int_equal(set, EFI_LOADER_X64);
+        assert_int_equal(fat_efi_look(&src, &efi, NULL), 0);
+        assert_int_equal(efi.loaders, EFI_LOADER_X64);
         free(b.data);
 }
 

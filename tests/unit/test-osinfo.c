@@ -248,7 +248,7 @@ static void a_disk_tells_its_system(void **state)
 #endif
 }
 
-static void ext2_without_a_table_and_a_system_that_no_database_knows(void **state)
+static void disks_that_are_not_as_usual(void **state)
 {
         struct osinfo o = {0};
         struct err err = {0};
@@ -261,7 +261,20 @@ static void ext2_without_a_table_and_a_system_that_no_database_knows(void **stat
         assert_string_equal(o.version, "7.1");
         assert_string_equal(o.name, "Our Linux");
         assert_false(o.bios || o.uefi);
-        sh("rm -f disk && mkfs.xfs -q -d name=disk,file,size=320m && truncate -s 320m disk");
+        /* what is on an XFS cannot be read; whose boot loader there is can */
+        sh("truncate -s 64M esp && sfdisk -q esp <<'END'\n"
+           "label: gpt\n"
+           "start=4096, size=16384, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\nEND\n"
+           "truncate -s 8M efi && mkfs.fat efi >/dev/null && mmd -i efi ::/EFI ::/EFI/BOOT ::/EFI/rocky && "
+           "echo x >BOOTAA64.EFI && mcopy -i efi BOOTAA64.EFI ::/EFI/BOOT/ && "
+           "dd if=efi of=esp bs=1M seek=2 conv=notrunc status=none");
+        assert_int_equal(find_in("esp", false, &o, &err), 0);
+        assert_string_equal(o.distro, "rocky");
+        assert_string_equal(o.version, "");
+        assert_string_equal(o.architecture, "aarch64");
+        assert_string_equal(o.from, "loader");
+        assert_true(o.uefi && !o.bios);
+        sh("head -c 1M /dev/urandom >disk");
         assert_int_equal(find_in("disk", false, &o, &err), 0);
         assert_true(osinfo_empty(&o));
 }
@@ -422,7 +435,7 @@ int main(int argc, char **argv)
         };
         const struct CMUnitTest real[] = {
             cmocka_unit_test(a_disk_tells_its_system),
-            cmocka_unit_test(ext2_without_a_table_and_a_system_that_no_database_knows),
+            cmocka_unit_test(disks_that_are_not_as_usual),
             cmocka_unit_test(an_iso_tells_its_system),
             cmocka_unit_test(links_stay_inside),
             cmocka_unit_test(a_hostile_file_system_meets_the_limits),
