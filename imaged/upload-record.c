@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "formats/formats.h"
+#include "imaged/image-system.h"
 #include "imaged/image.h"
 #include "imaged/manifest.h"
 
@@ -132,6 +133,8 @@ int import_active(json_t *record, void *arg, struct err *err)
         json_object_set_new(record, "manifest",
                             json_pack("{s:s,s:i,s:i,s:s}", "algorithm", MANIFEST_ALGORITHM, "chunk",
                                       (int)MANIFEST_CHUNK, "parts", (int)c->parts, "by", c->nonce));
+        if (c->found)
+                image_system_set(record, c->found);
         if (c->staged)
                 image_set(record, "staged",
                           json_pack("{s:I,s:s,s:s?}", "size", (json_int_t)c->size, "hash", c->hash,

@@ -13,6 +13,7 @@
 #include "imaged/daemon.h"
 #include "imaged/digest.h"
 #include "imaged/events.h"
+#include "imaged/image-system.h"
 #include "imaged/image.h"
 #include "imaged/manifest.h"
 #include "imaged/pipeline.h"
@@ -255,6 +256,7 @@ int upload_finish(struct upload *up, struct err *err)
         _cleanup_(json_decrefpp) json_t *now = NULL;
         _cleanup_(freep) char *location = NULL;
         char hash[DIGEST_DIGITS + 1];
+        struct osinfo found = {0};
         struct import_change c = {.image = up->image,
                                   .nonce = up->nonce,
                                   .hash = hash,
@@ -279,6 +281,8 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return records_wrap(err, r, "image", up->image);
         c.size = up->size;
+        if (image_system_find(up->im, up->image, up->volume, up->format == IMAGE_ISO9660, &found))
+                c.found = &found;
         if (volume_location(up->im->store, up->image, &location, NULL) == 0)
                 c.location = location;
         r = image_change(up->im, up->image, import_active, &c, &now, err);

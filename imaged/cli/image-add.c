@@ -70,7 +70,7 @@ int image_create(struct cli *cli, const char *name, const char *disk_format, jso
 {
         _cleanup_(json_decrefpp) json_t *body = json_pack(
             "{s:s,s:s,s:s,s:s*,s:s*}", "name", name, "disk_format", disk_format, "container_format", "bare",
-            "os", cli_value(cli, "--os"), "version", cli_value(cli, "--version"));
+            "os_distro", cli_value(cli, "--os"), "os_version", cli_value(cli, "--version"));
 
         if (!body)
                 return err_set(err, -EINVAL, "the name \"%s\" is not UTF-8; give another one with --name",
