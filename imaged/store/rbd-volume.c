@@ -292,12 +292,12 @@ static int rbd_volume_resume(struct volume *v, bool take_it, struct err *err)
                 return err_set(err, -ENOENT, "image %s is sealed", v->image);
         snprintf(prefix, sizeof prefix, "golden.%s.", v->image);
         if (r == -ENOENT)
-                r = pool_names(rv->io, prefix, pool_list_add, &list, err);
+                r = pool_list(rv->io, prefix, &list, err);
         if (r == 0 && list.n == 0)
                 r = err_set(err, -ENOENT, "image %s: nothing was left of it", v->image);
         if (r < 0)
                 return r;
-        snprintf(rv->name, sizeof rv->name, "%s", list.name[list.n - 1]);
+        snprintf(rv->name, sizeof rv->name, "%s", list.image[list.n - 1].name);
         r = take_it ? rbd_open(rv->io, rv->name, &rv->image, NULL)
                     : rbd_open_read_only(rv->io, rv->name, &rv->image, NULL);
         if (r < 0)
