@@ -21,13 +21,13 @@ struct import_change {
         bool staged;          /* active: not yet, they wait for import_promote() */
         uint64_t done, total, size;
         uint64_t at; /* how far into the disk bytes were taken */
-        int format; /* begin: what the record declares */
+        int format;  /* begin: what the record declares */
 };
 
 int import_begin(json_t *record, void *arg, struct err *err); /* the image has to be queued */
 /* Goes on with an upload to "saving" whose imaged is gone; sets `at` and `format`. */
 int import_resume(json_t *record, void *arg, struct err *err);
-int import_beat(json_t *record, void *arg, struct err *err);  /* progress, and a sign of life */
+int import_beat(json_t *record, void *arg, struct err *err); /* progress, and a sign of life */
 int import_seize(json_t *record, void *arg,
                  struct err *err); /* takes it from its holder, whose next change fails */
 int import_queued(json_t *record, void *arg, struct err *err); /* open for another try */
