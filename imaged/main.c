@@ -218,6 +218,8 @@ int main(int argc, char **argv)
                 return r < 0 ? 2 : 0;
         mallopt(M_ARENA_MAX,
                 2); /* a thread per connection: an arena for each would cost more memory than all else */
+        mallopt(M_MMAP_THRESHOLD,
+                512 * 1024); /* the buffers of an upload go back to the system with its end */
         signal(SIGPIPE, SIG_IGN);
         sigemptyset(&ends);
         sigaddset(&ends, SIGTERM);

@@ -139,7 +139,9 @@ static const struct cli_option events[] = {
 const struct cli_command cli_commands[] = {
     {"image add", "FILE|URL", "import a disk image or an ISO",
      "A file is checked and converted here, and only its data is sent; an image that is not safe is refused "
-     "with every reason. The server fetches a URL by itself. Ctrl-C ends the import and removes the image.",
+     "with every reason. Where the server is lost in the middle, the command waits for it, up to three "
+     "minutes, and goes on with what its store holds. The server fetches a URL by itself. Ctrl-C ends the "
+     "import and removes the image.",
      OPTIONS(image_add), 1, 1, cmd_image_add},
     {"image inspect", "FILE", "show what an image is, and whether it is safe",
      "Works without a server. Shows the header's fields, which system is on it as far as that can be told, "
