@@ -103,7 +103,7 @@ int rbd_lease_commit(struct store *s, const char *instance, const struct lease *
                 return r;
         lease_name_format(instance, from, name);
         r = gate_look(&look, io, instance, from, err);
-        if (r < 0 || !look.gate.complete || !all_spared(&look.gate, start)) {
+        if (r < 0 || from->epoch == 0 || !all_spared(&look.gate, start)) {
                 r = rbd_leases.claim(s, instance, from, host, &mine, err);
                 if (r == 0)
                         r = commit_slowly(s, instance, &mine, start, disks, n_disks, err);

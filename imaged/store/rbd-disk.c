@@ -64,9 +64,21 @@ int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size)
  * comes down to (class "rbd", method "set_size"). rbd_resize() would need the image open: a watch, a dozen
  * round trips, half as much again as the clone itself.
  */
-static int fresh_set_size(rados_ioctx_t io, const char *name, uint64_t size)
+static int fresh_set_size(rados_ioctx_t io, const char *id, uint64_t size)
 {
-        char oid[POOL_NAME_MAX], id[128], bytes[8], out[8];
+        char oid[POOL_NAME_MAX], bytes[8], out[8];
+        int n;
+
+        snprintf(oid, sizeof oid, "rbd_header.%s", id);
+        for (size_t i = 0; i < 8; i++)
+                bytes[i] = (char)(size >> (8 * i));
+        n = rados_exec(io, oid, "rbd", "set_size", bytes, sizeof bytes, out, sizeof out);
+        return n < 0 ? n : 0;
+}
+
+int disk_grow_made(rados_ioctx_t io, const char *name, uint64_t size)
+{
+        char oid[POOL_NAME_MAX], id[128];
         int n;
 
         snprintf(oid, sizeof oid, "rbd_id.%s", name);
@@ -76,11 +88,24 @@ static int fresh_set_size(rados_ioctx_t io, const char *name, uint64_t size)
         if (n <= 4)
                 return -EIO;
         id[n] = '\0';
-        snprintf(oid, sizeof oid, "rbd_header.%s", id + 4); /* behind the 4 bytes of its length */
+        return fresh_set_size(io, id + 4, size); /* behind the 4 bytes of its length */
+}
+
+/* Method "get_size": in, the snapshot (8 bytes; -2: none); out, 1 byte of order and 8 of size. */
+int disk_grow(rados_ioctx_t io, const char *id, uint64_t size)
+{
+        char oid[POOL_NAME_MAX], head[8] = "\xfe\xff\xff\xff\xff\xff\xff", out[9] = "";
+        uint64_t now = 0;
+        int n;
+
+        head[7] = '\xff';
+        snprintf(oid, sizeof oid, "rbd_header.%s", id);
+        n = rados_exec(io, oid, "rbd", "get_size", head, sizeof head, out, sizeof out);
+        if (n < 0)
+                return n;
         for (size_t i = 0; i < 8; i++)
-                bytes[i] = (char)(size >> (8 * i));
-        n = rados_exec(io, oid, "rbd", "set_size", bytes, sizeof bytes, out, sizeof out);
-        return n < 0 ? n : 0;
+                now |= (uint64_t)(unsigned char)out[1 + i] << (8 * i);
+        return now >= size ? 0 : fresh_set_size(io, id, size);
 }
 
 static int disk_clone(rados_ioctx_t io, const char *name, const struct disk_spec *spec,
@@ -98,8 +123,6 @@ static int disk_clone(rados_ioctx_t io, const char *name, const struct disk_spec
                 r = rbd_image_options_set_uint64(opts, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
         if (r == 0)
                 r = rbd_clone3(io, golden->name, POOL_SNAP, io, name, opts);
-        if (r == 0 && spec->size > golden->size)
-                r = fresh_set_size(io, name, spec->size);
         return r < 0 ? pool_fail(err, r, "clone image %s as %s", spec->image, name) : 0;
 }
 

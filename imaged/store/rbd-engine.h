@@ -117,7 +117,14 @@ struct golden {
         uint64_t size;
 };
 int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, const struct golden *golden,
-              struct err *err);                                       /* golden: of a disk with an image */
+              struct err *err); /* golden: of a disk with an image, and then of that image's size */
+/* Its own size, for one that disk_make() has just made; and for one that may have it already. */
+int disk_grow_made(rados_ioctx_t io, const char *name, uint64_t size);
+int disk_grow(rados_ioctx_t io, const char *id, uint64_t size);
+static inline bool disk_grows(const struct disk_spec *spec, const struct golden *golden)
+{
+        return spec->image && !spec->content && spec->size > golden->size;
+}
 int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one that is not there is fine */
 /* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without
  * the client `but`. Calls cb with each; returns their number. id: the image's, or NULL to look it up. */

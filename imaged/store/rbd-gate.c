@@ -6,6 +6,8 @@
  *   epoch              16 hexadecimal digits; there from the moment on that all disks are made
  *   making             the nonce of who took over making the disks; never beside an epoch
  *   ro.<disk>          a disk that nobody writes
+ *   size.<disk>        decimal: a clone's size, where it is larger than its image; given to the clone at the
+ *                      same time as this entry is written, so the first claim makes sure of it
  *   client.<address>   "<epoch> <start> <disk>": a RADOS client that may have written since;
  *                      disk "-" is the first one, whose image has the name of the lease
  *
@@ -35,6 +37,7 @@ void gate_done(struct gate *g)
         free(g->making);
         free(g->clients);
         free(g->read_only);
+        free(g->sizes);
         *g = (struct gate){0};
 }
 
@@ -81,6 +84,16 @@ static int entry_add(struct gate *g, const char *key, const char *val)
                         return -ENOMEM;
                 g->read_only = grown;
                 snprintf(g->read_only[g->n_read_only++], sizeof *g->read_only, "%.15s", key + 3);
+                return 0;
+        }
+        if (strncmp(key, "size.", 5) == 0) {
+                struct gate_size *grown = reallocarray(g->sizes, g->n_sizes + 1, sizeof *grown);
+
+                if (!grown)
+                        return -ENOMEM;
+                g->sizes = grown;
+                snprintf(grown[g->n_sizes].disk, sizeof grown->disk, "%.15s", key + 5);
+                grown[g->n_sizes++].size = strtoull(val, NULL, 10);
                 return 0;
         }
         return strncmp(key, "client.", 7) == 0 ? client_add(g, key + 7, val) : 0;
@@ -205,10 +218,11 @@ rados_write_op_t gate_begin_op(const char *nonce, const char *old)
 
 /* "All are made": only if nobody took my place. nonce NULL: nothing was noted, so nothing may stand there.
  */
-rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks)
+rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks,
+                                  const struct golden *golden, size_t n_disks)
 {
         rados_write_op_t op = rados_create_write_op();
-        char epoch[EPOCH_LEN + 1], key[32];
+        char epoch[EPOCH_LEN + 1], key[32], size[24];
 
         epoch_text(0, epoch);
         if (nonce) {
@@ -219,6 +233,11 @@ rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *dis
         }
         op_set(op, "epoch", epoch);
         for (size_t i = 0; i < n_disks; i++) {
+                if (disk_grows(&disks[i], &golden[i])) {
+                        snprintf(key, sizeof key, "size.%s", disks[i].name);
+                        snprintf(size, sizeof size, "%llu", (unsigned long long)disks[i].size);
+                        op_set(op, key, size);
+                }
                 if (!disks[i].content)
                         continue;
                 snprintf(key, sizeof key, "ro.%s", disks[i].name);

@@ -16,6 +16,11 @@ struct gate {
         size_t n_clients;
         char (*read_only)[16]; /* names of disks that nobody writes */
         size_t n_read_only;
+        struct gate_size { /* what the first claim sees to */
+                char disk[16];
+                uint64_t size;
+        } * sizes;
+        size_t n_sizes;
 };
 void gate_done(struct gate *g); /* for _cleanup_ */
 int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err);
@@ -33,7 +38,8 @@ int gate_look(struct gate_look *l, rados_ioctx_t io, const char *instance, const
 void gate_look_done(struct gate_look *l); /* for _cleanup_, declared behind the I/O context */
 bool gate_writable(const struct gate *g, const struct disk_spec *spec);
 rados_write_op_t gate_begin_op(const char *nonce, const char *old);
-rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks);
+rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks,
+                                  const struct golden *golden, size_t n_disks);
 int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err);
 
 /* Who on this host has the disks that are written open: the clients to be registered. */

@@ -216,6 +216,31 @@ int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, co
                        CLAIM_TRIES);
 }
 
+/* The sizes that a creation may not have come to give its clones; nobody has opened them yet. */
+static int claim_sizes(rados_ioctx_t io, const char *instance, const struct lease *from,
+                       const struct gate *gate, const struct pool_list *images, struct err *err)
+{
+        char lease_name[LEASE_NAME_MAX + 1], name[POOL_NAME_MAX];
+
+        lease_name_format(instance, from, lease_name);
+        for (size_t i = 0; i < gate->n_sizes; i++) {
+                const struct gate_size *s = &gate->sizes[i];
+                const char *id;
+                int r;
+
+                snprintf(name, sizeof name, "%s.%s", instance, s->disk);
+                id = pool_list_id(images, name);
+                if (!id) /* the first disk, whose name is the lease */
+                        id = pool_list_id(images, lease_name);
+                if (!id) /* somebody else has claimed it, and has seen to this before */
+                        return 0;
+                r = disk_grow(io, id, s->size);
+                if (r < 0)
+                        return pool_fail(err, r, "give disk %s of instance %s its size", s->disk, instance);
+        }
+        return 0;
+}
+
 static int rbd_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
                            struct lease *ret, struct err *err)
 {
@@ -224,6 +249,7 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
         _cleanup_(pool_scan_done) struct pool_scan scan = {0};
         _cleanup_(pool_list_done) struct pool_list images = {0};
         _cleanup_(pool_op_done) struct pool_op later = {0};
+        _cleanup_(gate_done) struct gate gate = {0};
         const struct lease next = {.epoch = from->epoch + 1, .host = host};
         char name[LEASE_NAME_MAX + 1];
         const char *id;
@@ -232,12 +258,16 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
         if (r < 0)
                 return r;
         lease_images_begin(&scan, io, instance);
-        r = complete(io, instance, from, err);
-        if (r < 0)
-                return r;
-        if (r == 0)
-                return err_set(err, -ESTALE, "instance %s has no disks yet, or no more", instance);
+        if (from->epoch == 0) {
+                r = gate_read(io, instance, &gate, err);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (!gate.complete)
+                        return err_set(err, -ESTALE, "instance %s has no disks yet, or no more", instance);
+        }
         r = lease_images_wait(&scan, io, instance, &images, err);
+        if (r == 0)
+                r = claim_sizes(io, instance, from, &gate, &images, err);
         if (r < 0)
                 return r;
         lease_name_format(instance, from, name);

@@ -150,17 +150,29 @@ static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, 
         return r < 0 ? r : remove_images(io, instance, err);
 }
 
-/* The last step. taken_over: our nonce is in the gate; else there must be no gate. */
+/*
+ * The last step. taken_over: our nonce is in the gate; else there must be no gate. Meanwhile the clones get
+ * their sizes. Where that fails, or is cut off, the gate says what is left to do for the first claim.
+ */
 static int make_complete(rados_ioctx_t io, const char *instance, const char *nonce, bool taken_over,
-                         const struct disk_spec *disks, size_t n, struct err *err)
+                         const struct disk_spec *disks, const struct golden *golden, size_t n,
+                         struct err *err)
 {
-        _cleanup_(pool_write_op_donep) rados_write_op_t op =
-            gate_complete_op(taken_over ? nonce : NULL, disks, n);
-        char oid[POOL_NAME_MAX];
+        _cleanup_(pool_op_done) struct pool_op op = {
+            .write = gate_complete_op(taken_over ? nonce : NULL, disks, golden, n)};
+        const struct lease nobody = {0};
+        char oid[POOL_NAME_MAX], image[POOL_NAME_MAX];
         int r;
 
         gate_object(instance, oid);
-        r = rados_write_op_operate(op, io, oid, NULL, 0);
+        pool_op_begin(&op, io, oid);
+        for (size_t i = 0; i < n; i++) {
+                if (!disk_grows(&disks[i], &golden[i]))
+                        continue;
+                disk_image(instance, &nobody, disks, i, image);
+                (void)disk_grow_made(io, image, disks[i].size);
+        }
+        r = pool_op_wait(&op);
         if (r == -ECANCELED || r == -ENOENT || r == -EEXIST)
                 return err_set(err, -EEXIST, "another took over making the disks of instance %s", instance);
         return r < 0 ? pool_fail(err, r, "complete the disks of instance %s", instance) : 0;
@@ -233,7 +245,7 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
                 r = make_disks(io, instance, disks, golden, n_disks, err);
         }
         if (r == 0) {
-                r = make_complete(io, instance, nonce, taken_over, disks, n_disks, err);
+                r = make_complete(io, instance, nonce, taken_over, disks, golden, n_disks, err);
                 if (r == -EEXIST) /* then what stands there is no longer ours */
                         return r;
         }

@@ -4,6 +4,7 @@
 #include "tests/store/rbd-fixture.h"
 
 #include <errno.h>
+#include <rbd/librbd.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -38,6 +39,40 @@ static void test_a_claim_that_was_cut_off_is_mended_by_the_next(void **state)
         assert_int_equal(rados_remove(f->io, oid), 0);
         ok(lease_remove(f->a, f->instance, &got, f->disks, 2, err));
         fails(-ENOENT, lease_find(f->a, f->instance, &got, err));
+}
+
+static uint64_t size_at(struct fixture *f, const struct lease *lease)
+{
+        struct attach at[2];
+        rbd_image_t image;
+        struct start start;
+        uint64_t size = 0;
+
+        start_init(&start, f->instance, lease->epoch, NULL);
+        ok(lease_attach(f->a, f->instance, lease, &start, f->disks, 2, at, err));
+        assert_int_equal(rbd_open_read_only(f->io, strchr(at[0].path, '/') + 1, &image, NULL), 0);
+        assert_int_equal(rbd_get_size(image, &size), 0);
+        rbd_close(image);
+        return size;
+}
+
+/* The gate says that the disks are made, and one of them has not got its size: so a crash may leave them. */
+static void test_the_first_claim_sees_to_a_disks_size(void **state)
+{
+        struct fixture *f = *state;
+        struct lease lease = {0};
+        char image[POOL_NAME_MAX];
+        rbd_image_t open;
+
+        ok(lease_create(f->a, f->instance, f->disks, 2, err));
+        assert_int_equal(size_at(f, &lease), 16 * MIB);
+        disk_image(f->instance, &lease, f->disks, 0, image);
+        assert_int_equal(rbd_open(f->io, image, &open, NULL), 0);
+        assert_int_equal(rbd_resize(open, 8 * MIB), 0);
+        rbd_close(open);
+        assert_int_equal(size_at(f, &lease), 8 * MIB);
+        ok(lease_claim(f->b, f->instance, &lease, 2, &lease, err));
+        assert_int_equal(size_at(f, &lease), 16 * MIB);
 }
 
 /* A claim, a fence and a gate in one are what the three are one after the other. */
@@ -122,6 +157,7 @@ int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
             with_fixture(test_a_claim_that_was_cut_off_is_mended_by_the_next),
+            with_fixture(test_the_first_claim_sees_to_a_disks_size),
             with_fixture(test_a_commit_in_one_spares_the_source_and_registers),
             with_fixture(test_a_commit_fences_who_is_not_the_source),
             with_fixture(test_a_commit_wants_the_disk_open),
