@@ -123,10 +123,10 @@ class Service:
     def peak_reset(self):
         write(f"/proc/{self.pid}/clear_refs", "5")
 
-    def peak(self):
-        """Bytes of memory at its highest since then."""
+    def memory(self, what="VmHWM"):
+        """Bytes, at their highest since then; now: VmRSS."""
         with open(f"/proc/{self.pid}/status") as f:
-            return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM:"))
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith(what + ":"))
 
 
 class Imaged(Service):
