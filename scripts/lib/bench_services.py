@@ -154,6 +154,7 @@ class Glance(Service):
 bind_host = {ADDRESS}
 bind_port = 9292
 workers = 0
+node_staging_uri = file://{self.folder}/staging
 [database]
 connection = sqlite:///{self.folder}/glance.sqlite
 [paste_deploy]
