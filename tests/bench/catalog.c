@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,21 @@
 #include "imaged/store/store.h"
 
 /*
- * The catalog at size: fills a store with image records, serves it by two imageds of this process, and
- * measures over HTTP. Usage: bench-catalog STORE-URL [IMAGES]   (an empty store; default 100000)
+ * The catalog at size: fills an empty store with image records, serves it by two imageds of this process,
+ * and measures over HTTP. Prints a figure a line, as JSON: {"name", "value", "unit", "limit" (null: none),
+ * "runs"}; values are medians. scripts/bench catalog runs it.
  */
-#define ROUNDS 101
+#define USAGE "usage: bench-catalog STORE-URL IMAGES ROUNDS [CEPH_CONF CEPH_USER]\n"
 #define TOKEN "0123456789abcdef-bench"
+#define FILLERS 8
+
+struct bench {
+        struct store *store;
+        struct http_client *one, *two; /* two imageds */
+        long images;
+        int rounds;
+        int64_t *ns, *swap_ns; /* of each round */
+};
 
 static int compare(const void *a, const void *b)
 {
@@ -63,164 +74,208 @@ static int record_add(struct store *s, long i, struct err *err)
         return record_put(s, RECORD_IMAGE, id, 0, text, NULL, err);
 }
 
-/* Median of ROUNDS calls; the last answer goes to ret. */
-static double calls(struct http_client *c, const char *method, const char *path, const json_t *body,
-                    json_t **ret)
+static void report(const char *name, double ms, double limit, int runs)
 {
-        int64_t ns[ROUNDS];
+        _cleanup_(json_decrefpp) json_t *figure =
+            json_pack("{s:s,s:f,s:s,s:o,s:i}", "name", name, "value", ms, "unit", "ms", "limit",
+                      limit > 0 ? json_real(limit) : json_null(), "runs", runs);
+        _cleanup_(freep) char *text = json_text(figure);
+
+        puts(text);
+        fflush(stdout);
+}
+
+static void die(const char *what, const struct err *err)
+{
+        fprintf(stderr, "bench-catalog: %s: %s\n", what, err_text(err));
+        exit(1);
+}
+
+/* One after the other; the last answer goes to ret. */
+static void calls(struct bench *b, const char *name, const char *path, double limit, json_t **ret)
+{
         struct err err = {0};
 
-        for (int i = 0; i < ROUNDS; i++) {
+        for (int i = 0; i < b->rounds; i++) {
                 json_t *reply = NULL;
                 int64_t begin = clock_ns();
 
-                if (http_call(c, method, path, body, &reply, NULL, &err) < 0) {
-                        fprintf(stderr, "%s %s: %s\n", method, path, err_text(&err));
-                        exit(1);
-                }
-                ns[i] = clock_ns() - begin;
+                if (http_call(b->one, "GET", path, NULL, &reply, NULL, &err) < 0)
+                        die(path, &err);
+                b->ns[i] = clock_ns() - begin;
                 json_decref(*ret);
                 *ret = reply;
         }
-        return median_ms(ns, ROUNDS);
-}
-
-static int report(const char *what, double value, double limit, const char *unit)
-{
-        printf("%-44s %9.2f %-6s limit %8.2f  %s\n", what, value, unit, limit,
-               value <= limit ? "ok" : "TOO MUCH");
-        return value > limit;
+        report(name, median_ms(b->ns, (size_t)b->rounds), limit, b->rounds);
 }
 
 /* Until the second imaged's list shows what the first made. */
-static double agree_ms(struct http_client *one, struct http_client *two)
+static void agree(struct bench *b)
 {
         _cleanup_(json_decrefpp) json_t *body =
             json_pack("{s:s,s:s}", "name", "agree", "disk_format", "raw");
         _cleanup_(json_decrefpp) json_t *made = NULL;
         struct err err = {0};
+        bool seen = false;
         int64_t begin;
 
         poll(NULL, 0, 5); /* the newest of all, also by the clock's milliseconds */
-        if (http_call(one, "POST", "/v2/images", body, &made, NULL, &err) < 0) {
-                fprintf(stderr, "%s\n", err_text(&err));
-                return 1e9;
-        }
+        if (http_call(b->one, "POST", "/v2/images", body, &made, NULL, &err) < 0)
+                die("create", &err);
         begin = clock_ns();
-        while (clock_ns() - begin < 10000000000) {
+        while (!seen) {
                 _cleanup_(json_decrefpp) json_t *list = NULL;
 
-                if (http_call(two, "GET", "/v2/images?limit=100", NULL, &list, NULL, &err) < 0) {
-                        fprintf(stderr, "%s\n", err_text(&err));
-                        return 1e9;
+                if (http_call(b->two, "GET", "/v2/images?limit=100", NULL, &list, NULL, &err) < 0)
+                        die("list", &err);
+                seen = streq(json_get_str(json_array_get(json_object_get(list, "images"), 0), "id", NULL),
+                             json_get_str(made, "id", ""));
+                if (!seen && clock_ns() - begin > 60000000000) {
+                        err_set(&err, -ETIMEDOUT, "a minute later it does not show what another made");
+                        die("list", &err);
                 }
-                if (streq(json_get_str(json_array_get(json_object_get(list, "images"), 0), "id", NULL),
-                          json_get_str(made, "id", "")))
-                        return (double)(clock_ns() - begin) / 1e6;
-                poll(NULL, 0, 5);
+                if (!seen)
+                        poll(NULL, 0, 5);
         }
-        return 1e9;
+        report("until another imaged lists it", (double)(clock_ns() - begin) / 1e6, 2000, 1);
 }
 
 /* A create beside the store's own compare-and-swap of the same record, turn by turn. */
-static int create_ratio(struct store *s, struct http_client *c)
+static void create(struct bench *b)
 {
         _cleanup_(json_decrefpp) json_t *body =
             json_pack("{s:s,s:s,s:s}", "name", "made", "disk_format", "raw", "os", "debian");
-        int64_t create[ROUNDS], swap[ROUNDS];
-        double create_ms, swap_ms;
+        struct err err = {0};
+        double swap_ms;
 
-        for (int i = 0; i < ROUNDS; i++) {
+        for (int i = 0; i < b->rounds; i++) {
                 int64_t begin = clock_ns();
 
-                if (record_add(s, i, NULL) < 0)
-                        return 1;
-                swap[i] = clock_ns() - begin;
+                if (record_add(b->store, i, &err) < 0)
+                        die("compare-and-swap", &err);
+                b->swap_ns[i] = clock_ns() - begin;
                 begin = clock_ns();
-                if (http_call(c, "POST", "/v2/images", body, NULL, NULL, NULL) < 0)
-                        return 1;
-                create[i] = clock_ns() - begin;
+                if (http_call(b->one, "POST", "/v2/images", body, NULL, NULL, &err) < 0)
+                        die("create", &err);
+                b->ns[i] = clock_ns() - begin;
         }
-        create_ms = median_ms(create, ROUNDS);
-        swap_ms = median_ms(swap, ROUNDS);
-        return report("create, beside a compare-and-swap", create_ms, 2 * swap_ms, "ms");
+        swap_ms = median_ms(b->swap_ns, (size_t)b->rounds);
+        report("a compare-and-swap of the store", swap_ms, 0, b->rounds);
+        report("create (limit: two of these)", median_ms(b->ns, (size_t)b->rounds), 2 * swap_ms, b->rounds);
 }
 
-static int measure(struct store *s, struct http_client *one, struct http_client *two)
+static void first_list(struct bench *b)
+{
+        struct err err = {0};
+        int64_t begin = clock_ns();
+
+        if (http_call(b->one, "GET", "/v2/images?limit=1", NULL, NULL, NULL, &err) < 0)
+                die("list", &err);
+        report("first list after a start", (double)(clock_ns() - begin) / 1e6, 0, 1);
+        if (http_call(b->two, "GET", "/v2/images?limit=1", NULL, NULL, NULL, &err) < 0)
+                die("list", &err);
+}
+
+static void measure(struct bench *b)
 {
         _cleanup_(json_decrefpp) json_t *reply = NULL;
         _cleanup_(freep) char *next = NULL, *show = NULL;
-        int missed = 0;
-        int64_t begin = clock_ns();
 
-        http_call(one, "GET", "/v2/images?limit=1", NULL, NULL, NULL, NULL);
-        printf("%-44s %9.2f ms\n", "the first list after a start", (double)(clock_ns() - begin) / 1e6);
-        http_call(two, "GET", "/v2/images?limit=1", NULL, NULL, NULL, NULL);
-        missed += report("list of 100", calls(one, "GET", "/v2/images?limit=100", NULL, &reply), 10, "ms");
-        next = strdup(json_get_str(reply, "next", "/v2/images?limit=100"));
+        first_list(b);
+        calls(b, "list of 100", "/v2/images?limit=100", 10, &reply);
+        report("list of 100, the slowest", (double)b->ns[b->rounds - 1] / 1e6, 0,
+               b->rounds); /* sorted by now */
+        next = strdup(json_get_str(reply, "next", ""));
         show = str_printf("/v2/images/%s",
                           json_get_str(json_array_get(json_object_get(reply, "images"), 50), "id", ""));
-        missed += report("list of 100 behind a marker", calls(one, "GET", next, NULL, &reply), 10, "ms");
-        missed += report("list of 100 by tag",
-                         calls(one, "GET", "/v2/images?limit=100&tag=odd", NULL, &reply), 10, "ms");
-        missed += report("show", calls(one, "GET", show, NULL, &reply), 10, "ms");
-        printf("%-44s %9.2f ms\n", "by name", calls(one, "GET", "/v2/images?name=image-7", NULL, &reply));
-        printf("%-44s %9.2f ms\n", "an alias", calls(one, "GET", "/v1/images/debian:12", NULL, &reply));
-        missed += create_ratio(s, one);
-        missed += report("until another imaged lists it", agree_ms(one, two), 2000, "ms");
-        return missed;
+        calls(b, "list of 100 behind a marker", next, 10, &reply);
+        calls(b, "list of 100 by tag", "/v2/images?limit=100&tag=odd", 10, &reply);
+        calls(b, "show", show, 10, &reply);
+        calls(b, "list by name", "/v2/images?name=image-7", 0, &reply);
+        calls(b, "show by an alias", "/v1/images/debian:12", 0, &reply);
+        create(b);
+        agree(b);
 }
 
-static int serve(const char *url, struct imaged **ret, struct http_client **ret_client, struct err *err)
+static void serve(const struct imaged_options *options, struct imaged **ret, struct http_client **ret_client)
 {
-        const struct imaged_options o = {
-            .store_url = url,
-            .listen = "127.0.0.1:0",
-            .token = TOKEN,
-            .network = {"br0", "10.77.0.0/16", "10.77.0.10", "10.77.255.250", "10.77.0.1", ""},
-            .stale_ms = 60000};
         _cleanup_(freep) char *base = NULL;
-        int r = imaged_new(&o, ret, err);
+        struct err err = {0};
 
-        if (r < 0)
-                return r;
+        if (imaged_new(options, ret, &err) < 0)
+                die("imaged", &err);
         base = str_printf("http://127.0.0.1:%u", imaged_port(*ret));
-        return http_client_new(base, TOKEN, 60000, ret_client, err);
+        if (http_client_new(base, TOKEN, 60000, ret_client, &err) < 0)
+                die("client", &err);
+}
+
+/* A thread's share of the records. */
+struct filler {
+        struct bench *bench;
+        pthread_t thread;
+        long first;
+};
+
+static void *fill_some(void *arg)
+{
+        struct filler *f = arg;
+        struct err err = {0};
+
+        for (long i = f->first; i < f->bench->images; i += FILLERS)
+                if (record_add(f->bench->store, i, &err) < 0)
+                        die("filling the store", &err);
+        return NULL;
+}
+
+static void fill(struct bench *b)
+{
+        struct filler fillers[FILLERS];
+        int64_t begin = clock_ns();
+
+        for (long i = 0; i < FILLERS; i++) {
+                fillers[i] = (struct filler){.bench = b, .first = i};
+                if (pthread_create(&fillers[i].thread, NULL, fill_some, &fillers[i]) != 0)
+                        die("a thread", &(struct err){0});
+        }
+        for (int i = 0; i < FILLERS; i++)
+                pthread_join(fillers[i].thread, NULL);
+        report("filling, each image", (double)(clock_ns() - begin) / 1e6 / (double)b->images, 0, 1);
 }
 
 int main(int argc, char **argv)
 {
-        long n = argc > 2 ? atol(argv[2]) : 100000;
-        struct store_options so = {0};
-        struct store *s = NULL;
+        struct store_options so = {.ceph_conf = argc > 4 ? argv[4] : NULL,
+                                   .ceph_user = argc > 5 ? argv[5] : NULL};
+        struct imaged_options o = {
+            .ceph_conf = so.ceph_conf,
+            .ceph_user = so.ceph_user,
+            .listen = "127.0.0.1:0",
+            .token = TOKEN,
+            .network = {"br0", "10.77.0.0/16", "10.77.0.10", "10.77.255.250", "10.77.0.1", ""},
+            .stale_ms = 60000};
+        struct bench b = {.images = argc > 2 ? atol(argv[2]) : 0, .rounds = argc > 3 ? atoi(argv[3]) : 0};
         struct imaged *one = NULL, *two = NULL;
-        struct http_client *c1 = NULL, *c2 = NULL;
         struct err err = {0};
-        int64_t begin;
-        int r;
 
-        if (argc < 2 || n < 1000)
-                return fprintf(stderr, "usage: bench-catalog STORE-URL [IMAGES, at least 1000]\n"), 2;
+        if (b.images < 1000 || b.rounds < 1)
+                return fputs(USAGE "IMAGES: at least 1000\n", stderr), 2;
         log_level(LOG_ERR);
-        r = store_open(argv[1], &so, &s, &err);
-        if (r == 0)
-                r = store_prepare(s, &err);
-        begin = clock_ns();
-        for (long i = 0; r == 0 && i < n; i++)
-                r = record_add(s, i, &err);
-        printf("%ld images, %.2f ms each to write\n", n, (double)(clock_ns() - begin) / 1e6 / (double)n);
-        if (r == 0)
-                r = serve(argv[1], &one, &c1, &err);
-        if (r == 0)
-                r = serve(argv[1], &two, &c2, &err);
-        if (r == 0)
-                r = measure(s, c1, c2);
-        else
-                fprintf(stderr, "bench-catalog: %s\n", err_text(&err));
-        http_client_free(c1);
-        http_client_free(c2);
+        o.store_url = argv[1];
+        b.ns = calloc((size_t)b.rounds, sizeof(*b.ns));
+        b.swap_ns = calloc((size_t)b.rounds, sizeof(*b.swap_ns));
+        if (!b.ns || !b.swap_ns || store_open(argv[1], &so, &b.store, &err) < 0 ||
+            store_prepare(b.store, &err) < 0)
+                die(argv[1], &err);
+        fill(&b);
+        serve(&o, &one, &b.one);
+        serve(&o, &two, &b.two);
+        measure(&b);
+        http_client_free(b.one);
+        http_client_free(b.two);
         imaged_free(one);
         imaged_free(two);
-        store_close(s);
-        return r == 0 ? 0 : 1;
+        store_close(b.store);
+        free(b.ns);
+        free(b.swap_ns);
+        return 0;
 }
