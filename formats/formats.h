@@ -126,6 +126,15 @@ struct image_stream *image_stream_free(struct image_stream *st);
 int qcow2_overlay(uint64_t virtual_size, const char *backing, uint8_t **ret, size_t *ret_len,
                   struct err *err);
 
+/*
+ * Such an overlay as a raw disk, after a guest has written to it through QEMU: what it says nothing of comes
+ * from `below` (the backing file's bytes; NULL: it has none). Its header is compared with what we have made,
+ * not believed: -EBADMSG where size, backing file or features are others. The guest's bytes are not looked
+ * at. Both sources must outlive it.
+ */
+int image_open_overlay(const struct source *src, uint64_t virtual_size, const char *backing,
+                       const struct source *below, struct image **ret, struct err *err);
+
 /* Names and contents of small files as an ISO 9660 image with Joliet and Rock Ridge names, volume "cidata"
  * for cloud-init's NoCloud. */
 struct iso_file {

@@ -202,7 +202,7 @@ static int decoder_new(struct upload *up, const char *content_type, struct err *
         if (!sparse_type(content_type))
                 return image_stream_new(up->format, up->total, &disk, &up->stream, err);
         up->is_sparse = true;
-        if (up->format == IMAGE_QCOW2) /* the client has converted it */
+        if (up->format != IMAGE_ISO9660) /* whoever sends it so has converted it */
                 up->format = IMAGE_RAW;
         r = sparse_type_size(content_type, &size, err);
         return r < 0 ? r : sparse_init(&up->sparse, size, up->format == IMAGE_RAW ? &raw : &other, err);
@@ -261,6 +261,12 @@ int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
         up->done += len;
         return up->is_sparse ? sparse_push(&up->sparse, buf, len, err)
                              : image_stream_push(up->stream, buf, len, err);
+}
+
+void upload_progress(struct upload *up, uint64_t done, uint64_t total)
+{
+        up->done = done;
+        up->total = total;
 }
 
 /* The disk's SHA-256, which is what a download of it gives, and its manifest. */

@@ -38,6 +38,13 @@ static const struct cli_option image_add[] = {
     TIMEOUT("3600"),
 };
 
+static const struct cli_option image_capture[] = {
+    {"--name", 0, "NAME", NULL, "the image's name"},
+    {"--os", 0, "OS", NULL, "operating system: debian, windows"},
+    {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
+    TIMEOUT("3600"),
+};
+
 #define DECLARED                                                                                            \
         {                                                                                                   \
                 "--format", 0, "FORMAT", NULL, "what it has to be; another format is a reason to refuse it" \
@@ -138,6 +145,12 @@ const struct cli_command cli_commands[] = {
      "A file is checked and converted here, and only its data is sent; an image that is not safe is refused "
      "with every reason. The server fetches a URL by itself. Ctrl-C ends the import and removes the image.",
      OPTIONS(image_add), 1, 1, cmd_image_add},
+    {"image capture", "INSTANCE", "make an image of a stopped instance's disk",
+     "The whole disk as the guest left it, of its own and without the image it was made from. The instance "
+     "stays stopped and goes on as before; a start in the middle is not held up, but ends the capture with "
+     "an error. What the guest keeps on its disk (keys, host names, logs) is in the image, too. Ctrl-C ends "
+     "it and removes the image.",
+     OPTIONS(image_capture), 1, 1, cmd_image_capture},
     {"image inspect", "FILE", "show what an image is, and whether it is safe",
      "Works without a server. Shows the header's fields, and every reason to refuse the image: its field, "
      "the value found and the limit. The exit status is 0 if it is safe, 2 if it is refused, 1 if it cannot "
