@@ -67,6 +67,10 @@ static const struct cli_option image_verify[] = {
     {"--rate", 0, "SIZE", "100M", "how much the server reads in a second, at least 1M"},
 };
 
+static const struct cli_option image_save[] = {
+    {"--format", 0, "FORMAT", NULL, "raw or qcow2; default: qcow2 where FILE ends in .qcow2, else raw"},
+};
+
 static const struct cli_option image_rm[] = {
     {"--now", 0, NULL, NULL, "for good; also one that is deleted already, by its id"},
 };
@@ -163,8 +167,10 @@ const struct cli_command cli_commands[] = {
     {"image show", "IMAGE", "show one image", NULL, NULL, 0, 1, 1, cmd_image_show},
     {"image set", "IMAGE", "change an image's name, properties, tags or visibility", NULL,
      OPTIONS(image_set), 1, 1, cmd_image_set},
-    {"image save", "IMAGE FILE", "save an image's raw disk as a sparse file", NULL, NULL, 0, 2, 2,
-     cmd_image_save},
+    {"image save", "IMAGE FILE", "save an image as a file",
+     "As a sparse raw disk, or as a qcow2 image without its zeros. FILE must not exist yet; Ctrl-C removes "
+     "it.",
+     OPTIONS(image_save), 2, 2, cmd_image_save},
     {"image verify", "IMAGE", "read an image on the store and compare it with what was added",
      "The server reads it at a bounded rate and compares each 4 MiB with the checksum that was made when "
      "the "
