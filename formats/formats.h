@@ -19,11 +19,21 @@
 struct source {
         uint64_t size; /* bytes */
         int (*read)(void *state, void *buf, size_t len, uint64_t offset, struct err *err);
+        /* Optional: how many bytes from offset (below size) on are known to be zeros without a look at them.
+         */
+        uint64_t (*hole)(void *state, uint64_t offset);
         void *state;
 };
 int source_read(const struct source *src, void *buf, size_t len, uint64_t offset, struct err *err);
 /* A source over a file; fd stays the caller's. Block devices are measured, not stat'ed. */
 int source_from_fd(int fd, struct source *ret, struct err *err);
+
+/* A part of a source as a source; sub is its memory and has to live as long. */
+struct sub_source {
+        struct source outer;
+        uint64_t offset;
+};
+struct source source_part(struct sub_source *sub, const struct source *outer, uint64_t offset, uint64_t len);
 
 enum image_format {
         IMAGE_RAW,

@@ -58,13 +58,6 @@ int iso_details(const struct source *src, const uint8_t *head, size_t len, struc
 /* Notes the partition table that a disk's first 1024 bytes or more hold. */
 void partitions_note(const uint8_t *head, size_t len, uint64_t disk_size, struct image_info *info);
 
-/* A part of a source as a source; sub is its memory and has to live as long. */
-struct sub_source {
-        struct source outer;
-        uint64_t offset;
-};
-struct source source_part(struct sub_source *sub, const struct source *outer, uint64_t offset, uint64_t len);
-
 /* The disk inside of an OVA; what is wrong with the archive is a refusal. */
 struct ova {
         uint64_t offset, len; /* the disk's file */

@@ -8,9 +8,9 @@
 #include "formats/internal.h"
 
 /*
- * Raw disks and ISO images: guest bytes are the file's bytes, and zeros up to the last sector's end. A byte
- * source does not know its holes, so they are found by looking: a window of the file is kept, which the read
- * that follows an extent is served from.
+ * Raw disks and ISO images: guest bytes are the file's bytes, and zeros up to the last sector's end. Zeros
+ * that are no hole of the source are found by looking: a window of the file is kept, which the extents and
+ * reads that follow are served from.
  */
 #define WINDOW (1024 * 1024)
 #define BLOCK 4096u
@@ -41,29 +41,49 @@ static int raw_read(struct image *img, uint8_t *buf, size_t len, uint64_t offset
         return source_read(&img->src, buf, from_file, offset, err);
 }
 
-static int raw_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *ret_data, struct err *err)
+static int window_fill(struct image *img, uint64_t offset, struct err *err)
 {
         struct raw *raw = img->state;
-        uint64_t left = img->size - offset;
-        size_t have, at;
-        bool zero = false;
+        size_t have = (size_t)MIN_OF((uint64_t)WINDOW, img->src.size - offset);
         int r;
 
-        if (offset >= img->src.size) {
-                *ret_len = left;
-                *ret_data = false;
+        if (offset >= raw->start && offset - raw->start < raw->len)
                 return 0;
-        }
-        have = (size_t)MIN_OF((uint64_t)WINDOW, img->src.size - offset);
         raw->len = 0; /* until the read has succeeded */
         r = source_read(&img->src, raw->window, have, offset, err);
         if (r < 0)
                 return r;
         raw->start = offset;
         raw->len = have;
+        return 0;
+}
+
+static int raw_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *ret_data, struct err *err)
+{
+        struct raw *raw = img->state;
+        uint64_t left = img->size - offset, hole = 0;
+        const uint8_t *p;
+        size_t have, at;
+        bool zero = false;
+        int r;
+
+        if (offset >= img->src.size)
+                hole = left;
+        else if (img->src.hole)
+                hole = img->src.hole(img->src.state, offset);
+        if (hole > 0) {
+                *ret_len = MIN_OF(hole, left);
+                *ret_data = false;
+                return 0;
+        }
+        r = window_fill(img, offset, err);
+        if (r < 0)
+                return r;
+        p = raw->window + (offset - raw->start);
+        have = raw->len - (size_t)(offset - raw->start);
         for (at = 0; at < have;) {
                 size_t n = MIN_OF(have - at, (size_t)(BLOCK - (offset + at) % BLOCK));
-                bool z = bytes_are_zero(raw->window + at, n);
+                bool z = bytes_are_zero(p + at, n);
 
                 if (at == 0)
                         zero = z;

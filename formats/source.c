@@ -42,6 +42,18 @@ static int fd_read(void *state, void *buf, size_t len, uint64_t offset, struct e
         return 0;
 }
 
+/* lseek(2). A file system without holes has none. */
+static uint64_t fd_hole(void *state, uint64_t offset)
+{
+        int fd = (int)(intptr_t)state;
+        off_t data = lseek(fd, (off_t)offset, SEEK_DATA), end;
+
+        if (data >= 0)
+                return (uint64_t)data - offset;
+        end = errno == ENXIO ? lseek(fd, 0, SEEK_END) : 0;
+        return end > (off_t)offset ? (uint64_t)end - offset : 0;
+}
+
 int source_from_fd(int fd, struct source *ret, struct err *err)
 {
         struct stat st;
@@ -56,6 +68,8 @@ int source_from_fd(int fd, struct source *ret, struct err *err)
         else if (ioctl(fd, BLKGETSIZE64, &size) < 0)
                 return err_set(err, -errno, "cannot measure the block device: %s", strerror(errno));
         *ret = (struct source){.size = size, .read = fd_read, .state = (void *)(intptr_t)fd};
+        if (S_ISREG(st.st_mode))
+                ret->hole = fd_hole;
         return 0;
 }
 

@@ -48,31 +48,53 @@ static bool gate_known(struct manager *m, const struct gate_request *req, const 
 /*
  * A claim moves the name first and the record later. Whoever looks in between sees a QEMU that is too old
  * for its name, and would end a guest that has just arrived. So the guest's thread knows when a question is
- * being answered.
+ * being answered. It is not woken for that: a look would be worth nothing, and its calls to libvirt would be
+ * in the way of the guest that waits for the answer.
  */
-static void gate_mark(struct manager *m, const char *id, bool begin)
+static void gate_begin(struct manager *m, const char *id)
 {
         struct guest *g;
 
-        if (begin)
-                manager_wake(m, id); /* makes the guest of a migration that arrives */
         pthread_mutex_lock(&m->lock);
         g = find_guest(m, id);
+        if (!g) {
+                pthread_mutex_unlock(&m->lock);
+                manager_wake(m, id); /* makes the guest of a migration that arrives */
+                pthread_mutex_lock(&m->lock);
+                g = find_guest(m, id);
+        }
         if (g) {
                 pthread_mutex_lock(&g->lock);
-                if (begin)
-                        g->gates++;
-                else if (g->gates > 0)
-                        g->gates--;
+                g->gates++;
                 g->gate_serial++;
-                g->wake = true;
-                pthread_cond_signal(&g->woken);
                 pthread_mutex_unlock(&g->lock);
         }
         pthread_mutex_unlock(&m->lock);
 }
 
-static void gate_admit(struct manager *m, const struct gate_request *req)
+/* After a yes libvirt's event wakes the thread, as soon as the vCPUs run. */
+static void gate_end(struct manager *m, const char *id, bool yes)
+{
+        struct guest *g;
+
+        pthread_mutex_lock(&m->lock);
+        g = find_guest(m, id);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                if (g->gates > 0)
+                        g->gates--;
+                g->gate_serial++;
+                if (!yes) {
+                        g->wake = true;
+                        pthread_cond_signal(&g->woken);
+                }
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&m->lock);
+}
+
+/* commit_ns: what a migration's commit took, else 0. */
+static void gate_admit(struct manager *m, const struct gate_request *req, int64_t commit_ns)
 {
         struct guest *g;
 
@@ -81,6 +103,8 @@ static void gate_admit(struct manager *m, const struct gate_request *req)
         if (g) {
                 pthread_mutex_lock(&g->lock);
                 g->known_pid = req->pid;
+                if (commit_ns)
+                        g->commit_ns = commit_ns;
                 pthread_mutex_unlock(&g->lock);
         }
         pthread_mutex_unlock(&m->lock);
@@ -111,21 +135,16 @@ static int gate_carry_out(struct manager *m, const struct gate_request *req, con
         const struct start *start = &req->lease.start;
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(i, disks);
-        int64_t t = clock_ns();
         bool fresh = action == GATE_CHECK && !streq(i->start.id, start->id);
         struct start_phases phases;
         int r = 0;
 
-        if (action != GATE_CHECK) {
-                r = lease_claim(m->store, i->id, &lease, m->number, &lease, err);
-                if (r == 0)
-                        r = lease_fence(m->store, i->id, &lease, start, disks, n, err);
-        }
-        if (r == 0)
+        if (action == GATE_CHECK)
                 r = lease_gate(m->store, i->id, &lease, start, disks, n, err);
+        else
+                r = lease_commit(m->store, i->id, &lease, m->number, start, disks, n, &lease, err);
         if (r == 0 && (action != GATE_CHECK || fresh))
-                r = guest_record_start(m, i->id, start, &lease, fresh,
-                                       action == GATE_COMMIT ? clock_ns() - t : 0,
+                r = guest_record_start(m, i, start, &lease, fresh,
                                        fresh && gate_phases(m, req, &phases) ? &phases : NULL, err);
         return r;
 }
@@ -139,6 +158,7 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
         struct gate_view v = {.me = m->number};
         struct lease lease;
         enum gate_action action;
+        int64_t asked_ns = clock_ns();
         int r;
 
         r = instance_load(m->store, id, &i, err);
@@ -170,7 +190,7 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
                 log_info("instance %s: gate: pid %d, start %s: %s%s", id, (int)req->pid, req->lease.start.id,
                          r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
         if (r == 0 && req->question == GATE_ACQUIRE)
-                gate_admit(m, req);
+                gate_admit(m, req, action == GATE_COMMIT ? clock_ns() - asked_ns : 0);
         else if (r < 0)
                 event_add(m, "gate-refused", id, i.name, "%s", err_text(err));
         instance_done(&i);
@@ -185,7 +205,7 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
         if (req->question == GATE_RELEASE)
                 return 0; /* vCPUs stand: a hint only */
         if (req->question == GATE_ACQUIRE)
-                gate_mark(m, req->lease.instance, true);
+                gate_begin(m, req->lease.instance);
         r = gate_answer(m, req, err);
         /* A no kills the QEMU: libvirt might leave it behind, paused. */
         if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
@@ -194,6 +214,6 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
                 virt_kill_pid(req->pid, req->lease.instance, &ignored);
         }
         if (req->question == GATE_ACQUIRE)
-                gate_mark(m, req->lease.instance, false);
+                gate_end(m, req->lease.instance, r >= 0);
         return r;
 }

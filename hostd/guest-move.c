@@ -109,7 +109,7 @@ static int move_prepare(struct guest *g, const struct guest_look *l, struct move
                 return r;
         uuid_random(mv->attempt);
         start_init(&mv->start, g->id, l->lease.epoch, mv->attempt);
-        r = guest_record_entry(g->m, g->id, &l->lease, mv->attempt, mv->to, &mv->start, err);
+        r = guest_record_entry(g->m, &l->instance, &l->lease, mv->attempt, mv->to, &mv->start, err);
         if (r == 0)
                 r = lease_grant(g->m->store, g->id, &l->lease, &mv->start, disks, n, err);
         return r;
@@ -170,12 +170,13 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
         if (verdict > 0) {
                 /* libvirt ends the source itself; what it leaves behind is ended by the next look */
                 guest_kill(g, &ignored);
-                start_forget(g->m->store, g->id, &l->instance.start);
                 dhcp_remove(g->m, g->id);
         }
         if (verdict == 0 && r == 0)
                 err_set(&why, -EIO, "libvirt reports success, but the destination has not claimed the disk");
         move_report(g, l, &mv, verdict, total, &p, &why);
+        if (verdict > 0) /* the user need not wait for that */
+                start_forget(g->m->store, g->id, &l->instance.start);
         if (verdict == 0) {
                 start_forget(g->m->store, g->id, &mv.start);
                 if (mv.preflight) /* it prepared for a guest that does not come */
@@ -205,7 +206,7 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
         if (r == 0)
                 r = lease_fence(m->store, g->id, &mine, start, disks, n, err);
         if (r == 0)
-                r = guest_record_start(m, g->id, start, &mine, false, 0, NULL, err);
+                r = guest_record_start(m, &l->instance, start, &mine, false, NULL, err);
         if (r == 0)
                 log_info("instance %s: runs on here at epoch %llu", g->id, (unsigned long long)mine.epoch);
         return r;

@@ -85,7 +85,6 @@ struct start_edit {
         const struct start *start;
         const struct lease *mine;
         bool fresh;
-        int64_t commit_ns;
         const struct start_phases *phases;
 };
 
@@ -136,8 +135,7 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
         status = status_of(doc);
         if (e->fresh)
                 json_object_set_new(status, "restart", json_integer(json_get_int(doc, "restart", 0)));
-        if (e->commit_ns)
-                json_object_set_new(status, "commit_ms", json_real((double)e->commit_ns / 1e6));
+        json_object_del(status, "commit_ms"); /* of an earlier run */
         if (e->phases) {
                 int r = add_receipt(doc, e, err);
 
@@ -147,14 +145,35 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_start(struct manager *m, const char *id, const struct start *start,
-                       const struct lease *mine, bool fresh, int64_t commit_ns,
-                       const struct start_phases *phases, struct err *err)
+int guest_record_start(struct manager *m, const struct instance *i, const struct start *start,
+                       const struct lease *mine, bool fresh, const struct start_phases *phases,
+                       struct err *err)
 {
-        struct start_edit e = {
-            .m = m, .start = start, .mine = mine, .fresh = fresh, .commit_ns = commit_ns, .phases = phases};
+        struct start_edit e = {.m = m, .start = start, .mine = mine, .fresh = fresh, .phases = phases};
 
-        return record_change(m->store, RECORD_INSTANCE, id, edit_start, &e, err);
+        return instance_change(m->store, i, edit_start, &e, err);
+}
+
+static int edit_commit(json_t *doc, void *arg, struct err *err)
+{
+        const int64_t *ns = arg;
+        json_t *status = status_of(doc), *move = json_object_get(status, "move");
+        json_t *ms = json_real((double)*ns / 1e6);
+
+        if (!ms)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(status, "commit_ms", ms);
+        /* The source was quicker with its outcome, which has a place for it. */
+        if (json_is_object(move) &&
+            json_get_int(move, "serial", 0) == json_get_int(json_object_get(doc, "move"), "serial", -1) &&
+            strcmp(json_get_str(move, "state", ""), "done") == 0)
+                json_object_set(move, "commit_ms", ms);
+        return 1;
+}
+
+int guest_record_commit(struct manager *m, const char *id, int64_t commit_ns, struct err *err)
+{
+        return record_change(m->store, RECORD_INSTANCE, id, edit_commit, &commit_ns, err);
 }
 
 struct entry_edit {
@@ -179,12 +198,12 @@ static int edit_entry(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_entry(struct manager *m, const char *id, const struct lease *mine, const char *attempt,
-                       unsigned destination, const struct start *start, struct err *err)
+int guest_record_entry(struct manager *m, const struct instance *i, const struct lease *mine,
+                       const char *attempt, unsigned destination, const struct start *start, struct err *err)
 {
         struct entry_edit e = {.mine = mine, .attempt = attempt, .destination = destination, .start = start};
 
-        return record_change(m->store, RECORD_INSTANCE, id, edit_entry, &e, err);
+        return instance_change(m->store, i, edit_entry, &e, err);
 }
 
 static int edit_move(json_t *doc, void *arg, struct err *err)

@@ -388,6 +388,20 @@ static uint64_t gate_serial(struct guest *g)
         return serial;
 }
 
+/* Not in the gate's answer, which the guest waits for. */
+static void guest_note_commit(struct guest *g)
+{
+        struct err e = {0};
+        int64_t ns;
+
+        pthread_mutex_lock(&g->lock);
+        ns = g->commit_ns;
+        g->commit_ns = 0;
+        pthread_mutex_unlock(&g->lock);
+        if (ns && guest_record_commit(g->m, g->id, ns, &e) < 0)
+                log_debug("instance %s: what its commit took is not in its record: %s", g->id, err_text(&e));
+}
+
 /* One look and what it asks for. Returns how long to wait before the next, or -1 to end this guest. */
 static int64_t guest_step(struct guest *g)
 {
@@ -401,6 +415,7 @@ static int64_t guest_step(struct guest *g)
 
         if (serial == 0)
                 return LOOK_AGAIN_MS; /* woken when it has answered */
+        guest_note_commit(g);
         r = guest_look(g, &l, &e);
         if (r == 0 && gate_serial(g) != serial) {
                 guest_look_done(&l);

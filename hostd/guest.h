@@ -45,6 +45,7 @@ struct guest {
         uint64_t starting_epoch;
         struct start_phases phases; /* of that start */
         pid_t known_pid;            /* the QEMU that was let run */
+        int64_t commit_ns;          /* what the commit of its arrival took, until the record says so */
         unsigned gates;             /* questions of the lock driver that are being answered */
         uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
@@ -94,19 +95,22 @@ bool guest_move_void(struct guest *g, const struct guest_look *l);
 /* guest-gate.c: the gate's callback; arg is the manager */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);
 
-/* guest-record.c: the changes of the record */
+/* guest-record.c: the changes of the record. i: as it was loaded, if possible not long ago. */
 int guest_record_status(struct manager *m, const char *id, const char *state, const struct lease *mine,
                         const char *error, bool restarted, struct err *err);
 int guest_record_off(struct manager *m, const char *id, struct err *err);
 /* The QEMU that may run from now on: rule 5. fresh: a start from the disk, which is what a restart asked
- * for. commit_ns: what the commit of a migration took, 0 otherwise. phases: of a start from the disk, or
+ * for. phases: of a start from the disk, or
  * NULL; where a failover asked for it, its receipt is written by the same change, so that none runs without
  * one. */
-int guest_record_start(struct manager *m, const char *id, const struct start *start,
-                       const struct lease *mine, bool fresh, int64_t commit_ns,
-                       const struct start_phases *phases, struct err *err);
-int guest_record_entry(struct manager *m, const char *id, const struct lease *mine, const char *attempt,
-                       unsigned destination, const struct start *start, struct err *err);
+int guest_record_start(struct manager *m, const struct instance *i, const struct start *start,
+                       const struct lease *mine, bool fresh, const struct start_phases *phases,
+                       struct err *err);
+/* What the commit of a migration to here took. */
+int guest_record_commit(struct manager *m, const char *id, int64_t commit_ns, struct err *err);
+int guest_record_entry(struct manager *m, const struct instance *i, const struct lease *mine,
+                       const char *attempt, unsigned destination, const struct start *start,
+                       struct err *err);
 struct move_outcome {
         int64_t serial;
         const char *state; /* "done", "failed" */

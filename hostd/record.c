@@ -28,25 +28,33 @@ int record_load(struct store *s, enum record_kind kind, const char *id, json_t *
         return 0;
 }
 
+/* edit, put; -ESTALE: the record is no longer at that version. */
+static int change_once(struct store *s, enum record_kind kind, const char *id, json_t *doc, uint64_t version,
+                       record_edit edit, void *arg, struct err *err)
+{
+        _cleanup_(freep) char *text = NULL;
+        int r = edit(doc, arg, err);
+
+        if (r <= 0)
+                return r;
+        text = json_text(doc);
+        if (!text)
+                return err_set(err, -ENOMEM, "%s %s: out of memory", record_kind_name(kind), id);
+        return record_put(s, kind, id, version, text, &version, err);
+}
+
 int record_change(struct store *s, enum record_kind kind, const char *id, record_edit edit, void *arg,
                   struct err *err)
 {
         for (int i = 0; i < RECORD_TRIES; i++) {
                 _cleanup_(json_decrefpp) json_t *doc = NULL;
-                _cleanup_(freep) char *text = NULL;
                 uint64_t version;
                 int r;
 
                 r = record_load(s, kind, id, &doc, &version, err);
                 if (r < 0)
                         return r;
-                r = edit(doc, arg, err);
-                if (r <= 0)
-                        return r;
-                text = json_text(doc);
-                if (!text)
-                        return err_set(err, -ENOMEM, "%s %s: out of memory", record_kind_name(kind), id);
-                r = record_put(s, kind, id, version, text, &version, err);
+                r = change_once(s, kind, id, doc, version, edit, arg, err);
                 if (r != -ESTALE)
                         return r;
         }
@@ -158,6 +166,17 @@ int instance_load(struct store *s, const char *id, struct instance *ret, struct 
         if (r == 0)
                 ret->version = version;
         return r;
+}
+
+int instance_change(struct store *s, const struct instance *i, record_edit edit, void *arg, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *doc = json_deep_copy(i->doc);
+        int r;
+
+        if (!doc)
+                return err_set(err, -ENOMEM, "instance %s: out of memory", i->id);
+        r = change_once(s, RECORD_INSTANCE, i->id, doc, i->version, edit, arg, err);
+        return r == -ESTALE ? record_change(s, RECORD_INSTANCE, i->id, edit, arg, err) : r;
 }
 
 void instance_done(struct instance *i)

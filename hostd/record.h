@@ -51,6 +51,8 @@ struct instance {
         uint64_t state_epoch;
 };
 int instance_load(struct store *s, const char *id, struct instance *ret, struct err *err);
+/* record_change() of an instance that has been loaded: if nobody has changed it since, one write is all. */
+int instance_change(struct store *s, const struct instance *i, record_edit edit, void *arg, struct err *err);
 int instance_from_json(json_t *doc /* stolen, also on failure */, struct instance *ret, struct err *err);
 void instance_done(struct instance *i); /* leaves it zeroed */
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -38,6 +39,7 @@ struct imaged {
         struct jobs *imports; /* downloads, which may take hours */
         struct jobs *nudges;  /* short calls to hostds */
         struct http_server *server;
+        sem_t looks; /* places for helpers that look which system is on an image */
         atomic_bool stopping;
 
         pthread_mutex_t lock;   /* over what follows */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/util.h"
 #include "imaged/fetch-internal.h"
@@ -21,7 +22,7 @@ static struct fetch_block *block_find(struct fetch *f, uint64_t number)
         return NULL;
 }
 
-static int block_keep(struct fetch *f, uint64_t number, const uint8_t *data, size_t len, struct err *err)
+static void block_keep(struct fetch *f, uint64_t number, const uint8_t *data, size_t len)
 {
         struct fetch_block *b = block_find(f, number);
 
@@ -36,14 +37,10 @@ static int block_keep(struct fetch *f, uint64_t number, const uint8_t *data, siz
                                 b = &f->blocks[i];
                 }
         }
-        if (!b->data)
-                b->data = malloc(FETCH_BLOCK);
-        if (!b->data)
-                return err_set(err, -ENOMEM, "out of memory");
+        b->data = f->kept + (size_t)(b - f->blocks) * FETCH_BLOCK;
         memcpy(b->data, data, len);
         b->number = number;
         b->used = ++f->clock;
-        return 0;
 }
 
 struct filling {
@@ -68,21 +65,24 @@ static int block_fetch(struct fetch *f, uint64_t number, struct err *err)
         size_t len;
         int r;
 
-        if (!f->buf)
-                f->buf = malloc(FETCH_AHEAD * FETCH_BLOCK);
-        if (!f->buf)
+        if (!f->kept) /* by itself: a heap would keep it */
+                f->kept =
+                    mmap(NULL, FETCH_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (f->kept == MAP_FAILED)
+                f->kept = NULL;
+        if (!f->kept)
                 return err_set(err, -ENOMEM, "out of memory");
+        f->buf = f->kept + FETCH_BLOCKS * FETCH_BLOCK;
         f->ahead = number == f->next ? MIN_OF(f->ahead * 2, FETCH_AHEAD) : 1;
         len = (size_t)MIN_OF((uint64_t)f->ahead * FETCH_BLOCK, f->size - first);
         to = (struct filling){.buf = f->buf};
         r = fetch_range(f, first, first + len - 1, fill, &to, err);
         f->next = number + f->ahead;
         /* the last first: what is wanted now is the youngest */
-        for (size_t at = (len - 1) / FETCH_BLOCK * FETCH_BLOCK; r == 0; at -= FETCH_BLOCK) {
-                r = block_keep(f, number + at / FETCH_BLOCK, f->buf + at, MIN_OF(FETCH_BLOCK, len - at),
-                               err);
-                if (at == 0)
-                        break;
+        for (size_t n = r == 0 ? (len - 1) / FETCH_BLOCK + 1 : 0; n > 0; n--) {
+                size_t at = (n - 1) * FETCH_BLOCK;
+
+                block_keep(f, number + n - 1, f->buf + at, MIN_OF(FETCH_BLOCK, len - at));
         }
         return r;
 }

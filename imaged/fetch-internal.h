@@ -10,9 +10,9 @@
 #define FETCH_VALIDATOR 256
 
 struct fetch_block {
-        uint64_t number; /* UINT64_MAX: empty */
-        uint64_t used;   /* when, by f->clock */
-        uint8_t *data;
+        uint64_t number;
+        uint64_t used; /* when, by f->clock */
+        uint8_t *data; /* inside of f->kept; NULL: empty */
 };
 
 struct fetch {
@@ -26,9 +26,10 @@ struct fetch {
         struct fetch_block blocks[FETCH_BLOCKS];
         uint64_t clock, next; /* the block behind the last one that was asked for */
         unsigned ahead;       /* how many blocks the last request asked for */
-        uint8_t *buf;         /* FETCH_BLOCK * FETCH_AHEAD */
+        uint8_t *kept, *buf;  /* FETCH_BLOCK * FETCH_BLOCKS; * FETCH_AHEAD; NULL until they are needed */
 };
 #define FETCH_AHEAD 16u
+#define FETCH_MEMORY ((FETCH_BLOCKS + FETCH_AHEAD) * FETCH_BLOCK)
 
 /* fetch.c: [first, last] of the file, in order, with as many tries as it takes while it moves. */
 int fetch_range(struct fetch *f, uint64_t first, uint64_t last,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "common/util.h"
@@ -363,9 +364,8 @@ struct fetch *fetch_free(struct fetch *f)
         if (!f)
                 return NULL;
         curl_easy_cleanup(f->curl);
-        for (size_t i = 0; i < FETCH_BLOCKS; i++)
-                free(f->blocks[i].data);
-        free(f->buf);
+        if (f->kept)
+                munmap(f->kept, FETCH_MEMORY);
         free(f->effective);
         free(f->url);
         free(f);

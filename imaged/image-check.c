@@ -21,7 +21,7 @@ static const char *const read_only[] = {
     "status",     "size",         "virtual_size",  "checksum",      "created_at", "updated_at",
     "deleted_at", "os_hash_algo", "os_hash_value", "self",          "file",       "schema",
     "import",     "direct_url",   "import_error",  "source_format", "locations",  "members",
-    "staged",     "stores",       "status_before", "manifest"};
+    "staged",     "stores",       "status_before", "manifest",      "detected"};
 static const char *const writable[] = {"id",         "name",      "disk_format", "container_format",
                                        "visibility", "protected", "os_hidden",   "min_disk",
                                        "min_ram",    "owner",     "tags"};

@@ -25,7 +25,7 @@ static int body_begin(struct http_request *req, struct body *b, struct imaged *i
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
         const char *id = http_param(req, "id"), *type = http_header(req, "Content-Type"),
-                   *length = http_header(req, "Content-Length");
+                   *length = http_header(req, "Content-Length"), *resume = http_query(req, "resume");
         int r;
 
         r = image_of(req, im, IMAGE_CHANGE, &record, err);
@@ -34,7 +34,8 @@ static int body_begin(struct http_request *req, struct body *b, struct imaged *i
         if (type && strncasecmp(type, OCTETS, strlen(OCTETS)) != 0 && !sparse_type(type))
                 return err_set(err, -EMEDIUMTYPE, "Content-Type \"%s\": %s and %s are possible", type,
                                OCTETS, SPARSE_TYPE);
-        r = upload_begin(im, id, status, &b->upload, err);
+        r = resume && streq(status, "saving") ? upload_resume(im, id, resume, &b->upload, err)
+                                              : upload_begin(im, id, status, &b->upload, err);
         if (r < 0)
                 return r == -ENOENT ? err_set(err, r, "no image %s", id) : r;
         return upload_format(b->upload, type, length ? strtoull(length, NULL, 10) : UINT64_MAX, err);

@@ -73,6 +73,7 @@ static const struct member {
     {"locations", "array", "A set of URLs to access the image file kept in external store", false, true},
     {"import", "object", "The bytes that are arriving: done and total", true, true},
     {"import_error", "string", "Why the last import failed", true, true},
+    {"detected", "object", "The system that was found on it, whatever its properties say", true, true},
     {"source_format", "string", "The format that the image came in", false, true},
     {"deleted_at", "string", "Since when the image is deleted and can still be undeleted", false, true},
 };

@@ -80,6 +80,7 @@ int image_on_tag_add(struct http_request *req, void *userdata, struct err *err);
 int image_on_tag_remove(struct http_request *req, void *userdata, struct err *err);
 int image_on_deactivate(struct http_request *req, void *userdata, struct err *err);
 int image_on_reactivate(struct http_request *req, void *userdata, struct err *err);
+int image_on_written(struct http_request *req, void *userdata, struct err *err);
 int image_on_verify(struct http_request *req, void *userdata, struct err *err);
 int image_on_undelete(struct http_request *req, void *userdata, struct err *err);
 int image_on_member_list(struct http_request *req, void *userdata, struct err *err);

@@ -17,6 +17,7 @@
 
 #define IMPORTS 4 /* downloads at the same time; the others wait */
 #define NUDGES 2
+#define LOOKS 2 /* helpers at the same time, of 60 MB each */
 #define STALE_MIN_MS 1000
 
 static int open_store(struct imaged *im, const struct imaged_options *o, struct err *err)
@@ -59,6 +60,7 @@ int imaged_new(const struct imaged_options *o, struct imaged **ret, struct err *
         if (!im)
                 return err_set(err, -ENOMEM, "out of memory");
         pthread_mutex_init(&im->lock, NULL);
+        sem_init(&im->looks, 0, LOOKS);
         im->undelete_s = o->undelete_s;
         im->allow_private = o->allow_private;
         im->stale_ms = MAX_OF(o->stale_ms, STALE_MIN_MS);
@@ -122,6 +124,7 @@ struct imaged *imaged_free(struct imaged *im)
         accounts_free(im->accounts);
         store_close(im->store);
         pthread_mutex_destroy(&im->lock);
+        sem_destroy(&im->looks);
         free(im->hostd_token);
         free(im->public_url);
         free(im);

@@ -12,7 +12,7 @@
 #include "imaged/records.h"
 #include "imaged/store/store.h"
 
-#define DIGITS 32
+#define DIGITS MANIFEST_DIGITS
 #define ID_LEN (UUID_LEN + 11)
 
 static const uint8_t zeros[64 * 1024];
@@ -75,6 +75,19 @@ static void digits_of(XXH128_hash_t hash, char ret[DIGITS + 1])
         XXH128_canonicalFromHash(&c, hash);
         for (size_t i = 0; i < sizeof(c.digest); i++)
                 snprintf(ret + 2 * i, 3, "%02x", c.digest[i]);
+}
+
+static bool all_zeros(const uint8_t *p, size_t len)
+{
+        return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+void manifest_text(const void *chunk, size_t len, char ret[DIGITS + 1])
+{
+        if (all_zeros(chunk, len))
+                strcpy(ret, "-");
+        else
+                digits_of(XXH3_128bits(chunk, len), ret);
 }
 
 /* --- writing --- */
@@ -179,7 +192,7 @@ int manifest_zeros(struct manifest *m, uint64_t len, struct err *err)
 
 int manifest_restart(struct manifest *m, struct err *err)
 {
-        int r = m->parts > 0 ? manifest_remove(m->store, m->image, err) : 0;
+        int r = manifest_remove(m->store, m->image, err);
 
         m->parts = m->n_chunks = 0;
         m->fill = m->n_text = 0;
@@ -246,11 +259,6 @@ static int part_load(struct manifest *m, struct err *err)
         m->next++;
         m->in_part = 0;
         return 0;
-}
-
-static bool all_zeros(const uint8_t *p, size_t len)
-{
-        return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
 int manifest_check(struct manifest *m, const void *chunk, size_t len, struct err *err)

@@ -20,11 +20,15 @@ struct store;
 
 struct manifest;
 
+/* A chunk's text in a manifest, "-" for one of zeros only. */
+#define MANIFEST_DIGITS 32
+void manifest_text(const void *chunk, size_t len, char ret[MANIFEST_DIGITS + 1]);
+
 /* Writing: the disk's bytes in order. What is full goes to the store at once. */
 int manifest_new(struct store *s, const char *image, struct manifest **ret, struct err *err);
 int manifest_data(struct manifest *m, const void *buf, size_t len, struct err *err);
 int manifest_zeros(struct manifest *m, uint64_t len, struct err *err);
-/* From the disk's beginning again; takes back what went to the store. */
+/* From the disk's beginning again; takes back what went to the store, of an earlier upload too. */
 int manifest_restart(struct manifest *m, struct err *err);
 /* The disk ends here. ret_parts: the number of records. */
 int manifest_finish(struct manifest *m, unsigned *ret_parts, struct err *err);

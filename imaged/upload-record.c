@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "formats/formats.h"
+#include "imaged/image-system.h"
 #include "imaged/image.h"
 #include "imaged/manifest.h"
 
@@ -21,8 +22,9 @@ static int import_is(const json_t *record, const struct import_change *c, struct
 
 static json_t *import_json(const struct import_change *c)
 {
-        return json_pack("{s:s,s:I,s:o}", "by", c->nonce, "done", (json_int_t)c->done, "total",
-                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total));
+        return json_pack("{s:s,s:I,s:o,s:I}", "by", c->nonce, "done", (json_int_t)c->done, "total",
+                         c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total), "at",
+                         (json_int_t)c->at);
 }
 
 int import_begin(json_t *record, void *arg, struct err *err)
@@ -45,6 +47,23 @@ int import_begin(json_t *record, void *arg, struct err *err)
         json_object_set_new(record, "import", import_json(c));
         json_object_del(record, "import_error");
         return 0;
+}
+
+int import_resume(json_t *record, void *arg, struct err *err)
+{
+        struct import_change *c = arg;
+        const struct import_change was = {.image = c->image, .nonce = c->text};
+        int r = import_is(record, &was, err);
+
+        if (r < 0)
+                return r;
+        if (!streq(json_get_str(record, "status", NULL), c->status))
+                return err_set(err, -EEXIST, "image %s is %s; only an upload to it goes on", c->image,
+                               json_get_str(record, "status", "unknown"));
+        c->format = image_format_parse(json_get_str(record, "disk_format", ""));
+        c->at = (uint64_t)json_get_int(json_object_get(record, "import"), "at", 0);
+        json_object_set_new(record, "import", import_json(c));
+        return c->format < 0 ? err_set(err, -EIO, "image %s: its record has no disk_format", c->image) : 0;
 }
 
 int import_beat(json_t *record, void *arg, struct err *err)
@@ -81,6 +100,7 @@ int import_queued(json_t *record, void *arg, struct err *err)
         return 0;
 }
 
+/* hash "": there is none. */
 static void set_active(json_t *record, json_int_t size, const char *hash, const char *location)
 {
         const char *format = json_get_str(record, "disk_format", NULL);
@@ -89,8 +109,8 @@ static void set_active(json_t *record, json_int_t size, const char *hash, const 
         json_object_del(record, "staged");
         json_object_set_new(record, "size", json_integer(size));
         json_object_set_new(record, "virtual_size", json_integer(size));
-        json_object_set_new(record, "os_hash_algo", json_string("sha256"));
-        json_object_set_new(record, "os_hash_value", json_string(hash));
+        json_object_set_new(record, "os_hash_algo", hash[0] ? json_string("sha256") : json_null());
+        json_object_set_new(record, "os_hash_value", hash[0] ? json_string(hash) : json_null());
         if (location)
                 json_object_set_new(record, "direct_url", json_string(location));
         if (format && !streq(format, "raw") && !streq(format, "iso")) { /* it was converted on its way in */
@@ -104,18 +124,17 @@ int import_active(json_t *record, void *arg, struct err *err)
         struct import_change *c = arg;
         int r;
 
-        if (streq(json_get_str(record, "status", NULL), "active") &&
-            streq(json_get_str(record, "os_hash_value", NULL), c->hash))
+        if (streq(json_string_value(json_path(record, "manifest.by")), c->nonce))
                 return 1; /* the reply of the first time got lost */
-        if (c->staged && streq(json_string_value(json_path(record, "staged.hash")), c->hash))
-                return 1;
         r = import_is(record, c, err);
         if (r < 0)
                 return r;
         json_object_set_new(record, "import", json_null());
         json_object_set_new(record, "manifest",
-                            json_pack("{s:s,s:i,s:i}", "algorithm", MANIFEST_ALGORITHM, "chunk",
-                                      (int)MANIFEST_CHUNK, "parts", (int)c->parts));
+                            json_pack("{s:s,s:i,s:i,s:s}", "algorithm", MANIFEST_ALGORITHM, "chunk",
+                                      (int)MANIFEST_CHUNK, "parts", (int)c->parts, "by", c->nonce));
+        if (c->found)
+                image_system_set(record, c->found);
         if (c->staged)
                 image_set(record, "staged",
                           json_pack("{s:I,s:s,s:s?}", "size", (json_int_t)c->size, "hash", c->hash,

@@ -7,6 +7,8 @@
 
 #include "common/err.h"
 
+struct osinfo;
+
 /*
  * What an upload does to its image's record, for records_change(): each but the first asks for the upload's
  * nonce in `import`, so that one that was taken for dead gets -ESTALE. `arg` is a struct import_change.
@@ -14,17 +16,21 @@
 struct import_change {
         const char *image, *nonce;
         const char *status;   /* begin: what the record says meanwhile */
-        const char *text;     /* seize: the new nonce; queued: why it failed, or NULL */
-        const char *hash;     /* active, staged */
+        const char *text;     /* seize: the new nonce; resume: the old one; queued: why it failed, or NULL */
+        const char *hash;     /* active, staged: SHA-256, or "" */
         const char *location; /* active, staged: where other services find the bytes, or NULL */
-        unsigned parts;       /* active, staged: records of the manifest */
-        bool staged;          /* active: not yet, they wait for import_promote() */
+        const struct osinfo *found; /* active, staged: which system is on it, or NULL */
+        unsigned parts;             /* active, staged: records of the manifest */
+        bool staged;                /* active: not yet, they wait for import_promote() */
         uint64_t done, total, size;
-        int format; /* begin: what the record declares */
+        uint64_t at; /* how far into the disk bytes were taken */
+        int format;  /* begin: what the record declares */
 };
 
 int import_begin(json_t *record, void *arg, struct err *err); /* the image has to be queued */
-int import_beat(json_t *record, void *arg, struct err *err);  /* progress, and a sign of life */
+/* Goes on with an upload to "saving" whose imaged is gone; sets `at` and `format`. */
+int import_resume(json_t *record, void *arg, struct err *err);
+int import_beat(json_t *record, void *arg, struct err *err); /* progress, and a sign of life */
 int import_seize(json_t *record, void *arg,
                  struct err *err); /* takes it from its holder, whose next change fails */
 int import_queued(json_t *record, void *arg, struct err *err); /* open for another try */

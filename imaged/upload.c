@@ -13,56 +13,42 @@
 #include "imaged/daemon.h"
 #include "imaged/digest.h"
 #include "imaged/events.h"
+#include "imaged/image-system.h"
 #include "imaged/image.h"
 #include "imaged/manifest.h"
+#include "imaged/pipeline.h"
 #include "imaged/quota.h"
 #include "imaged/records.h"
 #include "imaged/sparse.h"
 #include "imaged/upload-record.h"
 
 #define ULL(v) ((unsigned long long)(v))
-#define BUFFER (1024 * 1024) /* pieces of a connection are small; the storage likes large writes */
 #define SECTOR 512
 #define GROW (256ULL << 20) /* by so much a volume of unknown size grows */
-
-static const uint8_t zeros[64 * 1024];
 
 struct upload {
         struct imaged *im;
         char image[UUID_LEN + 1], nonce[UUID_LEN + 1], owner[UUID_LEN + 1];
         bool staged;     /* it waits for its import when it is whole */
+        bool resumed;    /* the volume has what an earlier one wrote */
         bool open_ended; /* nobody said how large it is */
         enum image_format format;
         struct image_stream *stream;
         bool is_sparse;
         struct sparse sparse;
-        uint64_t fed; /* into stream, of a sparse body */
 
         struct volume *volume;
         uint64_t size; /* of the volume */
-        uint8_t *buf;
-        size_t n_buf;
-        uint64_t buf_at;
         struct digest *digest;
-        bool unordered; /* data came for what is hashed already: read it again at the end */
+        struct pipeline *pipeline; /* from the volume's creation to its seal */
         bool sealed, finished;
 
         /* also read by the thread that gives the sign of life */
         atomic_uint_fast64_t done, total; /* bytes of the body; total UINT64_MAX: unknown */
+        atomic_uint_fast64_t at;          /* how far into the disk bytes were taken */
         atomic_bool lost;                 /* the record is no longer ours */
         struct upload *next;
 };
-
-static int buffer_flush(struct upload *up, struct err *err)
-{
-        int r;
-
-        if (up->n_buf == 0)
-                return 0;
-        r = volume_write(up->volume, up->buf, up->n_buf, up->buf_at, err);
-        up->n_buf = 0;
-        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
-}
 
 static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
 {
@@ -79,17 +65,23 @@ static int disk_begin(void *state, uint64_t virtual_size, struct err *err)
         r = quota_reserve(up->im, up->owner, up->image, virtual_size, err);
         if (r < 0)
                 return r;
-        r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
+        if (!up->resumed)
+                r = volume_create(up->im->store, up->image, virtual_size, &up->volume, err);
+        else if (volume_size(up->volume) != virtual_size)
+                r = err_set(err, -EINVAL, "%llu bytes; what there is of it has %llu", ULL(virtual_size),
+                            ULL(volume_size(up->volume)));
         if (r < 0)
                 return records_wrap(err, r, "image", up->image);
         up->size = virtual_size;
-        return 0;
+        return pipeline_new(up->volume, up->digest, &up->pipeline, err);
 }
 
 static int resize(struct upload *up, uint64_t size, struct err *err)
 {
         int r = quota_reserve(up->im, up->owner, up->image, size, err);
 
+        if (r == 0)
+                r = pipeline_drain(up->pipeline, err);
         if (r == 0)
                 r = volume_resize(up->volume, size, err);
         if (r == 0)
@@ -113,106 +105,40 @@ static int grow(struct upload *up, uint64_t end, struct err *err)
 static int disk_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
 {
         struct upload *up = state;
-        const uint8_t *p = data;
         int r = 0;
 
         if (up->open_ended && offset + len > up->size)
                 r = grow(up, offset + len, err);
         if (r < 0)
                 return r;
-        if (!up->unordered) {
-                r = digest_data(up->digest, data, len, offset, err);
-                if (r < 0)
-                        return records_wrap(err, r, "image", up->image);
-                up->unordered = r == 0;
-                r = 0;
-        }
-        while (len > 0 && r == 0) {
-                size_t n;
-
-                if (up->n_buf > 0 && offset != up->buf_at + up->n_buf)
-                        r = buffer_flush(up, err);
-                if (up->n_buf == 0)
-                        up->buf_at = offset;
-                n = MIN_OF(len, BUFFER - up->n_buf);
-                memcpy(up->buf + up->n_buf, p, n);
-                up->n_buf += n;
-                p += n;
-                offset += n;
-                len -= n;
-                if (r == 0 && up->n_buf == BUFFER)
-                        r = buffer_flush(up, err);
-        }
-        return r;
+        r = pipeline_write(up->pipeline, data, len, offset, err);
+        if (offset + len > up->at)
+                up->at = offset + len;
+        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
 }
 
-/* A sparse body of a raw disk goes straight to the disk; what claims to be raw must not be a container of
- * another format. */
-static int sparse_raw_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
-{
-        static const uint8_t qcow[4] = {'Q', 'F', 'I', 0xfb};
-
-        if (offset == 0 && memcmp(data, qcow, MIN_OF(len, sizeof(qcow))) == 0)
-                return err_set(
-                    err, -EBADMSG,
-                    "the content begins as a qcow2 file does (magic 0x514649fb), the image is declared raw");
-        return disk_data(state, data, len, offset, err);
-}
-
-/* Any other sparse body passes the checks of its format, with its holes as zeros. */
-static int stream_zeros(struct upload *up, uint64_t end, struct err *err)
-{
-        int r = 0;
-
-        while (up->fed < end && r == 0) {
-                size_t n = (size_t)MIN_OF(end - up->fed, sizeof(zeros));
-
-                r = image_stream_push(up->stream, zeros, n, err);
-                up->fed += n;
-        }
-        return r;
-}
-
-static int sparse_stream_begin(void *state, uint64_t virtual_size, struct err *err)
-{
-        struct upload *up = state;
-        const struct image_sink sink = {.begin = disk_begin, .data = disk_data, .state = up};
-
-        return image_stream_new(up->format, virtual_size, &sink, &up->stream, err);
-}
-
-static int sparse_stream_data(void *state, const void *data, size_t len, uint64_t offset, struct err *err)
-{
-        struct upload *up = state;
-        int r = stream_zeros(up, offset, err);
-
-        up->fed += len;
-        return r < 0 ? r : image_stream_push(up->stream, data, len, err);
-}
-
+/* A sparse body is the raw disk itself, whatever it was made of. */
 static int decoder_new(struct upload *up, const char *content_type, struct err *err)
 {
         const struct image_sink disk = {.begin = disk_begin, .data = disk_data, .state = up};
-        const struct sparse_sink raw = {.begin = disk_begin, .data = sparse_raw_data, .state = up};
-        const struct sparse_sink other = {
-            .begin = sparse_stream_begin, .data = sparse_stream_data, .state = up};
+        const struct sparse_sink sparse = {.begin = disk_begin, .data = disk_data, .state = up};
         uint64_t size;
         int r;
 
         if (!sparse_type(content_type))
                 return image_stream_new(up->format, up->total, &disk, &up->stream, err);
         up->is_sparse = true;
-        if (up->format != IMAGE_ISO9660) /* whoever sends it so has converted it */
+        if (up->format != IMAGE_ISO9660)
                 up->format = IMAGE_RAW;
         r = sparse_type_size(content_type, &size, err);
-        return r < 0 ? r : sparse_init(&up->sparse, size, up->format == IMAGE_RAW ? &raw : &other, err);
+        return r < 0 ? r : sparse_init(&up->sparse, size, &sparse, err);
 }
 
-int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
-                 struct err *err)
+/* A fresh nonce, put into the record by `change`. */
+static int upload_new(struct imaged *im, records_change_cb change, struct import_change *c,
+                      struct upload **ret, struct err *err)
 {
         struct upload *up = calloc(1, sizeof(*up));
-        struct import_change c = {.image = image, .status = status, .total = UINT64_MAX};
         _cleanup_(json_decrefpp) json_t *record = NULL;
         int r;
 
@@ -220,17 +146,18 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
                 return err_set(err, -ENOMEM, "out of memory");
         up->im = im;
         up->total = UINT64_MAX;
-        snprintf(up->image, sizeof(up->image), "%s", image);
+        snprintf(up->image, sizeof(up->image), "%s", c->image);
         uuid_random(up->nonce);
-        c.nonce = up->nonce;
-        r = image_change(im, image, import_begin, &c, &record, err);
+        c->nonce = up->nonce;
+        r = image_change(im, c->image, change, c, &record, err);
         if (r < 0) {
                 free(up);
                 return r;
         }
         snprintf(up->owner, sizeof(up->owner), "%s", json_get_str(record, "owner", ""));
-        up->staged = streq(status, "uploading");
-        up->format = (enum image_format)c.format;
+        up->staged = streq(c->status, "uploading");
+        up->format = (enum image_format)c->format;
+        up->at = c->at;
         pthread_mutex_lock(&im->lock);
         up->next = im->uploads;
         im->uploads = up;
@@ -239,15 +166,37 @@ int upload_begin(struct imaged *im, const char *image, const char *status, struc
         return 0;
 }
 
+int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
+                 struct err *err)
+{
+        struct import_change c = {.image = image, .status = status, .total = UINT64_MAX};
+
+        return upload_new(im, import_begin, &c, ret, err);
+}
+
+int upload_resume(struct imaged *im, const char *image, const char *by, struct upload **ret, struct err *err)
+{
+        struct import_change c = {.image = image, .text = by, .status = "saving", .total = UINT64_MAX};
+        int r = upload_new(im, import_resume, &c, ret, err);
+
+        if (r < 0)
+                return r;
+        (*ret)->resumed = true;
+        r = volume_resume(im->store, image, true, &(*ret)->volume, err);
+        return r < 0 ? records_wrap(err, r == -ENOENT ? -ESTALE : r, "image", image) : 0;
+}
+
 int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err)
 {
+        bool all = !sparse_type(content_type) && (up->format == IMAGE_RAW || up->format == IMAGE_ISO9660);
         int r;
 
         up->total = size;
-        up->buf = malloc(BUFFER);
-        if (!up->buf)
-                return err_set(err, -ENOMEM, "out of memory");
-        r = digest_new(up->im->store, up->image, &up->digest, err);
+        r = digest_new(up->im->store, up->image, all, &up->digest, err);
+        if (r == 0 && up->resumed)
+                r = sparse_type(content_type)
+                        ? digest_resume(up->digest, up->at, err)
+                        : err_set(err, -EINVAL, "only a body of " SPARSE_TYPE " goes on with an upload");
         return r < 0 ? r : decoder_new(up, content_type, err);
 }
 
@@ -269,42 +218,43 @@ void upload_progress(struct upload *up, uint64_t done, uint64_t total)
         up->total = total;
 }
 
-/* The disk's SHA-256, which is what a download of it gives, and its manifest. */
-static int hash_finish(struct upload *up, struct import_change *c, char hash[DIGEST_DIGITS + 1],
-                       struct err *err)
+static int disk_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
 {
-        int r = up->unordered ? digest_restart(up->digest, err) : 0;
+        struct upload *up = state;
 
-        for (uint64_t at = 0; up->unordered && r >= 0 && at < up->size;) {
-                size_t n = (size_t)MIN_OF(up->size - at, BUFFER);
+        return volume_read(up->volume, buf, len, offset, err);
+}
 
-                r = volume_read(up->volume, up->buf, n, at, err);
-                if (r == 0)
-                        r = digest_data(up->digest, up->buf, n, at, err);
-                at += n;
-        }
-        if (r >= 0)
-                r = digest_finish(up->digest, up->size, hash, &c->parts, err);
-        return r < 0 ? records_wrap(err, r, "image", up->image) : 0;
+/* What claims to be a raw disk must not be a container of any format, nor of two: whoever guesses by the
+ * content would take it for one. A stream was checked as it came. */
+static int sparse_check(struct upload *up, struct err *err)
+{
+        const struct source disk = {.size = up->size, .read = disk_read, .state = up};
+        struct image_info info;
+        int r = image_inspect_quick(&disk, (int)up->format, &info, err);
+
+        if (r < 0)
+                return records_wrap(err, r, "image", up->image);
+        return info.n_refusals > 0
+                   ? err_set(err, -EBADMSG, "%s: %s is %s, limit %s: %s", info.refusals[0].code,
+                             info.refusals[0].field, info.refusals[0].value, info.refusals[0].limit,
+                             info.refusals[0].message)
+                   : 0;
 }
 
 static int decoder_finish(struct upload *up, struct err *err)
 {
         struct image_info info;
-        int r = 0;
+        int r;
 
-        if (up->is_sparse) {
-                r = sparse_finish(&up->sparse, err);
-                if (r == 0 && up->stream)
-                        r = stream_zeros(up, up->sparse.size, err);
-        }
-        if (r == 0 && up->stream)
-                r = image_stream_finish(up->stream, &info, err);
+        r = up->is_sparse ? sparse_finish(&up->sparse, err) : image_stream_finish(up->stream, &info, err);
         if (r == 0 && up->open_ended)
                 r = resize(up, info.virtual_size, err);
         if (r == 0 && !up->volume)
                 r = err_set(err, -EBADMSG, "image %s: the content holds no disk", up->image);
-        return r;
+        if (r == 0)
+                r = pipeline_drain(up->pipeline, err);
+        return r == 0 && up->is_sparse ? sparse_check(up, err) : r;
 }
 
 int upload_finish(struct upload *up, struct err *err)
@@ -312,17 +262,18 @@ int upload_finish(struct upload *up, struct err *err)
         _cleanup_(json_decrefpp) json_t *now = NULL;
         _cleanup_(freep) char *location = NULL;
         char hash[DIGEST_DIGITS + 1];
+        struct osinfo found = {0};
         struct import_change c = {.image = up->image,
                                   .nonce = up->nonce,
                                   .hash = hash,
                                   .done = up->done,
                                   .total = up->total,
+                                  .at = up->at,
                                   .staged = up->staged};
         int r;
 
         r = decoder_finish(up, err);
-        if (r == 0)
-                r = buffer_flush(up, err);
+        up->pipeline = pipeline_free(up->pipeline);
         /* Still ours? From the seal on, a volume under this id would be taken for whole. */
         if (r == 0)
                 r = image_change(up->im, up->image, import_beat, &c, NULL, err);
@@ -331,11 +282,13 @@ int upload_finish(struct upload *up, struct err *err)
                 up->sealed = true; /* also where it failed: it may have happened */
                 if (r < 0)
                         return records_wrap(err, r, "image", up->image);
-                r = hash_finish(up, &c, hash, err);
+                r = digest_finish(up->digest, up->volume, up->size, hash, &c.parts, err);
         }
         if (r < 0)
-                return r;
+                return records_wrap(err, r, "image", up->image);
         c.size = up->size;
+        if (image_system_find(up->im, up->image, up->volume, up->format == IMAGE_ISO9660, &found))
+                c.found = &found;
         if (volume_location(up->im->store, up->image, &location, NULL) == 0)
                 c.location = location;
         r = image_change(up->im, up->image, import_active, &c, &now, err);
@@ -344,8 +297,9 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return r;
         up->finished = true;
-        log_info("image %s: %s, %llu bytes, sha256 %s", up->image, up->staged ? "staged" : "active",
-                 ULL(up->size), hash);
+        log_info("image %s: %s, %llu bytes, %llu came%s, sha256 %s", up->image,
+                 up->staged ? "staged" : "active", ULL(up->size), ULL(up->done),
+                 up->resumed ? " to go on with it" : "", hash[0] ? hash : "not made: mostly holes");
         event_post(up->im->events, &(struct event){.kind = up->staged ? "image-staged" : "image-active",
                                                    .name = json_get_str(now, "name", NULL),
                                                    .text = up->image});
@@ -400,6 +354,7 @@ struct upload *upload_free(struct upload *up, const char *why)
         }
         pthread_mutex_unlock(&up->im->lock);
         image_stream_free(up->stream);
+        pipeline_free(up->pipeline);
         volume_close(up->volume); /* removes what is not sealed */
         if (!up->finished) {
                 log_warn("image %s: upload ended after %llu bytes: %s", up->image, ULL(up->done), why);
@@ -409,7 +364,6 @@ struct upload *upload_free(struct upload *up, const char *why)
                            &(struct event){.kind = "image-failed", .name = up->image, .text = why});
         }
         digest_free(up->digest);
-        free(up->buf);
         free(up);
         return NULL;
 }
@@ -435,7 +389,7 @@ void upload_beat_all(struct imaged *im)
 {
         struct beat {
                 char image[UUID_LEN + 1], nonce[UUID_LEN + 1];
-                uint64_t done, total;
+                uint64_t done, total, at;
         } *beats = NULL;
         size_t n = 0, i = 0;
 
@@ -448,13 +402,15 @@ void upload_beat_all(struct imaged *im)
                 memcpy(beats[i].nonce, up->nonce, sizeof(up->nonce));
                 beats[i].done = up->done;
                 beats[i].total = up->total;
+                beats[i].at = up->at;
         }
         pthread_mutex_unlock(&im->lock);
         for (size_t k = 0; k < i; k++) {
                 struct import_change c = {.image = beats[k].image,
                                           .nonce = beats[k].nonce,
                                           .done = beats[k].done,
-                                          .total = beats[k].total};
+                                          .total = beats[k].total,
+                                          .at = beats[k].at};
                 struct err err = {0};
                 int r = image_change(im, c.image, import_beat, &c, NULL, &err);
 

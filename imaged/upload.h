@@ -21,6 +21,13 @@ struct upload;
  * "importing", or "uploading", which it stays after the end, until the import of what was staged. */
 int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
                  struct err *err);
+/*
+ * Instead of it, and of a sparse body only: goes on with the upload of nonce `by`, whose imaged is gone, with
+ * what it left in the store. Only one can: from here on the old one's next change of the record fails. What
+ * the body does not cover stays as it is in the store (image-resume.c says what that is). -ESTALE: it has
+ * ended in another way.
+ */
+int upload_resume(struct imaged *im, const char *image, const char *by, struct upload **ret, struct err *err);
 /* Before the first bytes. content_type NULL or any but SPARSE_TYPE: the bytes of a file of the record's
  * disk_format. size: bytes of the body, UINT64_MAX unknown (then the volume grows
  * with what comes). */

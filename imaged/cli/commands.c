@@ -28,8 +28,8 @@ const size_t cli_n_common_options = ARRAY_SIZE(cli_common_options);
 
 static const struct cli_option image_add[] = {
     {"--name", 0, "NAME", NULL, "the image's name; default: the file's name without its ending"},
-    {"--os", 0, "OS", NULL, "operating system: debian, windows"},
-    {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
+    {"--os", 0, "OS", NULL, "operating system: debian, windows; default: what the server finds on it"},
+    {"--version", 0, "VERSION", NULL, "its version: 12, 2022; the same"},
     {"--format", 0, "FORMAT", NULL,
      "raw, qcow2, iso, vmdk, vdi, vhd, vhdx or ova; default: found from the content, for a URL from its "
      "ending"},
@@ -79,6 +79,8 @@ static const struct cli_option image_set[] = {
     {"--name", 0, "NAME", NULL, "another name"},
     {"--os", 0, "OS", NULL, "operating system: debian, windows"},
     {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
+    {"--min-ram", 0, "SIZE", NULL, "the least memory of an instance; 0: any"},
+    {"--min-disk", 0, "SIZE", NULL, "the least disk of an instance; 0: any"},
     {"--property", 0, "NAME=VALUE", NULL, "a property, several times"},
     {"--unset", 0, "NAME", NULL, "remove a property, several times"},
     {"--tag", 0, "TAG", NULL, "add a tag, several times"},
@@ -107,8 +109,9 @@ static const struct cli_option account_password[] = {PASSWORD_FILE};
 static const struct cli_option run[] = {
     {"--name", 0, "NAME", NULL, "the instance's name; default: made from the image's"},
     {"--cpus", 0, "N", "1", "processor cores"},
-    {"--memory", 0, "SIZE", "512M", "memory"},
-    {"--disk", 0, "SIZE", NULL, "disk; default: 10G, or the image's size where that is larger"},
+    {"--memory", 0, "SIZE", NULL, "memory; default: 512M, or what the image needs where that is more"},
+    {"--disk", 0, "SIZE", NULL,
+     "disk; default: 10G, or the image's size, or what it needs, where that is more"},
     {"--ssh-key", 0, "FILE", NULL, "public key that may log in, several times; default: ~/.ssh/id_*.pub"},
     {"--user-data", 0, "FILE", NULL, "cloud-init user data"},
     {"--host", 0, "HOST", NULL, "name or number of the host; default: the planner picks one"},
@@ -156,8 +159,9 @@ const struct cli_command cli_commands[] = {
      "it and removes the image.",
      OPTIONS(image_capture), 1, 1, cmd_image_capture},
     {"image inspect", "FILE", "show what an image is, and whether it is safe",
-     "Works without a server. Shows the header's fields, and every reason to refuse the image: its field, "
-     "the value found and the limit. The exit status is 0 if it is safe, 2 if it is refused, 1 if it cannot "
+     "Works without a server. Shows the header's fields, which system is on it as far as that can be told, "
+     "and every reason to refuse the image: its field, the value found and the limit. The exit status is 0 "
+     "if it is safe, 2 if it is refused, 1 if it cannot "
      "be read.",
      OPTIONS(image_inspect), 1, 1, cmd_image_inspect, .offline = true},
     {"image convert", "FILE OUT", "convert an image into a sparse raw disk",
@@ -165,7 +169,10 @@ const struct cli_command cli_commands[] = {
      OPTIONS(image_convert), 2, 2, cmd_image_convert, .offline = true},
     {"image list", "", "list the images", NULL, OPTIONS(image_list), 0, 0, cmd_image_list},
     {"image show", "IMAGE", "show one image", NULL, NULL, 0, 1, 1, cmd_image_show},
-    {"image set", "IMAGE", "change an image's name, properties, tags or visibility", NULL,
+    {"image set", "IMAGE", "change an image's name, properties, tags or visibility",
+     "Also corrects what was found on it by itself: --os, --version, --min-ram, --min-disk, and the "
+     "properties "
+     "os_type, architecture and hw_firmware_type (bios or uefi).",
      OPTIONS(image_set), 1, 1, cmd_image_set},
     {"image save", "IMAGE FILE", "save an image as a file",
      "As a sparse raw disk, or as a qcow2 image without its zeros. FILE must not exist yet; Ctrl-C removes "

@@ -17,12 +17,12 @@
 #include "imaged/cli/image-inspect.h"
 #include "imaged/cli/cli.h"
 #include "imaged/cli/human.h"
+#include "imaged/cli/image-send.h"
 #include "imaged/cli/image.h"
 #include "imaged/cli/interrupt.h"
 #include "imaged/cli/progress.h"
 #include "imaged/cli/sparse.h"
 
-#define SPARSE_TYPE "application/vnd.wherry.sparse"
 #define DISCARD_TIMEOUT_MS 15000
 #define PIECE ((size_t)1 << 20)
 
@@ -70,7 +70,7 @@ int image_create(struct cli *cli, const char *name, const char *disk_format, jso
 {
         _cleanup_(json_decrefpp) json_t *body = json_pack(
             "{s:s,s:s,s:s,s:s*,s:s*}", "name", name, "disk_format", disk_format, "container_format", "bare",
-            "os", cli_value(cli, "--os"), "version", cli_value(cli, "--version"));
+            "os_distro", cli_value(cli, "--os"), "os_version", cli_value(cli, "--version"));
 
         if (!body)
                 return err_set(err, -EINVAL, "the name \"%s\" is not UTF-8; give another one with --name",
@@ -104,25 +104,6 @@ void image_tell_added(struct cli *cli, const json_t *image, const char *how)
                        json_get_str(image, "id", "?"));
 }
 
-/* An upload that runs: what the read callback needs. */
-struct upload {
-        struct sparse_encoder *encoder;
-        struct progress progress;
-        uint64_t total, sent;
-        struct err *err;
-};
-
-static ssize_t upload_read(void *state, uint64_t offset, void *buf, size_t len)
-{
-        struct upload *u = state;
-        ssize_t n = sparse_encoder_read(u->encoder, buf, len, u->err);
-
-        if (n > 0)
-                u->sent += (uint64_t)n;
-        progress_draw(&u->progress, sparse_encoder_done(u->encoder), u->total);
-        return n;
-}
-
 static int image_input_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
 {
         return image_read(state, buf, len, offset, err);
@@ -153,44 +134,33 @@ static int refused(struct cli *cli, const char *path, const struct image_info *i
         return -EBADMSG;
 }
 
-static int send_data(struct cli *cli, const char *id, const char *name, const struct sparse_input *in,
-                     char *how, size_t how_len, struct err *err)
+/* The server takes a raw disk that looks like a file of another format for a trap; better said before it is
+ * sent. */
+static int disk_check(struct cli *cli, const char *path, const struct image_info *info, struct image *img,
+                      struct err *err)
 {
-        _cleanup_(sparse_encoder_freep) struct sparse_encoder *encoder = NULL;
-        _cleanup_(freep) char *path = str_printf("/v2/images/%s/file", id);
-        _cleanup_(freep) char *what = str_printf("adding %s", name);
-        /* The server wants the size before the first data: it makes the volume then. */
-        _cleanup_(freep) char *type = str_printf(SPARSE_TYPE "; size=%llu", (unsigned long long)in->size);
-        struct upload u = {.err = err};
-        int64_t start = clock_ms();
-        char size[24], time[HUMAN_LEN];
+        const struct source disk = {.size = image_size(img), .read = image_input_read, .state = img};
+        struct image_info inner;
         int r;
 
-        if (!path || !what || !type)
-                return err_set(err, -ENOMEM, "out of memory");
-        r = sparse_data_size(in, &u.total, err);
-        if (r == 0)
-                r = sparse_encoder_new(in, &encoder, err);
+        if (info->format == IMAGE_RAW || info->format == IMAGE_ISO9660)
+                return 0;
+        r = image_inspect_quick(&disk, IMAGE_RAW, &inner, err);
         if (r < 0)
-                return r;
-        u.encoder = encoder;
-        progress_begin(&u.progress, what, cli->json);
-        r = http_upload(cli->http, "PUT", path, type, UINT64_MAX, upload_read, &u, NULL, err);
-        progress_end(&u.progress);
-        if (r == 0)
-                snprintf(how, how_len, "%s sent in %s", size_format(u.sent, size, sizeof(size)),
-                         human_duration(clock_ms() - start, time));
-        return r;
+                return err_wrap(err, r, "%s: the disk inside", path);
+        return inner.n_refusals > 0 ? refused(cli, path, &inner, err) : 0;
 }
 
 /* The record, the data, the record again; whatever goes wrong, and Ctrl-C, leaves no image behind. */
-static int add_opened(struct cli *cli, const char *name, const struct image_info *info, struct image *img,
-                      struct err *err)
+static int add_opened(struct cli *cli, const char *name, int fd, const struct image_info *info,
+                      struct image *img, struct err *err)
 {
         const struct sparse_input in = {
             .size = image_size(img), .read = image_input_read, .extent = image_input_extent, .state = img};
         _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
-        char id[UUID_LEN + 1], how[96] = "";
+        char id[UUID_LEN + 1], how[96], size[24], time[HUMAN_LEN];
+        int64_t start = clock_ms();
+        uint64_t sent = 0;
         int r;
 
         interrupt_catch(cli->http);
@@ -200,7 +170,7 @@ static int add_opened(struct cli *cli, const char *name, const struct image_info
         snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
         if (!uuid_valid(id))
                 return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
-        r = send_data(cli, id, name, &in, how, sizeof(how), err);
+        r = image_send(cli, id, name, &in, fd, &sent, err);
         if (r == 0)
                 r = cli_call(cli, "GET", NULL, &added, err, "/v2/images/%s", id);
         if (r < 0) {
@@ -212,6 +182,8 @@ static int add_opened(struct cli *cli, const char *name, const struct image_info
                                 gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
         }
         interrupt_release();
+        snprintf(how, sizeof(how), "%s sent in %s", size_format(sent, size, sizeof(size)),
+                 human_duration(clock_ms() - start, time));
         image_tell_added(cli, added, how);
         return 0;
 }
@@ -275,8 +247,10 @@ int image_add_file(struct cli *cli, const char *path, struct err *err)
         r = image_open(&src, &info, &img, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
-        r = name || own ? add_opened(cli, name ? name : own, &info, img, err)
-                        : err_set(err, -ENOMEM, "out of memory");
+        r = disk_check(cli, path, &info, img, err);
+        if (r == 0)
+                r = name || own ? add_opened(cli, name ? name : own, fd, &info, img, err)
+                                : err_set(err, -ENOMEM, "out of memory");
         image_close(img);
         return r;
 }

@@ -51,6 +51,39 @@ static int add_properties(struct cli *cli, json_t *patch, struct err *err)
         return 0;
 }
 
+/* Under the image API's names; an image may have them under the short ones, which go then. */
+static int add_system(struct cli *cli, const json_t *image, json_t *patch, struct err *err)
+{
+        static const char *const names[][3] = {{"--os", "os_distro", "os"},
+                                               {"--version", "os_version", "version"}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                const char *value = cli_value(cli, names[i][0]);
+
+                if (!value)
+                        continue;
+                if (op_add(patch, "add", names[i][1], json_string(value)) < 0)
+                        return err_set(err, -EINVAL, "%s %s is not UTF-8", names[i][0], value);
+                if (json_object_get(image, names[i][2]))
+                        op_add(patch, "remove", names[i][2], NULL);
+        }
+        return 0;
+}
+
+/* In the image API's units, which are MiB of memory and GiB of disk. */
+static int add_least(struct cli *cli, json_t *patch, const char *option, const char *key, unsigned shift,
+                     struct err *err)
+{
+        uint64_t size, unit = UINT64_C(1) << shift;
+        int r;
+
+        if (!cli_value(cli, option))
+                return 0;
+        r = cli_size(cli, option, 0, &size, err);
+        return r < 0 ? r
+                     : op_add(patch, "replace", key, json_integer((json_int_t)((size + unit - 1) / unit)));
+}
+
 static size_t tag_at(const json_t *tags, const char *tag)
 {
         size_t i = 0;
@@ -93,8 +126,7 @@ static int add_switch(struct cli *cli, json_t *patch, const char *on, const char
 
 int cmd_image_set(struct cli *cli, struct err *err)
 {
-        static const char *const texts[][2] = {
-            {"--name", "name"}, {"--os", "os"}, {"--version", "version"}, {"--visibility", "visibility"}};
+        static const char *const texts[][2] = {{"--name", "name"}, {"--visibility", "visibility"}};
         _cleanup_(json_decrefpp) json_t *image = NULL, *patch = json_array(), *now = NULL;
         int r = image_find(cli, cli->arguments[0], &image, err);
 
@@ -104,6 +136,12 @@ int cmd_image_set(struct cli *cli, struct err *err)
                 if (value && op_add(patch, "add", texts[i][1], json_string(value)) < 0)
                         r = err_set(err, -EINVAL, "%s %s is not UTF-8", texts[i][0], value);
         }
+        if (r == 0)
+                r = add_system(cli, image, patch, err);
+        if (r == 0)
+                r = add_least(cli, patch, "--min-ram", "min_ram", 20, err);
+        if (r == 0)
+                r = add_least(cli, patch, "--min-disk", "min_disk", 30, err);
         if (r == 0)
                 r = add_properties(cli, patch, err);
         if (r == 0)

@@ -13,6 +13,7 @@
 #include "formats/formats.h"
 #include "imaged/cli/cli.h"
 #include "imaged/cli/table.h"
+#include "imaged/osinfo/osinfo.h"
 
 json_t *image_refusals_json(const struct image_info *info)
 {
@@ -39,7 +40,26 @@ int image_declared(struct cli *cli, int *ret, struct err *err)
         return 0;
 }
 
-static int print_json(struct cli *cli, const struct image_info *info, double ms)
+static int image_source_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        return image_read(state, buf, len, offset, err);
+}
+
+/* Which system is on it. Only told, so a failure is no error: it is not known then. */
+static void find_system(const struct source *src, const struct image_info *info, struct osinfo *ret)
+{
+        struct image *img = NULL;
+        struct source disk = {.size = info->virtual_size, .read = image_source_read};
+
+        *ret = (struct osinfo){0};
+        if (image_open(src, info, &img, NULL) < 0)
+                return;
+        disk.state = img;
+        osinfo_find(&disk, info->format == IMAGE_ISO9660, ret, NULL);
+        image_close(img);
+}
+
+static int print_json(struct cli *cli, const struct image_info *info, const struct osinfo *system, double ms)
 {
         _cleanup_(json_decrefpp) json_t *doc = NULL;
         json_t *fields = json_array(), *safe = info->quick && info->n_refusals == 0
@@ -56,12 +76,43 @@ static int print_json(struct cli *cli, const struct image_info *info, double ms)
                         (json_int_t)info->reads, "bytes", (json_int_t)info->read_bytes, "ms", ms);
         if (!doc)
                 return -ENOMEM;
+        if (!osinfo_empty(system))
+                json_object_set_new(doc, "detected", osinfo_json(system));
         cli_print(cli, doc);
         cli->told = true;
         return 0;
 }
 
-static int print_text(const struct image_info *info, double ms)
+static int print_system(struct table *t, const struct osinfo *s)
+{
+        const char *const rows[][2] = {{"system:", s->name[0] ? s->name : s->distro},
+                                       {"os:", s->distro},
+                                       {"version:", s->version},
+                                       {"architecture:", s->architecture},
+                                       {"firmware:", osinfo_firmware(s)}};
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(rows); i++) {
+                if (!rows[i][1][0])
+                        continue;
+                r = table_add(t, rows[i][0]);
+                if (r == 0)
+                        r = table_add(t, rows[i][1]);
+        }
+        if (r == 0 && s->min_ram) {
+                r = table_add(t, "least memory:");
+                if (r == 0)
+                        r = table_addf(t, "%u MiB", s->min_ram);
+        }
+        if (r == 0 && s->min_disk) {
+                r = table_add(t, "least disk:");
+                if (r == 0)
+                        r = table_addf(t, "%u GiB", s->min_disk);
+        }
+        return r;
+}
+
+static int print_text(const struct image_info *info, const struct osinfo *system, double ms)
 {
         static const char *const columns[] = {"", ""};
         _cleanup_(table_freep) struct table *t = table_new(columns, 2);
@@ -87,6 +138,8 @@ static int print_text(const struct image_info *info, double ms)
                 if (r == 0)
                         r = table_add(t, info->fields[i].value);
         }
+        if (r == 0)
+                r = print_system(t, system);
         if (r == 0)
                 r = table_add(t, "inspection:");
         if (r == 0)
@@ -116,6 +169,7 @@ int cmd_image_inspect(struct cli *cli, struct err *err)
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
         bool quick = cli_given(cli, "--quick");
         struct image_info info = {0};
+        struct osinfo system = {0};
         struct source src;
         int64_t start = clock_ns();
         double ms;
@@ -133,7 +187,9 @@ int cmd_image_inspect(struct cli *cli, struct err *err)
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
         ms = (double)(clock_ns() - start) / 1e6;
-        r = cli->json ? print_json(cli, &info, ms) : print_text(&info, ms);
+        if (!quick && info.n_refusals == 0)
+                find_system(&src, &info, &system);
+        r = cli->json ? print_json(cli, &info, &system, ms) : print_text(&info, &system, ms);
         if (r < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         if (info.n_refusals > 0) {

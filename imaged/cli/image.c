@@ -12,6 +12,7 @@
 #include "imaged/cli/cli.h"
 #include "imaged/cli/human.h"
 #include "imaged/cli/table.h"
+#include "imaged/osinfo/osinfo.h"
 
 int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err *err)
 {
@@ -69,8 +70,8 @@ static int print_table(const json_t *images)
         int r = t ? 0 : -ENOMEM;
 
         json_array_foreach (images, i, image) {
-                const char *os = json_get_str(image, "os", ""),
-                           *version = json_get_str(image, "version", "");
+                const char *os = json_get_str(image, "os", json_get_str(image, "os_distro", "")),
+                           *version = json_get_str(image, "version", json_get_str(image, "os_version", ""));
                 int64_t size = json_get_int(image, "virtual_size", -1);
 
                 if (r == 0)
@@ -116,6 +117,20 @@ int cmd_image_list(struct cli *cli, struct err *err)
         return 0;
 }
 
+/* One line: "Debian 11 (media), x86_64, bios, uefi". */
+static int print_detected(struct table *t, const json_t *value)
+{
+        struct osinfo o;
+        const char *name;
+
+        if (osinfo_parse(value, &o, NULL) < 0)
+                return table_add(t, NULL);
+        name = o.name[0] ? o.name : o.distro[0] ? o.distro : "unknown system";
+        return table_addf(t, "%s%s%s%s%s%s%s%s", name, o.distro[0] ? " (" : "", o.distro[0] ? o.from : "",
+                          o.distro[0] ? ")" : "", o.architecture[0] ? ", " : "", o.architecture,
+                          osinfo_firmware(&o)[0] ? ", " : "", osinfo_firmware(&o));
+}
+
 /* Sizes as people say them beside the bytes, everything else as the record has it. */
 static int print_member(struct table *t, const char *key, const json_t *value)
 {
@@ -127,6 +142,8 @@ static int print_member(struct table *t, const char *key, const json_t *value)
                 return r;
         if (json_is_string(value))
                 return table_add(t, json_string_value(value));
+        if (streq(key, "detected"))
+                return print_detected(t, value);
         if (json_is_integer(value) && (streq(key, "size") || streq(key, "virtual_size")))
                 return table_addf(t, "%s (%" JSON_INTEGER_FORMAT " bytes)",
                                   size_format((uint64_t)json_integer_value(value), size, sizeof(size)),

@@ -11,7 +11,8 @@ struct cli;
  */
 int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err *err);
 
-/* A new record in state "queued", with --os and --version as properties. The caller owns *ret. */
+/* A new record in state "queued", with --os and --version as its properties os_distro and
+ * os_version. The caller owns *ret. */
 int image_create(struct cli *cli, const char *name, const char *disk_format, json_t **ret, struct err *err);
 
 /* Removes what an import that failed has left; quiet, because the import's own error matters. Needs a client

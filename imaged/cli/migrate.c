@@ -42,7 +42,7 @@ static int look(struct cli *cli, const char *path, int64_t serial, struct progre
         r = move_reached(rec, serial, err);
         if (r > 0)
                 *ret = take(rec);
-        if (r != 0)
+        if (r != 0 || !progress_due(progress))
                 return r;
         /* Before its start and after its end there is none: 404. */
         if (cli_call(cli, "GET", NULL, &job, NULL, "%s/migration", path) == 0)

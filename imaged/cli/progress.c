@@ -81,6 +81,11 @@ void progress_line(struct progress *p, uint64_t done, uint64_t total, int64_t no
         snprintf(buf, len, "%s  %s%s%s", p->what, bar, bar[0] ? " " : "", tail);
 }
 
+bool progress_due(const struct progress *p)
+{
+        return p->shown && clock_ms() - p->drawn_ms >= DRAW_MS;
+}
+
 void progress_draw(struct progress *p, uint64_t done, uint64_t total)
 {
         int64_t now = clock_ms();
@@ -88,7 +93,7 @@ void progress_draw(struct progress *p, uint64_t done, uint64_t total)
         char line[LINE_MAX_LEN];
         unsigned columns = 80;
 
-        if (!p->shown || now - p->drawn_ms < DRAW_MS)
+        if (!progress_due(p))
                 return;
         p->drawn_ms = now;
         if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col)

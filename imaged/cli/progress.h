@@ -19,6 +19,8 @@ struct progress {
 };
 
 void progress_begin(struct progress *p, const char *what, bool quiet);
+/* Whether progress_draw() would draw now: what it needs is worth asking for. */
+bool progress_due(const struct progress *p);
 /* total 0: not known, so that only what is done and the rate are shown. */
 void progress_draw(struct progress *p, uint64_t done, uint64_t total);
 /* Removes the bar's line, so that a result or an error can be printed. */

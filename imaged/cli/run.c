@@ -16,6 +16,7 @@
 #define KEY_FILE_MAX 65536
 #define USER_DATA_MAX (512u << 10) /* the server takes a request of 1 MiB */
 #define DISK_DEFAULT ((int64_t)10 << 30)
+#define MEMORY_DEFAULT ((int64_t)512 << 20)
 #define MIB ((uint64_t)1 << 20)
 #define NAME_MAX_LEN 63
 
@@ -129,15 +130,20 @@ static void name_from_image(const char *image, char *ret, size_t len)
 
 static int add_sizes(struct cli *cli, const json_t *image, json_t *body, struct err *err)
 {
-        int64_t cpus, priority, disk = MAX_OF(DISK_DEFAULT, json_get_int(image, "virtual_size", 0));
-        uint64_t memory, given;
+        int64_t cpus, priority, disk = MAX_OF(DISK_DEFAULT, json_get_int(image, "virtual_size", 0)),
+                                memory = MAX_OF(MEMORY_DEFAULT, json_get_int(image, "min_ram", 0) << 20);
+        uint64_t given;
         int r;
+
+        disk = MAX_OF(disk, json_get_int(image, "min_disk", 0) << 30);
 
         r = cli_number(cli, "--cpus", 1, 1024, &cpus, err);
         if (r == 0)
                 r = cli_number(cli, "--priority", -1000000, 1000000, &priority, err);
-        if (r == 0)
-                r = cli_size(cli, "--memory", 16 * MIB, &memory, err);
+        if (r == 0 && cli_value(cli, "--memory")) {
+                r = cli_size(cli, "--memory", 16 * MIB, &given, err);
+                memory = r == 0 ? (int64_t)given : memory;
+        }
         if (r == 0 && cli_value(cli, "--disk")) {
                 r = cli_size(cli, "--disk", MIB, &given, err);
                 disk = r == 0 ? (int64_t)given : disk;
@@ -146,7 +152,7 @@ static int add_sizes(struct cli *cli, const json_t *image, json_t *body, struct 
                 return r;
         if (json_object_set_new(body, "cpus", json_integer(cpus)) < 0 ||
             json_object_set_new(body, "priority", json_integer(priority)) < 0 ||
-            json_object_set_new(body, "memory", json_integer((json_int_t)memory)) < 0 ||
+            json_object_set_new(body, "memory", json_integer(memory)) < 0 ||
             json_object_set_new(body, "disk", json_integer(disk)) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         return 0;

@@ -9,7 +9,7 @@
  * (-EOPNOTSUPP) for an operation that is NULL. So an engine may take for granted that ids match
  * [A-Za-z0-9_-]{1,64}, disk names [a-z0-9]{1,15}, sizes are multiples of 512, offsets lie inside the volume,
  * and records are at most RECORD_MAX bytes. Every operation may be called by many threads at once (a volume:
- * one thread at a time). What each call means, its errors and its durability are in store.h.
+ * one thread at a time, but for write). What each call means, its errors and its durability are in store.h.
  */
 struct engine;
 
@@ -49,11 +49,14 @@ struct engine_records {
 struct engine_volumes {
         int (*create)(struct volume *v, struct err *err); /* image and size are set */
         int (*write)(struct volume *v, const void *buf, size_t len, uint64_t offset,
-                     struct err *err); /* unsealed */
+                     struct err *err); /* unsealed; several threads at once */
         int (*resize)(struct volume *v, uint64_t size,
                       struct err *err);                 /* unsealed; v->size is set after it */
         int (*seal)(struct volume *v, struct err *err); /* not called again once it worked */
         int (*open)(struct volume *v, struct err *err); /* image is set; fills size */
+        /* Optional: nothing unsealed outlives its process. As open; without take the handle only reads, and
+         * counts as sealed. */
+        int (*resume)(struct volume *v, bool take, struct err *err);
         int (*read)(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
         void (*close)(struct volume *v); /* an unsealed one is removed; also after a failed create or open:
                                             state NULL */
@@ -104,6 +107,9 @@ struct engine_leases {
         void (*forget)(struct store *s, const char *instance, const struct start *start); /* optional */
         int (*remove)(struct store *s, const char *instance, const struct lease *mine,
                       const struct disk_spec *disks, size_t n_disks, struct err *err);
+        int (*commit)(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                      const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                      struct lease *ret, struct err *err); /* optional: claim, fence, gate in turn */
 };
 
 struct engine {

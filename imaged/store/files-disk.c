@@ -22,7 +22,7 @@ static int open_at(struct disk_reader *d, const char *path, const struct disk_sp
 
         if (!reading)
                 return err_set(err, -ENOMEM, "instance %s: out of memory", d->instance);
-        r = f->fs->file->open(f->fs, path, &reading->file, &d->size, err);
+        r = f->fs->file->open(f->fs, path, false, &reading->file, &d->size, err);
         if (r < 0)
                 return r;
         d->qcow2 = true;

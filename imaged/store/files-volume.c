@@ -183,12 +183,55 @@ static int volume_open_sealed(struct volume *v, struct err *err)
         if (!p)
                 return err_set(err, -ENOMEM, "image %s: out of memory", v->image);
         files_image_path(v->image, path);
-        r = f->fs->file->open(f->fs, path, &p->file, &v->size, err);
+        r = f->fs->file->open(f->fs, path, false, &p->file, &v->size, err);
         if (r == -ENOENT)
                 return err_set(err, r, "image %s: no such image", v->image);
         if (r < 0)
                 return r;
         v->sealed = true;
+        v->state = take(p);
+        return 0;
+}
+
+/* A new name, so that of two who want it one wins, and who wrote it before neither seals nor removes it. */
+static int part_take(struct files *f, const char *image, char path[FILES_PATH_MAX], struct err *err)
+{
+        char mine[FILES_PATH_MAX];
+        struct fs_attr a;
+        int r;
+
+        snprintf(mine, sizeof(mine), "images/%s.%016" PRIx64 ".part", image, random_u64());
+        r = f->fs->ops->rename(f->fs, path, mine, err);
+        if (r == -ETIMEDOUT && f->fs->ops->stat(f->fs, mine, &a, NULL) == 0)
+                r = 0;
+        if (r == 0)
+                strcpy(path, mine);
+        return r;
+}
+
+static int volume_open_part(struct volume *v, bool take_it, struct err *err)
+{
+        struct files *f = files_of(v->store);
+        struct leftover l = {.image = v->image, .suffix = "part"};
+        _cleanup_(freep) struct part *p = calloc(1, sizeof(*p));
+        int r;
+
+        if (!p)
+                return err_set(err, -ENOMEM, "image %s: out of memory", v->image);
+        r = f->fs->ops->list(f->fs, "images", find_leftover, &l, err);
+        if (r == 0)
+                return err_set(err, -ENOENT, "image %s: nothing was left of it", v->image);
+        if (r < 0)
+                return r;
+        snprintf(p->path, sizeof(p->path), "images/%s", l.name);
+        r = take_it ? part_take(f, v->image, p->path, err) : 0;
+        if (r == 0)
+                r = f->fs->file->open(f->fs, p->path, true, &p->file, &v->size, err);
+        if (r < 0)
+                return r;
+        if (!take_it)
+                p->path[0] = '\0'; /* not ours to remove */
+        v->sealed = !take_it;
         v->state = take(p);
         return 0;
 }
@@ -298,6 +341,7 @@ const struct engine_volumes files_volumes_dir = {
     .resize = volume_size_set,
     .seal = volume_seal_dir,
     .open = volume_open_sealed,
+    .resume = volume_open_part,
     .read = volume_get,
     .close = volume_end,
     .remove = volume_drop,
@@ -321,6 +365,7 @@ const struct engine_volumes files_volumes_nfs = {
     .resize = volume_size_set,
     .seal = volume_seal_nfs,
     .open = volume_open_sealed,
+    .resume = volume_open_part,
     .read = volume_get,
     .close = volume_end,
     .remove = volume_drop,

@@ -46,10 +46,11 @@ static int file_create(struct fs *fs, const char *path, uint64_t size, struct fs
         return fs_dir_fail(fs, path, "create", r, err);
 }
 
-static int file_open(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+static int file_open(struct fs *fs, const char *path, bool write, struct fs_file **ret, uint64_t *ret_size,
                      struct err *err)
 {
-        int fd = openat(dir_of(fs)->root, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), r;
+        int mode = write ? O_RDWR : O_RDONLY, r;
+        int fd = openat(dir_of(fs)->root, path, mode | O_NOFOLLOW | O_CLOEXEC);
         struct stat st;
 
         if (fd < 0)

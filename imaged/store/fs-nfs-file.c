@@ -243,6 +243,8 @@ int fs_nfs_read(struct fs *fs, const char *folder, const char *const *names, siz
 struct fs_file {
         struct fs *fs;
         struct nfs_fh fh;
+
+        pthread_mutex_t lock; /* over what follows */
         bool written;
         uint64_t verifier; /* of the first write that was not stable */
 };
@@ -294,6 +296,24 @@ static int run_file_open(struct fs_nfs *n, struct nfs_conn *c, void *arg)
         return 0;
 }
 
+static void file_close(struct fs_file *f)
+{
+        if (!f)
+                return;
+        pthread_mutex_destroy(&f->lock);
+        free(f);
+}
+
+/* What the server has not made durable yet it may lose, and nobody would know whose write that was. */
+static int run_file_open_again(struct fs_nfs *n, struct nfs_conn *c, void *arg)
+{
+        struct file_arg *a = arg;
+        uint64_t verifier;
+        int r = run_file_open(n, c, arg);
+
+        return r < 0 ? r : nfs3_commit(c, &a->file->fh, &verifier);
+}
+
 static int make_file(struct fs *fs, const struct nfs_op *op, struct fs_file **ret, struct err *err)
 {
         struct fs_file *f = calloc(1, sizeof(*f));
@@ -302,10 +322,11 @@ static int make_file(struct fs *fs, const struct nfs_op *op, struct fs_file **re
         if (!f)
                 return err_set(err, -ENOMEM, "%s: out of memory", op->path);
         f->fs = fs;
+        pthread_mutex_init(&f->lock, NULL);
         ((struct file_arg *)op->arg)->file = f;
         r = nfs_run(fs, op, err);
         if (r < 0) {
-                free(f);
+                file_close(f);
                 return r;
         }
         *ret = f;
@@ -321,14 +342,17 @@ static int file_create(struct fs *fs, const char *path, uint64_t size, struct fs
                          ret, err);
 }
 
-static int file_open(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+static int file_open(struct fs *fs, const char *path, bool write, struct fs_file **ret, uint64_t *ret_size,
                      struct err *err)
 {
         struct file_arg a = {.path = path};
-        int r = make_file(
-            fs,
-            &(struct nfs_op){.what = "open", .path = path, .again = true, .run = run_file_open, .arg = &a},
-            ret, err);
+        int r = make_file(fs,
+                          &(struct nfs_op){.what = "open",
+                                           .path = path,
+                                           .again = true,
+                                           .run = write ? run_file_open_again : run_file_open,
+                                           .arg = &a},
+                          ret, err);
 
         if (r >= 0)
                 *ret_size = a.size;
@@ -375,9 +399,11 @@ static int run_file_write(struct fs_nfs *n, struct nfs_conn *c, void *arg)
 
         if (r < 0)
                 return r;
+        pthread_mutex_lock(&a->file->lock);
         a->restarted = a->file->written && verifier != a->file->verifier;
         a->file->written = true;
         a->file->verifier = verifier;
+        pthread_mutex_unlock(&a->file->lock);
         return 0;
 }
 
@@ -406,7 +432,7 @@ static int run_resize(struct fs_nfs *n, struct nfs_conn *c, void *arg)
         return nfs3_setattr(c, &a->file->fh, &change, NULL);
 }
 
-/* One handle has one writer, so that a size that is set late, or twice, cannot cut what was written since:
+/* Nobody writes meanwhile, so that a size that is set late, or twice, cannot cut what was written since:
  * the call comes back before the next write. */
 static int file_resize(struct fs_file *f, uint64_t size, struct err *err)
 {
@@ -438,11 +464,6 @@ static int file_seal(struct fs_file *f, const struct fs_owner *owner, struct err
             err);
 
         return r >= 0 && a.restarted ? lost(err) : r;
-}
-
-static void file_close(struct fs_file *f)
-{
-        free(f);
 }
 
 const struct fs_file_ops fs_nfs_file_ops = {

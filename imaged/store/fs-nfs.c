@@ -372,36 +372,49 @@ static int list_add(void *arg, const char *name)
         return l->names[l->n++] ? 0 : -ENOMEM;
 }
 
-/* Change time shows whether a listing of several answers is of one moment; a folder that never rests is
- * accepted. */
+/* One pass; 1: it is not of one moment, as the folder's change time shows. */
+static int list_once(struct nfs_conn *c, const struct nfs_fh *folder, struct list_arg *l)
+{
+        struct nfs_listing at = {};
+        struct fs_attr first = {};
+        bool torn = false;
+
+        list_clear(l);
+        for (int answers = 0; !at.eof; answers++) {
+                int r = nfs3_readdir(c, folder, &at, list_add, l);
+
+                if (r < 0)
+                        return r;
+                if (answers == 0)
+                        first = at.attr;
+                torn = torn || (answers > 0 && at.has_attr &&
+                                (first.ctime_s != at.attr.ctime_s || first.ctime_ns != at.attr.ctime_ns));
+        }
+        return torn;
+}
+
+/*
+ * A folder that never rests is accepted. nfs-ganesha refuses a READDIR with "no such entry" when a file of
+ * that folder is removed under it: whether it is the folder that is gone, only a LOOKUP tells.
+ */
 #define LIST_ROUNDS 20
 
 static int run_list(struct fs_nfs *n, struct nfs_conn *c, void *arg)
 {
         struct list_arg *l = arg;
-        struct nfs_fh folder;
-        int r = nfs_folder(n, c, l->path, &folder);
+        int r = 1;
 
-        for (int round = 0; r >= 0 && round < LIST_ROUNDS; round++) {
-                struct nfs_listing at = {};
-                struct fs_attr first = {};
-                bool torn = false;
+        for (int round = 0; round < LIST_ROUNDS && (r > 0 || r == -ENOENT); round++) {
+                struct nfs_fh folder;
 
-                list_clear(l);
-                for (int answers = 0; !at.eof; answers++) {
-                        r = nfs3_readdir(c, &folder, &at, list_add, l);
-                        if (r < 0)
-                                return r;
-                        if (answers == 0)
-                                first = at.attr;
-                        torn = torn ||
-                               (answers > 0 && at.has_attr &&
-                                (first.ctime_s != at.attr.ctime_s || first.ctime_ns != at.attr.ctime_ns));
-                }
-                if (!torn)
-                        break;
+                if (r == -ENOENT)
+                        nfs_forget(n, l->path);
+                r = nfs_folder(n, c, l->path, &folder);
+                if (r < 0)
+                        return r;
+                r = list_once(c, &folder, l);
         }
-        return r;
+        return r == -ENOENT ? -EBUSY : MIN_OF(r, 0);
 }
 
 static int fs_nfs_list(struct fs *fs, const char *path, fs_name_cb cb, void *arg, struct err *err)

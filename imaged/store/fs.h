@@ -9,7 +9,7 @@
 
 /*
  * What the dir and nfs engines need of a file system. Paths are relative to the store's root, without a
- * leading slash. Any thread; a fs_file one thread at a time. Errors as in store.h; -ETIMEDOUT from a call
+ * leading slash. Any thread; a fs_file one thread at a time, but for its write. Errors as in store.h; -ETIMEDOUT from a call
  * that changes something means unknown: it may still happen. No operation is ever sent twice unless sending
  * it twice does no harm.
  */
@@ -65,7 +65,8 @@ struct fs_ops {
 struct fs_file_ops {
         /* A new empty file of that size, all hole, mode 0600. */
         int (*create)(struct fs *fs, const char *path, uint64_t size, struct fs_file **ret, struct err *err);
-        int (*open)(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size,
+        /* write: also to be written; what was written to it before, by whomever, is durable with its seal. */
+        int (*open)(struct fs *fs, const char *path, bool write, struct fs_file **ret, uint64_t *ret_size,
                     struct err *err);
         int (*read)(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err);
         int (*write)(struct fs_file *f, const void *buf, size_t len, uint64_t offset, struct err *err);

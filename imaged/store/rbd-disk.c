@@ -83,24 +83,22 @@ static int fresh_set_size(rados_ioctx_t io, const char *name, uint64_t size)
         return n < 0 ? n : 0;
 }
 
-static int disk_clone(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err)
+static int disk_clone(rados_ioctx_t io, const char *name, const struct disk_spec *spec,
+                      const struct golden *golden, struct err *err)
 {
         _cleanup_(image_options_donep) rbd_image_options_t opts = NULL;
-        char golden[POOL_NAME_MAX];
-        uint64_t size = 0;
-        int r = golden_find(io, spec->image, golden, &size, err);
+        int r;
 
-        if (r < 0)
-                return r;
-        if (spec->size < size)
+        if (spec->size < golden->size)
                 return err_set(err, -EINVAL, "disk %s has %llu bytes, image %s needs %llu", spec->name,
-                               (unsigned long long)spec->size, spec->image, (unsigned long long)size);
+                               (unsigned long long)spec->size, spec->image,
+                               (unsigned long long)golden->size);
         r = image_options(&opts);
         if (r == 0)
                 r = rbd_image_options_set_uint64(opts, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
         if (r == 0)
-                r = rbd_clone3(io, golden, POOL_SNAP, io, name, opts);
-        if (r == 0 && spec->size > size)
+                r = rbd_clone3(io, golden->name, POOL_SNAP, io, name, opts);
+        if (r == 0 && spec->size > golden->size)
                 r = fresh_set_size(io, name, spec->size);
         return r < 0 ? pool_fail(err, r, "clone image %s as %s", spec->image, name) : 0;
 }
@@ -121,14 +119,15 @@ static int disk_fill(rados_ioctx_t io, const char *name, const struct disk_spec 
         return r < 0 ? pool_fail(err, r, "write %s", name) : 0;
 }
 
-int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err)
+int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, const struct golden *golden,
+              struct err *err)
 {
         int r;
 
         if (spec->content)
                 return disk_fill(io, name, spec, err);
         if (spec->image)
-                return disk_clone(io, name, spec, err);
+                return disk_clone(io, name, spec, golden, err);
         r = disk_create_raw(io, name, spec->size);
         return r < 0 ? pool_fail(err, r, "make %s", name) : 0;
 }
@@ -153,51 +152,47 @@ static size_t put_string(char *at, const char *text)
         return n + 4;
 }
 
-/* The id behind a name, as the directory has it. -ENOENT: no such name. */
-static int directory_id(rados_ioctx_t io, const char *name, char *ret, size_t len)
-{
-        _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
-        _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
-        char text[POOL_NAME_MAX + 8], *key = NULL, *val = NULL;
-        const char *keys[1] = {text};
-        size_t n_key = (size_t)snprintf(text, sizeof text, "name_%s", name), n_val = 0;
-        int prval = 0, r;
-
-        rados_read_op_omap_get_vals_by_keys2(op, keys, 1, &n_key, &it, &prval);
-        r = rados_read_op_operate(op, io, RBD_DIRECTORY, 0);
-        if (r == 0)
-                r = prval;
-        if (r == 0)
-                r = rados_omap_get_next2(it, &key, &val, &n_key, &n_val);
-        if (r < 0)
-                return r;
-        if (!key)
-                return -ENOENT;
-        if (n_val < 5 || n_val - 4 >= len)
-                return -EIO;
-        snprintf(ret, len, "%.*s", (int)(n_val - 4), val + 4);
-        return 0;
-}
-
 /* The one step that decides: {old, id} becomes {new, id} in the directory, or nothing happens. */
-static int directory_rename(rados_ioctx_t io, const char *old, const char *new, const char *id)
+static rados_write_op_t directory_rename_op(const char *old, const char *new, const char *id)
 {
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
+        rados_write_op_t op = rados_create_write_op();
         char in[2 * POOL_NAME_MAX + 128 + 12];
         size_t n = put_string(in, old);
-        int prval = 0;
 
         n += put_string(in + n, new);
         n += put_string(in + n, id);
-        rados_write_op_exec(op, "rbd", "dir_rename_image", in, n, &prval);
-        return rados_write_op_operate(op, io, RBD_DIRECTORY, NULL, 0);
+        rados_write_op_exec(op, "rbd", "dir_rename_image", in, n, NULL);
+        return op;
 }
 
-/* An earlier try of this rename that was cut off after its first step: the name says the same image. Only
- * one host makes names with its number, so nobody else's. */
-static bool is_begun(rados_ioctx_t io, const char *oid, const char *bytes, size_t len)
+/* The name's own object, which says the image's id; exclusive: only where there is none. */
+static rados_write_op_t name_op(const char *id, bool exclusive)
 {
-        char there[132];
+        rados_write_op_t op = rados_create_write_op();
+        char bytes[132];
+        size_t len = put_string(bytes, id);
+
+        if (exclusive)
+                rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
+        rados_write_op_write_full(op, bytes, len);
+        return op;
+}
+
+int disk_name_mend(rados_ioctx_t io, const char *name, const char *id)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = name_op(id, false);
+        char oid[POOL_NAME_MAX + 8];
+
+        snprintf(oid, sizeof oid, "rbd_id.%s", name);
+        return rados_write_op_operate(op, io, oid, NULL, 0);
+}
+
+/* An earlier try of this rename that was cut off: the name says the same image. Only one host makes names
+ * with its number, so nobody else's. */
+static bool is_begun(rados_ioctx_t io, const char *oid, const char *id)
+{
+        char there[132], bytes[132];
+        size_t len = put_string(bytes, id);
 
         return rados_read(io, oid, there, sizeof there, 0) == (int)len && memcmp(there, bytes, len) == 0;
 }
@@ -206,35 +201,37 @@ static bool is_begun(rados_ioctx_t io, const char *oid, const char *bytes, size_
  * The steps of librbd's rename, but with `old` taken at its word. rbd_rename() in 16.2 and later looks up
  * what the image is called now and renames it from there: an old name that still resolves, because whoever
  * renamed it is just about to remove it or crashed before that, would steal the image from its new owner.
- * Here only the directory's atomic step decides, on the name that the caller knows.
+ * Here only the directory's atomic step decides, on the name that the caller knows. The new name's own
+ * object says nothing about that, so it is written at the same time.
  */
-int disk_rename(rados_ioctx_t io, const char *old, const char *new)
+int disk_rename(rados_ioctx_t io, const char *id, const char *old, const char *new, bool *ret_occupied,
+                struct pool_op *later)
 {
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        char old_oid[POOL_NAME_MAX + 8], new_oid[POOL_NAME_MAX + 8], id[128], bytes[132];
-        size_t len;
-        int r = directory_id(io, old, id, sizeof id);
+        _cleanup_(pool_op_done) struct pool_op name = {.write = name_op(id, true)};
+        _cleanup_(pool_op_done) struct pool_op entry = {.write = directory_rename_op(old, new, id)};
+        char old_oid[POOL_NAME_MAX + 8], new_oid[POOL_NAME_MAX + 8];
+        int r, named;
 
-        if (r < 0)
-                return r;
         snprintf(old_oid, sizeof old_oid, "rbd_id.%s", old);
         snprintf(new_oid, sizeof new_oid, "rbd_id.%s", new);
-        rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
-        len = put_string(bytes, id);
-        rados_write_op_write_full(op, bytes, len);
-        r = rados_write_op_operate(op, io, new_oid, NULL, 0);
-        if (r == -EEXIST && is_begun(io, new_oid, bytes, len))
-                r = 0;
-        if (r < 0)
-                return r == -ENOENT ? -EIO : r;
-        r = directory_rename(io, old, new, id);
+        pool_op_begin(&name, io, new_oid);
+        pool_op_begin(&entry, io, RBD_DIRECTORY);
+        named = pool_op_wait(&name);
+        r = pool_op_wait(&entry);
+        *ret_occupied = named == -EEXIST && !is_begun(io, new_oid, id);
         if (r == -ENOENT || r == -ESTALE) {
-                (void)rados_remove(io, new_oid); /* lost, for sure: nobody but this call knows that name */
+                if (!*ret_occupied) /* lost, for sure: nobody but this call knows that name */
+                        (void)rados_remove(io, new_oid);
                 return -ENOENT;
         }
         if (r < 0)
                 return r == -EEXIST ? -EIO : r;
-        (void)rados_remove(io, old_oid); /* should it stay, it is a name that decides nothing */
+        if (named < 0 && named != -EEXIST)
+                return named == -ENOENT ? -EIO : named;
+        /* Should it stay, it is a name that decides nothing. */
+        later->write = rados_create_write_op();
+        rados_write_op_remove(later->write);
+        pool_op_begin(later, io, old_oid);
         return 0;
 }
 
@@ -251,14 +248,16 @@ static bool comes_from(const char *client, const char *address)
         return n == len && strncmp(client, address, n) == 0;
 }
 
-int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but,
+int disk_watchers(rados_ioctx_t io, const char *name, const char *id, const char *address, const char *but,
                   disk_watcher_cb cb, void *arg, struct err *err)
 {
         _cleanup_(image_closep) rbd_image_t image = NULL;
         rbd_image_watcher_t watchers[WATCHERS_MAX];
         size_t n = WATCHERS_MAX;
-        int found = 0, r = rbd_open_read_only(io, name, &image, NULL); /* which leaves no watch of its own */
+        int found = 0, r;
 
+        /* Read-only: that leaves no watch of its own. */
+        r = id ? rbd_open_by_id_read_only(io, id, &image, NULL) : rbd_open_read_only(io, name, &image, NULL);
         if (r == 0)
                 r = rbd_watchers_list(image, watchers, &n);
         if (r < 0)

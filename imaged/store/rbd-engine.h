@@ -6,12 +6,13 @@
 
 #include "common/err.h"
 #include "imaged/store/engine.h"
+#include "imaged/store/rbd-op.h"
 
 /*
- * The rbd engine's own parts: rbd-engine.c (life), rbd-client.c (connection), rbd-pool.c (librados),
- * rbd-record.c, rbd-volume.c, rbd-disk.c (images of instances), rbd-make.c (making and removing them),
- * rbd-read.c (reading them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist,
- * self-test).
+ * The rbd engine's own parts: rbd-engine.c (life), rbd-client.c (connection), rbd-pool.c and rbd-op.c
+ * (librados), rbd-record.c, rbd-volume.c, rbd-disk.c (images of instances), rbd-make.c (making and removing
+ * them), rbd-read.c (reading them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist,
+ * self-test), rbd-commit.c (claim, fence and gate at once).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -78,23 +79,25 @@ int pool_code(int r);
 /* pool_code() and a message "<fmt>: <reason>". */
 int pool_fail(struct err *err, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Up to `max` omap entries behind `after` ("" from the first) whose key starts with `prefix`. -ENOENT: no
- * such object. */
-int pool_omap(rados_ioctx_t io, const char *oid, const char *after, const char *prefix, unsigned max,
-              rados_omap_iter_t *ret, bool *ret_more);
-
 /* Calls cb for every RBD image whose name starts with prefix, as the pool's directory says. cb as in
  * record_list. */
 typedef int (*pool_name_cb)(void *arg, const char *name, const char *id);
 int pool_names(rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg, struct err *err);
 
-/* The names of pool_names() as a list: pass pool_list_add and the list. */
+/* The same as a list, of one moment unless it is longer than a page; begun first, waited for later. */
+struct pool_image {
+        char name[POOL_NAME_MAX], id[64];
+};
 struct pool_list {
-        char (*name)[POOL_NAME_MAX];
+        struct pool_image *image;
         size_t n;
 };
-int pool_list_add(void *arg, const char *name, const char *id);
-void pool_list_done(struct pool_list *l); /* for _cleanup_ */
+void pool_list_begin(struct pool_scan *s, rados_ioctx_t io, const char *prefix);
+int pool_list_wait(struct pool_scan *s, rados_ioctx_t io, const char *prefix, struct pool_list *ret,
+                   struct err *err);
+int pool_list(rados_ioctx_t io, const char *prefix, struct pool_list *ret, struct err *err);
+const char *pool_list_id(const struct pool_list *l, const char *name); /* NULL: not in it */
+void pool_list_done(struct pool_list *l);                              /* for _cleanup_ */
 
 /* A JSON answer of a monitor to {"prefix": what, "format": "json"}; fresh memory. */
 int pool_ask(rados_t cluster, const char *what, char **ret);
@@ -109,22 +112,42 @@ int golden_find(rados_ioctx_t io, const char *image, char *name, uint64_t *ret_s
 /* rbd-disk.c: the RBD images of instances. disk_image: the name of a disk's, the lease's for the first. */
 void disk_image(const char *instance, const struct lease *lease, const struct disk_spec *disks, size_t i,
                 char ret[POOL_NAME_MAX]);
-int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, struct err *err);
+struct golden {
+        char name[POOL_NAME_MAX]; /* RBD image */
+        uint64_t size;
+};
+int disk_make(rados_ioctx_t io, const char *name, const struct disk_spec *spec, const struct golden *golden,
+              struct err *err);                                       /* golden: of a disk with an image */
 int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one that is not there is fine */
 /* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without
- * the client `but`. Calls cb with each; returns their number. */
+ * the client `but`. Calls cb with each; returns their number. id: the image's, or NULL to look it up. */
 typedef int (*disk_watcher_cb)(void *arg, const char *client);
-int disk_watchers(rados_ioctx_t io, const char *name, const char *address, const char *but,
+int disk_watchers(rados_ioctx_t io, const char *name, const char *id, const char *address, const char *but,
                   disk_watcher_cb cb, void *arg, struct err *err);
-/* -EEXIST: the new name is occupied, by the rest of an earlier crash; -ENOENT: the old one is not in the
- * directory. */
-int disk_rename(rados_ioctx_t io, const char *old, const char *new);
+/*
+ * 0: renamed in the directory, which decides; -ENOENT: not there under the old name; -ETIMEDOUT and others:
+ * unknown. ret_occupied: the new name's own object is the rest of an earlier crash, and names another image.
+ * later: takes the removal of the old name's object, under way; the caller ends it with pool_op_done().
+ */
+int disk_rename(rados_ioctx_t io, const char *id, const char *old, const char *new, bool *ret_occupied,
+                struct pool_op *later);
+/* Makes the name of the directory's entry {name, id} resolve. */
+int disk_name_mend(rados_ioctx_t io, const char *name, const char *id);
 int disk_create_raw(rados_ioctx_t io, const char *name, uint64_t size);
 
-/* rbd-lease.c: the name as the directory has it, complete or not. */
+/* rbd-lease.c: all images of an instance. */
+void lease_images_begin(struct pool_scan *s, rados_ioctx_t io, const char *instance);
+int lease_images_wait(struct pool_scan *s, rados_ioctx_t io, const char *instance, struct pool_list *ret,
+                      struct err *err);
+/* The name as the directory has it, complete or not. */
 int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, struct err *err);
+int lease_name_of(const struct pool_list *images, const char *instance, struct lease *ret, struct err *err);
+/* Claims by renaming the image `id`. later: as disk_rename() says. */
+int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, const struct lease *from,
+                      unsigned host, struct lease *ret, struct pool_op *later, struct err *err);
 /* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. */
-int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
+int lease_check(const struct pool_list *images, const char *instance, const struct lease *mine,
+                struct err *err);
 
 /* -EINVAL where the cluster still allows clients that know no clone v2; err says what to run. */
 int pool_check_clone_v2(rados_t cluster, struct err *err);

@@ -86,7 +86,7 @@ int fence_clients(const struct store *s, const struct gate_client *const *client
  * is proved, or the next fence meets it. A commit is what has a start of a migration attempt (it alone has a
  * group) that the gate has not registered yet; the source is who was registered last.
  */
-static bool spared(const struct gate *g, const struct gate_client *c, const struct start *start)
+bool fence_spares(const struct gate *g, const struct gate_client *c, const struct start *start)
 {
         bool mine_known = false;
         uint64_t newest = 0;
@@ -106,23 +106,28 @@ int rbd_lease_fence(struct store *s, const char *instance, const struct lease *m
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(gate_done) struct gate gate = {0};
+        _cleanup_(gate_look_done) struct gate_look look = {0};
         _cleanup_(freep) const struct gate_client **out = NULL;
+        const struct gate *gate = &look.gate;
         size_t n = 0;
         int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
-                r = lease_check(io, instance, mine, err);
+                r = gate_look(&look, io, instance, mine, err);
         if (r == 0)
-                r = gate_raise(io, instance, mine->epoch, &gate, err);
+                r = gate_raise_seen(io, instance, mine->epoch, &look, NULL, start, NULL, err);
+        if (r == 1) {
+                gate_done(&look.gate);
+                r = gate_raise(io, instance, mine->epoch, &look.gate, err);
+        }
         if (r < 0)
                 return r;
-        out = calloc(gate.n_clients + 1, sizeof *out);
+        out = calloc(gate->n_clients + 1, sizeof *out);
         if (!out)
                 return err_set(err, -ENOMEM, "out of memory");
-        for (size_t i = 0; i < gate.n_clients; i++)
-                if (!spared(&gate, &gate.clients[i], start))
-                        out[n++] = &gate.clients[i];
+        for (size_t i = 0; i < gate->n_clients; i++)
+                if (!fence_spares(gate, &gate->clients[i], start))
+                        out[n++] = &gate->clients[i];
         r = fence_clients(s, out, n, err);
         if (r < 0)
                 return r;

@@ -86,31 +86,78 @@ static int entry_add(struct gate *g, const char *key, const char *val)
         return strncmp(key, "client.", 7) == 0 ? client_add(g, key + 7, val) : 0;
 }
 
-int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err)
+/* One page of entries; `after` becomes the last one's key. */
+static int entries_page(struct pool_scan *s, const char *instance, char *after, size_t after_len,
+                        struct gate *ret, struct err *err)
 {
-        char oid[POOL_NAME_MAX], after[128] = "";
-        bool more = true;
+        char *key, *val;
+        size_t n_key, n_val;
+        int r = pool_scan_wait(s);
 
-        gate_object(instance, oid);
-        while (more) {
-                _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
-                char *key, *val;
-                size_t n_key, n_val;
-                int r = pool_omap(io, oid, after, "", PAGE, &it, &more);
+        if (r < 0)
+                return pool_fail(err, r, "read the gate of instance %s", instance);
+        while (rados_omap_get_next2(s->it, &key, &val, &n_key, &n_val) == 0 && key) {
+                _cleanup_(freep) char *v = strndup(val, n_val);
 
+                snprintf(after, after_len, "%.*s", (int)n_key, key);
+                r = v ? entry_add(ret, after, v) : -ENOMEM;
                 if (r < 0)
-                        return pool_fail(err, r, "read the gate of instance %s", instance);
-                while (rados_omap_get_next2(it, &key, &val, &n_key, &n_val) == 0 && key) {
-                        _cleanup_(freep) char *v = strndup(val, n_val);
-
-                        snprintf(after, sizeof after, "%.*s", (int)n_key, key);
-                        r = v ? entry_add(ret, after, v) : -ENOMEM;
-                        if (r < 0)
-                                return pool_fail(err, r, "the gate of instance %s, entry %s", instance,
-                                                 after);
-                }
+                        return pool_fail(err, r, "the gate of instance %s, entry %s", instance, after);
         }
         return 0;
+}
+
+/* The first page is begun. ret_version: of the object, where that was all; else 0. */
+static int entries_wait(struct pool_scan *s, rados_ioctx_t io, const char *instance, struct gate *ret,
+                        uint64_t *ret_version, struct err *err)
+{
+        char oid[POOL_NAME_MAX], after[128] = "";
+        int r = entries_page(s, instance, after, sizeof after, ret, err);
+
+        *ret_version = s->more ? 0 : s->op.version;
+        gate_object(instance, oid);
+        while (r == 0 && s->more) {
+                pool_scan_done(s);
+                pool_scan_begin(s, io, oid, after, "", PAGE);
+                r = entries_page(s, instance, after, sizeof after, ret, err);
+        }
+        return r;
+}
+
+int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err)
+{
+        _cleanup_(pool_scan_done) struct pool_scan s = {0};
+        char oid[POOL_NAME_MAX];
+        uint64_t version;
+
+        gate_object(instance, oid);
+        pool_scan_begin(&s, io, oid, "", "", PAGE);
+        return entries_wait(&s, io, instance, ret, &version, err);
+}
+
+int gate_look(struct gate_look *l, rados_ioctx_t io, const char *instance, const struct lease *mine,
+              struct err *err)
+{
+        char oid[POOL_NAME_MAX];
+        int r;
+
+        gate_object(instance, oid);
+        lease_images_begin(&l->names_scan, io, instance);
+        pool_scan_begin(&l->gate_scan, io, oid, "", "", PAGE);
+        r = lease_images_wait(&l->names_scan, io, instance, &l->images, err);
+        if (r == 0)
+                r = lease_check(&l->images, instance, mine, err);
+        if (r == 0)
+                r = entries_wait(&l->gate_scan, io, instance, &l->gate, &l->version, err);
+        return r;
+}
+
+void gate_look_done(struct gate_look *l)
+{
+        pool_scan_done(&l->names_scan);
+        pool_scan_done(&l->gate_scan);
+        pool_list_done(&l->images);
+        gate_done(&l->gate);
 }
 
 bool gate_writable(const struct gate *g, const struct disk_spec *spec)
@@ -222,70 +269,136 @@ int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "clear the gate of instance %s", instance) : 0;
 }
 
-/* What one registration collects. */
-struct registration {
-        rados_write_op_t op;
-        const struct gate *gate;
-        const char *start, *disk;
-        uint64_t epoch;
+void gate_open_done(struct gate_open *o)
+{
+        free(o->client);
+        *o = (struct gate_open){0};
+}
+
+struct finding {
+        struct gate_open *open;
+        size_t disk;
 };
 
-static int register_client(void *arg, const char *client)
+static int found_client(void *arg, const char *client)
 {
-        const struct registration *reg = arg;
-        char key[128], val[80];
+        const struct finding *f = arg;
+        struct gate_open *o = f->open;
+        void *grown = reallocarray(o->client, o->n + 1, sizeof *o->client);
 
-        /* Recorded already, maybe for another start: then it stays that one's. */
-        for (size_t i = 0; i < reg->gate->n_clients; i++)
-                if (streq(reg->gate->clients[i].address, client))
-                        return 0;
-        snprintf(key, sizeof key, "client.%s", client);
-        snprintf(val, sizeof val, "%016llx %s %s", (unsigned long long)reg->epoch, reg->start, reg->disk);
-        op_set(reg->op, key, val);
+        if (!grown)
+                return -ENOMEM;
+        o->client = grown;
+        o->client[o->n].disk = f->disk;
+        snprintf(o->client[o->n++].address, sizeof o->client->address, "%s", client);
         return 0;
+}
+
+int gate_open_find(struct gate_open *ret, const struct pool *p, const struct pool_client *client,
+                   rados_ioctx_t io, const char *instance, const struct lease *name,
+                   const struct gate_look *look, const struct disk_spec *disks, size_t n_disks,
+                   struct err *err)
+{
+        struct finding f = {.open = ret};
+        char image[POOL_NAME_MAX];
+
+        for (f.disk = 0; f.disk < n_disks; f.disk++) {
+                const char *id;
+                int r;
+
+                if (!gate_writable(&look->gate, &disks[f.disk]))
+                        continue;
+                disk_image(instance, name, disks, f.disk, image);
+                id = pool_list_id(&look->images, image);
+                if (!id)
+                        return err_set(err, -ENOENT, "instance %s has no disk %s", instance, image);
+                r = disk_watchers(io, image, id, p->address, client->own, found_client, &f, err);
+                if (r == 0)
+                        return err_set(
+                            err, -EACCES,
+                            "instance %s: nothing on %s has disk %s open, so nothing can be let through",
+                            instance, p->address, disks[f.disk].name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static void op_register(rados_write_op_t op, const struct gate *gate, const struct gate_open *open,
+                        const struct start *start, uint64_t epoch, const struct disk_spec *disks)
+{
+        for (size_t i = 0; i < open->n; i++) {
+                const char *address = open->client[i].address;
+                const size_t disk = open->client[i].disk;
+                char key[128], val[80];
+                bool known = false;
+
+                /* Recorded already, maybe for another start: then it stays that one's. */
+                for (size_t k = 0; k < gate->n_clients && !known; k++)
+                        known = streq(gate->clients[k].address, address);
+                if (known)
+                        continue;
+                snprintf(key, sizeof key, "client.%s", address);
+                snprintf(val, sizeof val, "%016llx %s %s", (unsigned long long)epoch, start->id,
+                         disk == 0 ? FIRST : disks[disk].name);
+                op_set(op, key, val);
+        }
+}
+
+int gate_raise_seen(rados_ioctx_t io, const char *instance, uint64_t epoch, const struct gate_look *look,
+                    const struct gate_open *open, const struct start *start, const struct disk_spec *disks,
+                    struct err *err)
+{
+        _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
+        char oid[POOL_NAME_MAX], text[EPOCH_LEN + 1];
+        int r;
+
+        if (look->version == 0)
+                return 1;
+        op = rados_create_write_op();
+        gate_object(instance, oid);
+        epoch_text(epoch, text);
+        rados_write_op_assert_version(op, look->version);
+        op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_LT, text);
+        op_set(op, "epoch", text);
+        if (open)
+                op_register(op, &look->gate, open, start, epoch, disks);
+        r = rados_write_op_operate(op, io, oid, NULL, 0);
+        if (r == -ERANGE || r == -EOVERFLOW || r == -ECANCELED)
+                return 1;
+        return r < 0 ? pool_fail(err, r, "raise the gate of instance %s to epoch %llu", instance,
+                                 (unsigned long long)epoch)
+                     : 0;
 }
 
 int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine,
                    const struct start *start, const struct disk_spec *disks, size_t n_disks, struct err *err)
 {
-        const struct pool *p = pool_of(s);
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        _cleanup_(gate_done) struct gate gate = {0};
-        struct registration reg = {.op = op, .gate = &gate, .start = start->id, .epoch = mine->epoch};
-        char image[POOL_NAME_MAX], epoch[EPOCH_LEN + 1], oid[POOL_NAME_MAX];
+        _cleanup_(gate_look_done) struct gate_look look = {0};
+        _cleanup_(gate_open_done) struct gate_open open = {0};
+        char epoch[EPOCH_LEN + 1], oid[POOL_NAME_MAX];
         int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
-                r = lease_check(io, instance, mine, err);
+                r = gate_look(&look, io, instance, mine, err);
         if (r == -ESTALE)
                 return err_wrap(err, -EACCES, "refused");
         if (r == 0)
-                r = gate_read(io, instance, &gate, err);
+                r = gate_open_find(&open, pool_of(s), client, io, instance, mine, &look, disks, n_disks,
+                                   err);
         if (r < 0)
                 return r;
         epoch_text(mine->epoch, epoch);
         op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_EQ, epoch);
-        for (size_t i = 0; i < n_disks; i++) {
-                if (!gate_writable(&gate, &disks[i]))
-                        continue;
-                reg.disk = i == 0 ? FIRST : disks[i].name;
-                disk_image(instance, mine, disks, i, image);
-                r = disk_watchers(io, image, p->address, client->own, register_client, &reg, err);
-                if (r == 0)
-                        return err_set(
-                            err, -EACCES,
-                            "instance %s: nothing on %s has disk %s open, so nothing can be let through",
-                            instance, p->address, disks[i].name);
-                if (r < 0)
-                        return r;
-        }
+        op_register(op, &look.gate, &open, start, mine->epoch, disks);
         gate_object(instance, oid);
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         if (r == -ECANCELED)
                 return err_set(err, -EACCES, "instance %s: the gate is at epoch %llu, not %llu", instance,
-                               (unsigned long long)gate.epoch, (unsigned long long)mine->epoch);
+                               (unsigned long long)look.gate.epoch, (unsigned long long)mine->epoch);
         return r < 0 ? pool_fail(err, r, "register at the gate of instance %s", instance) : 0;
 }
 
@@ -304,15 +417,22 @@ void rbd_start_forget(struct store *s, const char *instance, const struct start 
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
         _cleanup_(gate_done) struct gate gate = {0};
         struct lease lease;
 
-        if (pool_io(s, &client, &io, NULL) < 0 || lease_name_find(io, instance, &lease, NULL) < 0 ||
-            gate_read(io, instance, &gate, NULL) < 0)
+        if (pool_io(s, &client, &io, NULL) < 0)
+                return;
+        lease_images_begin(&scan, io, instance);
+        if (gate_read(io, instance, &gate, NULL) < 0 ||
+            lease_images_wait(&scan, io, instance, &images, NULL) < 0 ||
+            lease_name_of(&images, instance, &lease, NULL) < 0)
                 return;
         for (size_t i = 0; i < gate.n_clients; i++) {
                 const struct gate_client *c = &gate.clients[i];
                 char image[POOL_NAME_MAX];
+                const char *id;
 
                 if (!streq(c->start, start->id))
                         continue;
@@ -320,8 +440,9 @@ void rbd_start_forget(struct store *s, const char *instance, const struct start 
                         disk_image(instance, &lease, NULL, 0, image);
                 else
                         snprintf(image, sizeof image, "%s.%s", instance, c->disk);
-                if (disk_watchers(io, image, NULL, NULL, same_client, (void *)(uintptr_t)c->address, NULL) >=
-                    0)
+                id = pool_list_id(&images, image);
+                if (id && disk_watchers(io, image, id, NULL, NULL, same_client,
+                                        (void *)(uintptr_t)c->address, NULL) >= 0)
                         (void)gate_drop(io, instance, &c, 1, NULL);
         }
 }

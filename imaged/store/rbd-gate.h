@@ -19,10 +19,44 @@ struct gate {
 };
 void gate_done(struct gate *g); /* for _cleanup_ */
 int gate_read(rados_ioctx_t io, const char *instance, struct gate *ret, struct err *err);
+
+/* The gate and the names of an instance, read at the same time. Zeroed before its use. */
+struct gate_look {
+        struct pool_scan names_scan, gate_scan;
+        struct pool_list images;
+        struct gate gate;
+        uint64_t version; /* of the gate's object, if all that it holds was read at once; else 0 */
+};
+/* -ESTALE: the name is not `mine`. */
+int gate_look(struct gate_look *l, rados_ioctx_t io, const char *instance, const struct lease *mine,
+              struct err *err);
+void gate_look_done(struct gate_look *l); /* for _cleanup_, declared behind the I/O context */
 bool gate_writable(const struct gate *g, const struct disk_spec *spec);
 rados_write_op_t gate_begin_op(const char *nonce, const char *old);
 rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks, size_t n_disks);
 int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err);
+
+/* Who on this host has the disks that are written open: the clients to be registered. */
+struct gate_open {
+        struct {
+                size_t disk;
+                char address[64];
+        } * client;
+        size_t n;
+};
+int gate_open_find(struct gate_open *ret, const struct pool *p, const struct pool_client *client,
+                   rados_ioctx_t io, const char *instance, const struct lease *name,
+                   const struct gate_look *look, const struct disk_spec *disks, size_t n_disks,
+                   struct err *err);
+void gate_open_done(struct gate_open *o); /* for _cleanup_ */
+
+/*
+ * raise(epoch) on what the look saw, which then is what raise returns, and in the same operation
+ * register(epoch) of `open` (NULL: of nobody). 0; 1: the gate has changed since that look, nothing was done.
+ */
+int gate_raise_seen(rados_ioctx_t io, const char *instance, uint64_t epoch, const struct gate_look *look,
+                    const struct gate_open *open, const struct start *start, const struct disk_spec *disks,
+                    struct err *err);
 int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n,
               struct err *err);
 void gate_object(const char *instance, char ret[POOL_NAME_MAX]);
@@ -42,7 +76,14 @@ int rbd_lease_remove(struct store *s, const char *instance, const struct lease *
 /* Blocklists them all, in one batch, and waits until the new map is here. */
 int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n,
                   struct err *err);
+/* Whether that recorded client may go on while `start` runs. */
+bool fence_spares(const struct gate *g, const struct gate_client *c, const struct start *start);
 int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine,
                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
                     struct err *err);
 int rbd_selftest(struct store *s, struct err *err);
+
+/* rbd-commit.c */
+int rbd_lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                     struct lease *ret, struct err *err);

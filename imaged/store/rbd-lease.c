@@ -2,8 +2,9 @@
 /*
  * Leases: the name of an instance's first image. What the name is says the pool's directory alone: a rename
  * is several steps, and only the one in the directory decides. A crash in between leaves the old name
- * resolvable and the new one's "rbd_id" object occupied; a claim that meets such an occupied name goes on to
- * the next epoch.
+ * resolvable, the new one's "rbd_id" object occupied, or the new name without one; a claim that meets an
+ * occupied name goes on to the next epoch, and as every start begins with a claim, none opens a name that
+ * does not resolve.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,43 +14,61 @@
 
 #define CLAIM_TRIES 8 /* epochs that earlier crashes may have left occupied */
 
-struct found {
-        const char *instance;
-        struct lease *lease;
-        bool any;
-};
-
-static int found_name(void *arg, const char *name, const char *id _unused_)
+static void images_prefix(const char *instance, char ret[POOL_NAME_MAX])
 {
-        struct found *f = arg;
-        char instance[STORE_ID_MAX + 1];
-        struct lease lease;
+        snprintf(ret, POOL_NAME_MAX, "%s.", instance);
+}
 
-        if (lease_name_parse(name, instance, &lease) < 0 || !streq(instance, f->instance))
-                return 0;
-        if (!f->any || lease.epoch > f->lease->epoch)
-                *f->lease = lease;
-        f->any = true;
-        return 0;
+void lease_images_begin(struct pool_scan *s, rados_ioctx_t io, const char *instance)
+{
+        char prefix[POOL_NAME_MAX];
+
+        images_prefix(instance, prefix);
+        pool_list_begin(s, io, prefix);
+}
+
+int lease_images_wait(struct pool_scan *s, rados_ioctx_t io, const char *instance, struct pool_list *ret,
+                      struct err *err)
+{
+        char prefix[POOL_NAME_MAX];
+
+        images_prefix(instance, prefix);
+        return pool_list_wait(s, io, prefix, ret, err);
+}
+
+int lease_name_of(const struct pool_list *images, const char *instance, struct lease *ret, struct err *err)
+{
+        bool any = false;
+
+        for (size_t i = 0; i < images->n; i++) {
+                char owner[STORE_ID_MAX + 1];
+                struct lease lease;
+
+                if (lease_name_parse(images->image[i].name, owner, &lease) < 0 || !streq(owner, instance))
+                        continue;
+                if (!any || lease.epoch > ret->epoch)
+                        *ret = lease;
+                any = true;
+        }
+        return any ? 0 : err_set(err, -ENOENT, "instance %s has no disks", instance);
 }
 
 int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, struct err *err)
 {
-        struct found f = {.instance = instance, .lease = ret};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
         char prefix[POOL_NAME_MAX];
         int r;
 
-        snprintf(prefix, sizeof prefix, "%s.e", instance);
-        r = pool_names(io, prefix, found_name, &f, err);
-        if (r < 0)
-                return r;
-        return f.any ? 0 : err_set(err, -ENOENT, "instance %s has no disks", instance);
+        images_prefix(instance, prefix);
+        r = pool_list(io, prefix, &images, err);
+        return r < 0 ? r : lease_name_of(&images, instance, ret, err);
 }
 
-int lease_check(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err)
+int lease_check(const struct pool_list *images, const char *instance, const struct lease *mine,
+                struct err *err)
 {
         struct lease now;
-        int r = lease_name_find(io, instance, &now, err);
+        int r = lease_name_of(images, instance, &now, err);
 
         if (r == 0 && (now.epoch != mine->epoch || now.host != mine->host))
                 return err_set(err, -ESTALE, "instance %s is at e%llu.h%u, no longer at e%llu.h%u", instance,
@@ -125,48 +144,76 @@ static int rbd_lease_list(struct store *s, lease_cb cb, void *arg, struct err *e
         return pool_names(io, "", list_name, &l, err);
 }
 
+/* An earlier try of this claim, which may have been cut off before the name's own object was written. */
+static int claim_again(rados_ioctx_t io, const char *instance, const struct pool_list *images,
+                       const struct lease *now, struct lease *ret, struct err *err)
+{
+        char name[LEASE_NAME_MAX + 1];
+        int r;
+
+        lease_name_format(instance, now, name);
+        r = disk_name_mend(io, name, pool_list_id(images, name));
+        if (r < 0)
+                return pool_fail(err, r, "name %s", name);
+        *ret = *now;
+        return 0;
+}
+
 /* A rename that failed: who holds the name now? 0: me, ret says at which epoch; 1: nobody moved it; else
  * -errno. */
 static int claim_judge(rados_ioctx_t io, const char *instance, const struct lease *from,
                        const struct lease *to, struct lease *ret, struct err *err)
 {
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
         struct lease now;
-        int r = lease_name_find(io, instance, &now, err);
+        int r;
 
+        lease_images_begin(&scan, io, instance);
+        r = lease_images_wait(&scan, io, instance, &images, err);
+        if (r == 0)
+                r = lease_name_of(&images, instance, &now, err);
         if (r == -ENOENT)
                 return err_set(err, -ESTALE, "instance %s has no disks any more", instance);
         if (r < 0)
                 return r;
-        /* Only this host makes names with its number, one operation per instance at a time: an earlier try
-         * of this claim. */
-        if (now.host == to->host && now.epoch > from->epoch && now.epoch <= to->epoch) {
-                *ret = now;
-                return 0;
-        }
+        /* Only this host makes names with its number, one operation per instance at a time. */
+        if (now.host == to->host && now.epoch > from->epoch && now.epoch <= to->epoch)
+                return claim_again(io, instance, &images, &now, ret, err);
         if (now.epoch == from->epoch && now.host == from->host)
                 return 1;
         return err_set(err, -ESTALE, "instance %s is at e%llu.h%u, claimed from e%llu.h%u", instance,
                        (unsigned long long)now.epoch, now.host, (unsigned long long)from->epoch, from->host);
 }
 
-/* One rename: 0 won; 1 the new name is occupied by the rest of an earlier crash; else -errno. */
-static int claim_try(rados_ioctx_t io, const char *instance, const struct lease *from,
-                     const struct lease *to, struct lease *ret, struct err *err)
+/* A claim goes over epochs whose names are occupied: each of them is won, and left at once for the next. */
+int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, const struct lease *from,
+                      unsigned host, struct lease *ret, struct pool_op *later, struct err *err)
 {
-        char old[LEASE_NAME_MAX + 1], new[LEASE_NAME_MAX + 1];
-        int renamed, r;
+        struct lease at = *from;
 
-        lease_name_format(instance, from, old);
-        lease_name_format(instance, to, new);
-        renamed = disk_rename(io, old, new);
-        if (renamed == 0) {
-                *ret = *to;
-                return 0;
+        for (int i = 0; i < CLAIM_TRIES; i++) {
+                const struct lease to = {.epoch = at.epoch + 1, .host = host};
+                char old[LEASE_NAME_MAX + 1], new[LEASE_NAME_MAX + 1];
+                bool occupied = false;
+                int renamed, r;
+
+                lease_name_format(instance, &at, old);
+                lease_name_format(instance, &to, new);
+                pool_op_done(later);
+                renamed = disk_rename(io, id, old, new, &occupied, later);
+                if (renamed < 0) {
+                        r = claim_judge(io, instance, from, &to, ret, err);
+                        return r == 1 ? pool_fail(err, renamed, "rename %s to %s", old, new) : r;
+                }
+                if (!occupied) {
+                        *ret = to;
+                        return 0;
+                }
+                at = to;
         }
-        r = claim_judge(io, instance, from, to, ret, err);
-        if (r != 1 || renamed == -EEXIST)
-                return r;
-        return pool_fail(err, renamed, "rename %s to %s", old, new);
+        return err_set(err, -EIO, "instance %s: the next %d epochs are all occupied by left-overs", instance,
+                       CLAIM_TRIES);
 }
 
 static int rbd_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
@@ -174,22 +221,31 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        struct lease to = {.epoch = from->epoch, .host = host};
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
+        _cleanup_(pool_op_done) struct pool_op later = {0};
+        const struct lease next = {.epoch = from->epoch + 1, .host = host};
+        char name[LEASE_NAME_MAX + 1];
+        const char *id;
         int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
+        lease_images_begin(&scan, io, instance);
         r = complete(io, instance, from, err);
+        if (r < 0)
+                return r;
         if (r == 0)
                 return err_set(err, -ESTALE, "instance %s has no disks yet, or no more", instance);
-        for (int i = 0; i < CLAIM_TRIES && r == 1; i++) {
-                to.epoch++;
-                r = claim_try(io, instance, from, &to, ret, err);
-        }
-        if (r == 1)
-                return err_set(err, -EIO, "instance %s: the next %d epochs are all occupied by left-overs",
-                               instance, CLAIM_TRIES);
-        return r;
+        r = lease_images_wait(&scan, io, instance, &images, err);
+        if (r < 0)
+                return r;
+        lease_name_format(instance, from, name);
+        id = pool_list_id(&images, name);
+        if (id)
+                return lease_claim_image(io, instance, id, from, host, ret, &later, err);
+        r = claim_judge(io, instance, from, &next, ret, err);
+        return r == 1 ? err_set(err, -EIO, "%s was away for a moment", name) : r;
 }
 
 /* RBD lets everybody open an image; who may write is the gate's business. Only the recheck of the name is
@@ -200,9 +256,15 @@ static int rbd_lease_grant(struct store *s, const char *instance, const struct l
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
         int r = pool_io(s, &client, &io, err);
 
-        return r < 0 ? r : lease_check(io, instance, mine, err);
+        if (r < 0)
+                return r;
+        lease_images_begin(&scan, io, instance);
+        r = lease_images_wait(&scan, io, instance, &images, err);
+        return r < 0 ? r : lease_check(&images, instance, mine, err);
 }
 
 static int rbd_lease_attach(struct store *s, const char *instance, const struct lease *lease,
@@ -211,17 +273,15 @@ static int rbd_lease_attach(struct store *s, const char *instance, const struct 
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(gate_done) struct gate gate = {0};
+        _cleanup_(gate_look_done) struct gate_look look = {0};
         char image[POOL_NAME_MAX];
         int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
-                r = lease_check(io, instance, lease, err);
-        if (r == 0)
-                r = gate_read(io, instance, &gate, err);
+                r = gate_look(&look, io, instance, lease, err);
         for (size_t i = 0; i < n_disks && r == 0; i++) {
                 ret[i].kind = ATTACH_RBD;
-                ret[i].read_only = !gate_writable(&gate, &disks[i]);
+                ret[i].read_only = !gate_writable(&look.gate, &disks[i]);
                 disk_image(instance, lease, disks, i, image);
                 r = pool_path(s, image, ret[i].path, sizeof ret[i].path, err);
                 if (r == 0)
@@ -240,5 +300,6 @@ const struct engine_leases rbd_leases = {
     .gate = rbd_lease_gate,
     .attach = rbd_lease_attach,
     .forget = rbd_start_forget,
+    .commit = rbd_lease_commit,
     .remove = rbd_lease_remove,
 };

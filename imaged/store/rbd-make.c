@@ -24,6 +24,7 @@ struct making {
         rados_ioctx_t io;
         char image[POOL_NAME_MAX];
         const struct disk_spec *spec;
+        const struct golden *golden;
         pthread_t thread;
         bool started;
         struct err err;
@@ -34,12 +35,12 @@ static void *making_run(void *arg)
 {
         struct making *m = arg;
 
-        m->r = disk_make(m->io, m->image, m->spec, &m->err);
+        m->r = disk_make(m->io, m->image, m->spec, m->golden, &m->err);
         return NULL;
 }
 
-static int make_disks(rados_ioctx_t io, const char *instance, const struct disk_spec *disks, size_t n,
-                      struct err *err)
+static int make_disks(rados_ioctx_t io, const char *instance, const struct disk_spec *disks,
+                      const struct golden *golden, size_t n, struct err *err)
 {
         const struct lease nobody = {0};
         _cleanup_(freep) struct making *all = calloc(n, sizeof *all);
@@ -50,6 +51,7 @@ static int make_disks(rados_ioctx_t io, const char *instance, const struct disk_
         for (size_t i = 0; i < n; i++) {
                 all[i].io = io;
                 all[i].spec = &disks[i];
+                all[i].golden = &golden[i];
                 disk_image(instance, &nobody, disks, i, all[i].image);
                 all[i].started = i > 0 && pthread_create(&all[i].thread, NULL, making_run, &all[i]) == 0;
         }
@@ -78,11 +80,11 @@ static int remove_images(rados_ioctx_t io, const char *instance, struct err *err
         int r;
 
         snprintf(prefix, sizeof prefix, "%s.", instance);
-        r = pool_names(io, prefix, pool_list_add, &names, err);
+        r = pool_list(io, prefix, &names, err);
         for (int last = 0; last < 2; last++)
                 for (size_t i = 0; i < names.n && r == 0; i++)
-                        if ((lease_name_parse(names.name[i], owner, &lease) == 0) == (last == 1))
-                                r = disk_remove(io, names.name[i], err);
+                        if ((lease_name_parse(names.image[i].name, owner, &lease) == 0) == (last == 1))
+                                r = disk_remove(io, names.image[i].name, err);
         return r;
 }
 
@@ -180,11 +182,35 @@ static void undo(rados_ioctx_t io, const char *instance, const char *nonce, bool
         (void)rados_write_op_operate(op, io, oid, NULL, 0);
 }
 
+/* What is to be known first. -ENODATA: there is no such name yet; -EEXIST: it is claimed, so its first disk
+ * has a name where a clone would not meet it. */
+static int create_look(rados_ioctx_t io, const char *instance, const struct disk_spec *disks, size_t n,
+                       struct golden *ret_golden, struct lease *ret, struct err *err)
+{
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
+        int found = 0, r;
+
+        lease_images_begin(&scan, io, instance);
+        for (size_t i = 0; i < n && found == 0; i++)
+                if (disks[i].image && !disks[i].content)
+                        found =
+                            golden_find(io, disks[i].image, ret_golden[i].name, &ret_golden[i].size, err);
+        r = lease_images_wait(&scan, io, instance, &images, err);
+        if (r < 0)
+                return r;
+        r = lease_name_of(&images, instance, ret, NULL);
+        if (r == 0 && ret->epoch > 0)
+                return err_set(err, -EEXIST, "instance %s has disks already", instance);
+        return found < 0 ? found : r == -ENOENT ? -ENODATA : r;
+}
+
 int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                      struct err *err)
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        _cleanup_(freep) struct golden *golden = calloc(n_disks, sizeof *golden);
         bool taken_over = false;
         char nonce[NONCE_LEN + 1];
         struct lease lease;
@@ -192,21 +218,19 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
 
         if (r < 0)
                 return r;
-        /* One short read: a claimed instance has its first disk under another name, where a clone would not
-         * meet it. */
-        r = lease_name_find(io, instance, &lease, err);
-        if (r < 0 && r != -ENOENT)
+        if (!golden)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = create_look(io, instance, disks, n_disks, golden, &lease, err);
+        if (r < 0 && r != -ENODATA)
                 return r;
-        if (r == 0 && lease.epoch > 0)
-                return err_set(err, -EEXIST, "instance %s has disks already", instance);
         snprintf(nonce, sizeof nonce, "%016llx", (unsigned long long)random_u64());
-        r = r == 0 ? -EEXIST : make_disks(io, instance, disks, n_disks, err);
+        r = r == 0 ? -EEXIST : make_disks(io, instance, disks, golden, n_disks, err);
         if (r == -EEXIST) {
                 r = take_over(io, instance, nonce, err);
                 if (r < 0)
                         return r;
                 taken_over = true;
-                r = make_disks(io, instance, disks, n_disks, err);
+                r = make_disks(io, instance, disks, golden, n_disks, err);
         }
         if (r == 0) {
                 r = make_complete(io, instance, nonce, taken_over, disks, n_disks, err);
@@ -256,9 +280,9 @@ static int evict(const struct store *s, rados_ioctx_t io, const char *own, const
         for (size_t i = 0; i < gate.n_clients; i++)
                 evict_add(e, gate.clients[i].address);
         snprintf(prefix, sizeof prefix, "%s.", instance);
-        r = pool_names(io, prefix, pool_list_add, &names, err);
+        r = pool_list(io, prefix, &names, err);
         for (size_t i = 0; i < names.n && r >= 0; i++)
-                r = disk_watchers(io, names.name[i], NULL, own, evict_add, e, err);
+                r = disk_watchers(io, names.image[i].name, names.image[i].id, NULL, own, evict_add, e, err);
         if (r < 0 && r != -ENOENT)
                 return r;
         for (size_t i = 0; i < e->n; i++)
@@ -271,11 +295,16 @@ int rbd_lease_remove(struct store *s, const char *instance, const struct lease *
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
         int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
-        r = lease_check(io, instance, mine, err);
+        lease_images_begin(&scan, io, instance);
+        r = lease_images_wait(&scan, io, instance, &images, err);
+        if (r == 0)
+                r = lease_check(&images, instance, mine, err);
         if (r == 0)
                 r = evict(s, io, client->own, instance, err);
         if (r < 0 && r != -ENOENT)

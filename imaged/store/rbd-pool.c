@@ -112,76 +112,108 @@ int pool_io(const struct store *s, struct pool_client **ret_client, rados_ioctx_
         return r < 0 ? r : pool_io_in(s, (*ret_client)->cluster, pool_of(s)->ns, ret, err);
 }
 
-int pool_omap(rados_ioctx_t io, const char *oid, const char *after, const char *prefix, unsigned max,
-              rados_omap_iter_t *ret, bool *ret_more)
+/* Calls cb with the entries of one page of the directory. `after` becomes the last one's key. */
+static int names_page(struct pool_scan *s, char *after, size_t after_len, pool_name_cb cb, void *arg)
 {
-        _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
-        _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
-        unsigned char more = 0;
-        int prval = 0, r;
+        char *key, *val;
+        size_t n_key, n_val;
 
-        rados_read_op_omap_get_vals2(op, after, prefix, max, &it, &more, &prval);
-        r = rados_read_op_operate(op, io, oid, 0);
-        if (r < 0)
-                return r;
-        if (prval < 0)
-                return prval;
-        *ret = take(it);
-        if (ret_more)
-                *ret_more = more;
+        while (rados_omap_get_next2(s->it, &key, &val, &n_key, &n_val) == 0 && key) {
+                char name[POOL_NAME_MAX + 8], id[64];
+                int r;
+
+                /* A name that is too long is not ours. */
+                snprintf(after, after_len, "%.*s", (int)n_key, key);
+                if (n_key >= sizeof name || n_val < 4 || n_val - 4 >= sizeof id)
+                        continue;
+                snprintf(name, sizeof name, "%.*s", (int)n_key, key);
+                /* The value is Ceph's encoding of a string: 4 bytes of length, then the text. */
+                snprintf(id, sizeof id, "%.*s", (int)(n_val - 4), val + 4);
+                r = cb(arg, name + strlen("name_"), id);
+                if (r != 0)
+                        return r;
+        }
         return 0;
 }
 
-int pool_names(rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg, struct err *err)
+void pool_list_begin(struct pool_scan *s, rados_ioctx_t io, const char *prefix)
 {
-        char start[POOL_NAME_MAX + 8], after[POOL_NAME_MAX + 8];
-        bool more = true;
+        char start[POOL_NAME_MAX + 8];
 
         snprintf(start, sizeof start, "name_%s", prefix);
-        snprintf(after, sizeof after, "%s", start);
-        while (more) {
-                _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
-                char *key, *val;
-                size_t n_key, n_val;
-                int r = pool_omap(io, RBD_DIRECTORY, after, start, DIRECTORY_PAGE, &it, &more);
+        pool_scan_begin(s, io, RBD_DIRECTORY, start, start, DIRECTORY_PAGE);
+}
+
+/* The first page is begun; the others are read one after the other. */
+static int names_wait(struct pool_scan *s, rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg,
+                      struct err *err)
+{
+        char start[POOL_NAME_MAX + 8], after[POOL_NAME_MAX + 8];
+
+        snprintf(start, sizeof start, "name_%s", prefix);
+        for (;;) {
+                int r = pool_scan_wait(s);
 
                 if (r == -ENOENT)
                         return 0;
                 if (r < 0)
                         return pool_fail(err, r, "read the pool's directory");
-                while (rados_omap_get_next2(it, &key, &val, &n_key, &n_val) == 0 && key) {
-                        char name[POOL_NAME_MAX + 8], id[64];
-
-                        /* A name that is too long is not ours. */
-                        snprintf(after, sizeof after, "%.*s", (int)n_key, key);
-                        if (n_key >= sizeof name || n_val < 4 || n_val - 4 >= sizeof id)
-                                continue;
-                        snprintf(name, sizeof name, "%.*s", (int)n_key, key);
-                        /* The value is Ceph's encoding of a string: 4 bytes of length, then the text. */
-                        snprintf(id, sizeof id, "%.*s", (int)(n_val - 4), val + 4);
-                        r = cb(arg, name + strlen("name_"), id);
-                        if (r != 0)
-                                return r;
-                }
+                r = names_page(s, after, sizeof after, cb, arg);
+                if (r != 0 || !s->more)
+                        return r;
+                pool_scan_done(s);
+                pool_scan_begin(s, io, RBD_DIRECTORY, after, start, DIRECTORY_PAGE);
         }
-        return 0;
 }
 
-int pool_list_add(void *arg, const char *name, const char *id _unused_)
+int pool_names(rados_ioctx_t io, const char *prefix, pool_name_cb cb, void *arg, struct err *err)
+{
+        _cleanup_(pool_scan_done) struct pool_scan s = {0};
+
+        pool_list_begin(&s, io, prefix);
+        return names_wait(&s, io, prefix, cb, arg, err);
+}
+
+static int list_add(void *arg, const char *name, const char *id)
 {
         struct pool_list *l = arg;
-        void *grown = realloc(l->name, (l->n + 1) * sizeof *l->name);
+        struct pool_image *grown = reallocarray(l->image, l->n + 1, sizeof *grown);
 
         if (!grown)
                 return -ENOMEM;
-        l->name = grown;
-        snprintf(l->name[l->n++], sizeof *l->name, "%s", name);
+        l->image = grown;
+        snprintf(grown[l->n].name, sizeof grown->name, "%s", name);
+        snprintf(grown[l->n++].id, sizeof grown->id, "%s", id);
         return 0;
+}
+
+int pool_list_wait(struct pool_scan *s, rados_ioctx_t io, const char *prefix, struct pool_list *ret,
+                   struct err *err)
+{
+        int r = names_wait(s, io, prefix, list_add, ret, err);
+
+        return r == -ENOMEM ? err_set(err, r, "out of memory") : r;
+}
+
+int pool_list(rados_ioctx_t io, const char *prefix, struct pool_list *ret, struct err *err)
+{
+        _cleanup_(pool_scan_done) struct pool_scan s = {0};
+
+        pool_list_begin(&s, io, prefix);
+        return pool_list_wait(&s, io, prefix, ret, err);
+}
+
+const char *pool_list_id(const struct pool_list *l, const char *name)
+{
+        for (size_t i = 0; i < l->n; i++)
+                if (streq(l->image[i].name, name))
+                        return l->image[i].id;
+        return NULL;
 }
 
 void pool_list_done(struct pool_list *l)
 {
-        free(l->name);
+        free(l->image);
         *l = (struct pool_list){0};
 }
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Records as omap entries, spread by a hash of the id over 64 objects a kind. Three entries a record, always
- * written together in one atomic operation:
+ * Records as omap entries, spread by a hash of the id over 64 objects a kind, those of hosts over one: they
+ * are few, and all of them are read all the time. The entries of a record, of which a write changes three in
+ * one atomic operation:
  *
- *   v:<id>   version, 16 hexadecimal digits, then "+", or "-" for a deleted one
- *   n:<id>   the nonces of the last 16 writes, newest first, 8 bytes each
- *   t:<id>   the text; absent when deleted
+ *   v:<id>      version, 16 hexadecimal digits, then "+", or "-" for a deleted one
+ *   n:<id>:<k>  8 bytes, the nonce of the last write whose version is k modulo 16 (a hexadecimal digit)
+ *   t:<id>      the text; absent when deleted
  *
- * A write compares v: (an absent key compares as empty). The version stays behind a deletion, so that a
- * writer who read version 3 long ago cannot win against a later version 3. A list reads the small v: entries
- * and only those texts whose version the cache does not have.
+ * A write compares v: (an absent key compares as empty), and needs no other knowledge: it is one operation.
+ * The version stays behind a deletion, so that a writer who read version 3 long ago cannot win against a
+ * later version 3. A list reads the small v: entries and only those texts whose version the cache does not
+ * have.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +23,7 @@
 
 #define BUCKETS 64
 #define NONCES 16
+#define LIST_AHEAD 16 /* buckets whose versions are asked for at the same time */
 #define PAGE 1000
 #define TEXT_BATCH 64 /* texts a read; 64 of the largest are 16 MiB */
 #define VERSION_LEN 17
@@ -28,8 +31,7 @@
 struct stand {
         uint64_t version; /* 0: never was */
         bool live;
-        size_t n_nonces;
-        uint64_t nonces[NONCES];
+        bool mine; /* the nonce that was asked for is among the last */
         char *text;
 };
 
@@ -38,9 +40,19 @@ static void stand_done(struct stand *st)
         free(st->text);
 }
 
+static unsigned buckets_of(enum record_kind kind)
+{
+        return kind == RECORD_HOST ? 1 : BUCKETS;
+}
+
 static void bucket_object(enum record_kind kind, unsigned bucket, char ret[POOL_NAME_MAX])
 {
         snprintf(ret, POOL_NAME_MAX, "record.%s.%u", record_kind_name(kind), bucket);
+}
+
+static void record_object(enum record_kind kind, const char *id, char ret[POOL_NAME_MAX])
+{
+        bucket_object(kind, (unsigned)(XXH64(id, strlen(id), 0) % buckets_of(kind)), ret);
 }
 
 static int record_io(struct store *s, enum record_kind kind, struct pool_client **ret_client,
@@ -68,14 +80,13 @@ static int version_parse(const char *val, size_t len, uint64_t *ret, bool *ret_l
         return *end ? -EIO : 0;
 }
 
-static int stand_entry(struct stand *st, char kind, const char *val, size_t len)
+static int stand_entry(struct stand *st, char kind, const char *val, size_t len, uint64_t nonce)
 {
         switch (kind) {
         case 'v':
                 return version_parse(val, len, &st->version, &st->live);
         case 'n':
-                st->n_nonces = MIN_OF(len / 8, NONCES);
-                memcpy(st->nonces, val, st->n_nonces * 8);
+                st->mine = st->mine || (len == sizeof nonce && memcmp(val, &nonce, len) == 0);
                 return 0;
         default:
                 st->text = strndup(val, len);
@@ -83,25 +94,31 @@ static int stand_entry(struct stand *st, char kind, const char *val, size_t len)
         }
 }
 
-/* What stands there now: of `kinds` ("vt", "vn") the entries, all of one moment. */
-static int stand_read(rados_ioctx_t io, const char *oid, const char *id, const char *kinds,
-                      struct stand *ret)
+/* What stands there now, all of one moment: the version, and the text or (nonce not 0) whether one of the
+ * last writes was that one. */
+static int stand_read(rados_ioctx_t io, const char *oid, const char *id, uint64_t nonce, struct stand *ret)
 {
         _cleanup_(pool_read_op_donep) rados_read_op_t op = rados_create_read_op();
         _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
-        char names[2][STORE_ID_MAX + 3], *key, *val;
-        const char *keys[2] = {names[0], names[1]};
-        size_t lens[2], n_key, n_val;
+        char names[1 + NONCES][STORE_ID_MAX + 8], *key, *val;
+        const char *keys[1 + NONCES];
+        size_t lens[1 + NONCES], n = 0, n_key, n_val;
         int prval = 0, r;
 
-        for (size_t i = 0; i < 2; i++)
-                lens[i] = (size_t)snprintf(names[i], sizeof names[i], "%c:%s", kinds[i], id);
-        rados_read_op_omap_get_vals_by_keys2(op, keys, 2, lens, &it, &prval);
+        lens[n] = (size_t)snprintf(names[n], sizeof *names, "v:%s", id);
+        keys[n] = names[n];
+        n++;
+        for (unsigned k = 0; k < (nonce ? NONCES : 1); k++, n++) {
+                lens[n] = nonce ? (size_t)snprintf(names[n], sizeof *names, "n:%s:%x", id, k)
+                                : (size_t)snprintf(names[n], sizeof *names, "t:%s", id);
+                keys[n] = names[n];
+        }
+        rados_read_op_omap_get_vals_by_keys2(op, keys, n, lens, &it, &prval);
         r = rados_read_op_operate(op, io, oid, 0);
         if (r < 0 || prval < 0)
                 return r < 0 ? r : prval;
         while (rados_omap_get_next2(it, &key, &val, &n_key, &n_val) == 0 && key) {
-                r = stand_entry(ret, key[0], val, n_val);
+                r = stand_entry(ret, key[0], val, n_val, nonce);
                 if (r < 0)
                         return r;
         }
@@ -119,8 +136,8 @@ static int rbd_record_get(struct store *s, enum record_kind kind, const char *id
 
         if (r < 0)
                 return r;
-        bucket_object(kind, XXH64(id, strlen(id), 0) % BUCKETS, oid);
-        r = stand_read(io, oid, id, "vt", &st);
+        record_object(kind, id, oid);
+        r = stand_read(io, oid, id, 0, &st);
         if (r < 0 && r != -ENOENT)
                 return pool_fail(err, r, "read %s %s", record_kind_name(kind), id);
         if (r == -ENOENT || !st.live)
@@ -133,28 +150,26 @@ static int rbd_record_get(struct store *s, enum record_kind kind, const char *id
         return 0;
 }
 
-/* One attempt: 0, -ECANCELED where another was first, or what librados says. */
-static int put_once(rados_ioctx_t io, const char *oid, const char *id, const struct stand *prior,
+/* One attempt on what is taken to stand there (version 0: nothing): 0, -ECANCELED where that is not so, or
+ * what librados says. The object of a bucket is made by the first record in it. */
+static int put_once(rados_ioctx_t io, const char *oid, const char *id, uint64_t version, bool live,
                     const char *text, uint64_t nonce)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        char v[STORE_ID_MAX + 3], n[STORE_ID_MAX + 3], t[STORE_ID_MAX + 3], was[32] = "", next[32];
-        uint64_t nonces[NONCES] = {nonce};
-        size_t kept = MIN_OF(prior->n_nonces, NONCES - 1), key_len = strlen(id) + 2;
-        const char *keys[2] = {v, n}, *vals[2] = {next, (const char *)nonces}, *t_keys[1] = {t};
-        const size_t lens[2] = {key_len, key_len}, val_lens[2] = {VERSION_LEN, (kept + 1) * 8};
-        size_t text_len = text ? strlen(text) : 0;
-        int cmp = 0;
+        char v[STORE_ID_MAX + 3], n[STORE_ID_MAX + 8], t[STORE_ID_MAX + 3], was[32] = "", next[32];
+        const char *keys[2] = {v, n}, *vals[2] = {next, (const char *)&nonce}, *t_keys[1] = {t};
+        size_t key_len = strlen(id) + 2, text_len = text ? strlen(text) : 0;
+        const size_t lens[2] = {key_len, key_len + 2}, val_lens[2] = {VERSION_LEN, sizeof nonce};
 
         snprintf(v, sizeof v, "v:%s", id);
-        snprintf(n, sizeof n, "n:%s", id);
+        snprintf(n, sizeof n, "n:%s:%x", id, (unsigned)((version + 1) % NONCES));
         snprintf(t, sizeof t, "t:%s", id);
-        memcpy(nonces + 1, prior->nonces, kept * 8);
-        if (prior->version > 0)
-                snprintf(was, sizeof was, "%016llx%c", (unsigned long long)prior->version,
-                         prior->live ? '+' : '-');
-        snprintf(next, sizeof next, "%016llx%c", (unsigned long long)prior->version + 1, text ? '+' : '-');
-        rados_write_op_omap_cmp2(op, v, LIBRADOS_CMPXATTR_OP_EQ, was, key_len, strlen(was), &cmp);
+        if (version > 0)
+                snprintf(was, sizeof was, "%016llx%c", (unsigned long long)version, live ? '+' : '-');
+        else
+                rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, NULL);
+        snprintf(next, sizeof next, "%016llx%c", (unsigned long long)version + 1, text ? '+' : '-');
+        rados_write_op_omap_cmp2(op, v, LIBRADOS_CMPXATTR_OP_EQ, was, key_len, strlen(was), NULL);
         rados_write_op_omap_set2(op, keys, vals, lens, val_lens, 2);
         if (text)
                 rados_write_op_omap_set2(op, t_keys, &text, &key_len, &text_len, 1);
@@ -163,33 +178,29 @@ static int put_once(rados_ioctx_t io, const char *oid, const char *id, const str
         return rados_write_op_operate(op, io, oid, NULL, 0);
 }
 
-/* The object of a bucket is made by the first record in it. */
-static int put_making(rados_ioctx_t io, const char *oid, const char *id, const struct stand *prior,
-                      const char *text, uint64_t nonce)
+/* After an answer that is no success: 1, it was done all the same (its nonce is among the last); 0, it was
+ * not, and ret says what stands there; -ETIMEDOUT: it cannot be told. */
+static int put_look(rados_ioctx_t io, const char *oid, const char *id, uint64_t nonce, struct stand *ret)
 {
-        _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
-        int r = put_once(io, oid, id, prior, text, nonce);
+        int r = stand_read(io, oid, id, nonce, ret);
 
-        if (r != -ENOENT)
-                return r;
-        op = rados_create_write_op();
-        rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, NULL);
-        r = rados_write_op_operate(op, io, oid, NULL, 0);
-        return r < 0 ? r : put_once(io, oid, id, prior, text, nonce);
+        if (r < 0 && r != -ENOENT)
+                return -ETIMEDOUT;
+        return ret->mine;
 }
 
-/* After an answer that does not say who won: my nonce among the last ones says that it was me. 1, 0, or
- * -ETIMEDOUT: it cannot be told. */
-static int put_was_mine(rados_ioctx_t io, const char *oid, const char *id, uint64_t nonce)
+/* put_once(), and what an unclear answer means: 0, -ECANCELED with what stands there, -ETIMEDOUT. */
+static int put_surely(rados_ioctx_t io, const char *oid, const char *id, uint64_t version, bool live,
+                      const char *text, uint64_t nonce, struct stand *ret)
 {
-        _cleanup_(stand_done) struct stand st = {0};
+        int mine, r = put_once(io, oid, id, version, live, text, nonce);
 
-        if (stand_read(io, oid, id, "vn", &st) < 0)
-                return -ETIMEDOUT;
-        for (size_t i = 0; i < st.n_nonces; i++)
-                if (st.nonces[i] == nonce)
-                        return 1;
-        return 0;
+        if (r != -ECANCELED && r != -ETIMEDOUT && r != -ENOENT)
+                return r;
+        mine = put_look(io, oid, id, nonce, ret);
+        if (mine != 0)
+                return MIN_OF(mine, 0);
+        return r == -ETIMEDOUT ? r : -ECANCELED;
 }
 
 static int rbd_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
@@ -197,35 +208,33 @@ static int rbd_record_put(struct store *s, enum record_kind kind, const char *id
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(stand_done) struct stand prior = {0};
+        _cleanup_(stand_done) struct stand now = {0};
         const char *name = record_kind_name(kind);
-        uint64_t nonce = random_u64();
+        uint64_t nonce = random_u64() | 1, version = expected;
         char oid[POOL_NAME_MAX];
         int r = record_io(s, kind, &client, &io, err);
 
         if (r < 0)
                 return r;
-        bucket_object(kind, XXH64(id, strlen(id), 0) % BUCKETS, oid);
-        r = stand_read(io, oid, id, "vn", &prior);
-        if (r < 0 && r != -ENOENT)
-                return pool_fail(err, r, "read %s %s", name, id);
-        if (expected ? !prior.live || prior.version != expected : prior.live)
-                return err_set(err, -ESTALE, "%s %s is at version %llu, not %llu", name, id,
-                               (unsigned long long)(prior.live ? prior.version : 0),
-                               (unsigned long long)expected);
-        if (!text && !prior.live)
-                return err_set(err, -ENOENT, "there is no %s %s", name, id);
-        r = put_making(io, oid, id, &prior, text, nonce);
-        if (r == -ECANCELED || r == -ETIMEDOUT) {
-                int mine = put_was_mine(io, oid, id, nonce);
-
-                r = mine == 1 ? 0 : mine < 0 ? mine : r;
+        record_object(kind, id, oid);
+        if (!text && expected == 0) /* nothing that this could delete is there, or it is not what is meant */
+                r = put_look(io, oid, id, nonce, &now) < 0 ? -ETIMEDOUT : now.live ? -ECANCELED : -ENOENT;
+        else
+                r = put_surely(io, oid, id, version, expected > 0, text, nonce, &now);
+        /* One that was deleted is made again on top of its last version. */
+        if (r == -ECANCELED && expected == 0 && text && !now.live && now.version > 0) {
+                version = now.version;
+                r = put_surely(io, oid, id, version, false, text, nonce, &now);
         }
         if (r == -ECANCELED)
-                return err_set(err, -ESTALE, "%s %s was changed by another just now", name, id);
+                return err_set(err, -ESTALE, "%s %s is at version %llu, not %llu", name, id,
+                               (unsigned long long)(now.live ? now.version : 0),
+                               (unsigned long long)expected);
+        if (r == -ENOENT)
+                return err_set(err, r, "there is no %s %s", name, id);
         if (r < 0)
                 return pool_fail(err, r, "write %s %s", name, id);
-        *ret_version = prior.version + 1;
+        *ret_version = version + 1;
         return 0;
 }
 
@@ -283,22 +292,20 @@ static int texts_read(struct store *s, rados_ioctx_t io, enum record_kind kind, 
 }
 
 /* One page of versions: what the cache has goes to cb at once, the rest into `w`. `after` moves on. */
-static int versions_read(struct store *s, rados_ioctx_t io, enum record_kind kind, const char *oid,
+static int versions_read(struct store *s, struct pool_scan *scan, enum record_kind kind, const char *oid,
                          char *after, size_t after_len, struct wanted *w, record_cb cb, void *arg,
-                         bool *ret_more, struct err *err)
+                         struct err *err)
 {
-        _cleanup_(pool_iter_donep) rados_omap_iter_t it = NULL;
         char *key, *val;
         size_t n_key, n_val;
-        int r = pool_omap(io, oid, after, "v:", PAGE, &it, ret_more);
+        int r = pool_scan_wait(scan);
 
         w->n = 0;
-        *ret_more = *ret_more && r == 0;
         if (r == -ENOENT) /* nothing was ever put here */
                 return 0;
         if (r < 0)
                 return pool_fail(err, r, "list %s", oid);
-        while (rados_omap_get_next2(it, &key, &val, &n_key, &n_val) == 0 && key) {
+        while (rados_omap_get_next2(scan->it, &key, &val, &n_key, &n_val) == 0 && key) {
                 _cleanup_(freep) char *text = NULL;
                 char id[STORE_ID_MAX + 1];
                 uint64_t version;
@@ -323,32 +330,60 @@ static int versions_read(struct store *s, rados_ioctx_t io, enum record_kind kin
         return 0;
 }
 
+/* One bucket whose first page of versions is under way. */
+static int bucket_list(struct store *s, rados_ioctx_t io, struct pool_scan *scan, enum record_kind kind,
+                       const char *oid, struct wanted *w, record_cb cb, void *arg, struct err *err)
+{
+        char after[STORE_ID_MAX + 3] = "";
+
+        for (;;) {
+                int r = versions_read(s, scan, kind, oid, after, sizeof after, w, cb, arg, err);
+                bool more = scan->more;
+
+                pool_scan_done(scan);
+                for (size_t i = 0; r == 0 && i < w->n; i += TEXT_BATCH)
+                        r = texts_read(s, io, kind, oid, w, i, MIN_OF(w->n - i, TEXT_BATCH), cb, arg, err);
+                if (r != 0 || !more)
+                        return r;
+                pool_scan_begin(scan, io, oid, after, "v:", PAGE);
+        }
+}
+
+/* The buckets of a list: the next ones are asked for while one is looked at. */
+struct buckets {
+        struct pool_scan scan[LIST_AHEAD];
+        struct wanted wanted;
+};
+
+static void buckets_freep(struct buckets **b)
+{
+        for (unsigned i = 0; *b && i < LIST_AHEAD; i++)
+                pool_scan_done(&(*b)->scan[i]);
+        free(*b);
+}
+
 static int rbd_record_list(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err)
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(freep) struct wanted *w = malloc(sizeof *w);
+        _cleanup_(buckets_freep) struct buckets *b = calloc(1, sizeof *b);
         int r = record_io(s, kind, &client, &io, err);
 
         if (r < 0)
                 return r;
-        if (!w)
+        if (!b)
                 return err_set(err, -ENOMEM, "out of memory");
-        for (unsigned b = 0; b < BUCKETS; b++) {
-                char oid[POOL_NAME_MAX], after[STORE_ID_MAX + 3] = "";
-                bool more = true;
+        for (unsigned i = 0, begun = 0; i < buckets_of(kind) && r == 0; i++) {
+                char oid[POOL_NAME_MAX];
 
-                bucket_object(kind, b, oid);
-                while (more) {
-                        r = versions_read(s, io, kind, oid, after, sizeof after, w, cb, arg, &more, err);
-                        for (size_t i = 0; r == 0 && i < w->n; i += TEXT_BATCH)
-                                r = texts_read(s, io, kind, oid, w, i, MIN_OF(w->n - i, TEXT_BATCH), cb, arg,
-                                               err);
-                        if (r != 0)
-                                return r;
+                for (; begun < MIN_OF(i + LIST_AHEAD, buckets_of(kind)); begun++) {
+                        bucket_object(kind, begun, oid);
+                        pool_scan_begin(&b->scan[begun % LIST_AHEAD], io, oid, "", "v:", PAGE);
                 }
+                bucket_object(kind, i, oid);
+                r = bucket_list(s, io, &b->scan[i % LIST_AHEAD], kind, oid, &b->wanted, cb, arg, err);
         }
-        return 0;
+        return r;
 }
 
 static int rbd_beat_write(struct store *s, unsigned host, uint64_t counter, struct err *err)

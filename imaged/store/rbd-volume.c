@@ -7,15 +7,13 @@
  * cannot be removed for 30 s.
  */
 #include <errno.h>
-#include <pthread.h>
+#include <malloc.h>
 #include <rbd/librbd.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "imaged/store/rbd-engine.h"
 
-#define INFLIGHT 16             /* writes under way */
-#define PIECE ((size_t)4 << 20) /* bytes of one of them: an RBD object */
 #define ENTRY_MAX (POOL_NAME_MAX + 24)
 
 struct rbd_volume {
@@ -23,15 +21,6 @@ struct rbd_volume {
         rados_ioctx_t io;
         rbd_image_t image;
         char name[POOL_NAME_MAX];
-        pthread_mutex_t lock; /* guards the rest, which librbd's completions change */
-        pthread_cond_t landed;
-        unsigned inflight;
-        int failed; /* the first write that failed */
-};
-
-struct piece {
-        struct rbd_volume *volume;
-        char data[];
 };
 
 int golden_find(rados_ioctx_t io, const char *image, char *name, uint64_t *ret_size, struct err *err)
@@ -92,7 +81,7 @@ static int golden_unused(rados_ioctx_t io, const char *name, struct err *err)
 {
         rbd_image_t image = NULL;
         size_t n = 0;
-        int r = disk_watchers(io, name, NULL, NULL, NULL, NULL, err);
+        int r = disk_watchers(io, name, NULL, NULL, NULL, NULL, NULL, err);
 
         if (r < 0)
                 return r;
@@ -137,9 +126,9 @@ static int sweep_leftovers(rados_ioctx_t io, const char *image, int *ret_left, s
 
         *ret_left = 0;
         snprintf(prefix, sizeof prefix, "golden.%s.", image);
-        r = pool_names(io, prefix, pool_list_add, &list, err);
+        r = pool_list(io, prefix, &list, err);
         for (size_t i = 0; i < list.n && r == 0; i++) {
-                int removed = golden_remove(io, list.name[i], err);
+                int removed = golden_remove(io, list.image[i].name, err);
 
                 if (removed < 0)
                         *ret_left = removed;
@@ -151,17 +140,13 @@ static struct rbd_volume *volume_state_free(struct rbd_volume *rv)
 {
         if (!rv)
                 return NULL;
-        pthread_mutex_lock(&rv->lock);
-        while (rv->inflight > 0)
-                pthread_cond_wait(&rv->landed, &rv->lock);
-        pthread_mutex_unlock(&rv->lock);
         if (rv->image)
                 rbd_close(rv->image);
         pool_io_donep(&rv->io);
         pool_client_putp(&rv->client);
-        pthread_mutex_destroy(&rv->lock);
-        pthread_cond_destroy(&rv->landed);
         free(rv);
+        /* what many pieces at once were kept in, by Ceph too, is free memory of ours by now */
+        malloc_trim(0);
         return NULL;
 }
 
@@ -172,8 +157,6 @@ static int volume_state_new(struct volume *v, struct rbd_volume **ret, struct er
 
         if (!rv)
                 return err_set(err, -ENOMEM, "out of memory");
-        pthread_mutex_init(&rv->lock, NULL);
-        pthread_cond_init(&rv->landed, NULL);
         r = pool_io(v->store, &rv->client, &rv->io, err);
         if (r < 0)
                 volume_state_free(rv);
@@ -209,94 +192,21 @@ static int rbd_volume_create(struct volume *v, struct err *err)
         return r < 0 ? pool_fail(err, r, "make golden image %s", v->image) : 0;
 }
 
-/* librbd's thread: hands over the result, nothing else. */
-static void piece_landed(rbd_completion_t c, void *arg)
-{
-        struct piece *p = arg;
-        struct rbd_volume *rv = p->volume;
-        ssize_t r = rbd_aio_get_return_value(c);
-
-        rbd_aio_release(c);
-        free(p);
-        pthread_mutex_lock(&rv->lock);
-        if (r < 0 && rv->failed == 0)
-                rv->failed = (int)r;
-        rv->inflight--;
-        pthread_cond_signal(&rv->landed);
-        pthread_mutex_unlock(&rv->lock);
-}
-
-/* Waits until at most `left` writes are under way. */
-static int volume_settle(struct rbd_volume *rv, unsigned left)
-{
-        int r;
-
-        pthread_mutex_lock(&rv->lock);
-        while (rv->inflight > left)
-                pthread_cond_wait(&rv->landed, &rv->lock);
-        r = rv->failed;
-        pthread_mutex_unlock(&rv->lock);
-        return r;
-}
-
-static int piece_write(struct rbd_volume *rv, const char *data, size_t len, uint64_t offset)
-{
-        struct piece *p;
-        rbd_completion_t c;
-        int r = volume_settle(rv, INFLIGHT - 1);
-
-        if (r < 0)
-                return r;
-        p = malloc(sizeof *p + len);
-        if (!p)
-                return -ENOMEM;
-        p->volume = rv;
-        memcpy(p->data, data, len);
-        r = rbd_aio_create_completion(p, piece_landed, &c);
-        if (r < 0) {
-                free(p);
-                return r;
-        }
-        pthread_mutex_lock(&rv->lock);
-        rv->inflight++;
-        pthread_mutex_unlock(&rv->lock);
-        r = rbd_aio_write(rv->image, offset, len, p->data, c);
-        if (r < 0) { /* never started: no completion will come */
-                rbd_aio_release(c);
-                free(p);
-                pthread_mutex_lock(&rv->lock);
-                rv->inflight--;
-                pthread_mutex_unlock(&rv->lock);
-        }
-        return r;
-}
-
 static int rbd_volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err)
 {
         struct rbd_volume *rv = v->state;
-        const char *data = buf;
+        ssize_t n = rbd_write(rv->image, offset, len, buf); /* all of it, or an error */
 
-        while (len > 0) {
-                size_t n = MIN_OF(len, PIECE - (size_t)(offset % PIECE));
-                int r = piece_write(rv, data, n, offset);
-
-                if (r < 0)
-                        return pool_fail(err, r, "write golden image %s at %llu", v->image,
-                                         (unsigned long long)offset);
-                data += n;
-                offset += n;
-                len -= n;
-        }
-        return 0;
+        return n < 0 ? pool_fail(err, (int)n, "write golden image %s at %llu", v->image,
+                                 (unsigned long long)offset)
+                     : 0;
 }
 
 static int rbd_volume_resize(struct volume *v, uint64_t size, struct err *err)
 {
         struct rbd_volume *rv = v->state;
-        int r = volume_settle(rv, 0);
+        int r = rbd_resize(rv->image, size);
 
-        if (r == 0)
-                r = rbd_resize(rv->image, size);
         return r < 0 ? pool_fail(err, r, "resize golden image %s", v->image) : 0;
 }
 
@@ -321,12 +231,11 @@ static int volume_reopen(struct rbd_volume *rv, const char *image, struct err *e
 static int rbd_volume_seal(struct volume *v, struct err *err)
 {
         struct rbd_volume *rv = v->state;
-        int r = volume_settle(rv, 0);
+        int r;
 
         if (!rv->image) /* asked again: all was done but this */
                 return volume_reopen(rv, v->image, err);
-        if (r == 0)
-                r = rbd_flush(rv->image);
+        r = rbd_flush(rv->image);
         if (r == 0) {
                 r = rbd_snap_create(rv->image, POOL_SNAP);
                 r = r == -EEXIST ? 0 : r;
@@ -363,14 +272,46 @@ static int rbd_volume_open(struct volume *v, struct err *err)
         return r < 0 ? pool_fail(err, r, "open golden image %s", v->image) : 0;
 }
 
+/*
+ * A crash may have left more than one; any will do, as who goes on compares what it holds. The other's watch
+ * does not hinder, and ours keeps others from removing it.
+ */
+static int rbd_volume_resume(struct volume *v, bool take_it, struct err *err)
+{
+        _cleanup_(pool_list_done) struct pool_list list = {0};
+        char prefix[POOL_NAME_MAX], sealed[POOL_NAME_MAX];
+        struct rbd_volume *rv;
+        int r = volume_state_new(v, &rv, err);
+
+        if (r < 0)
+                return r;
+        v->state = rv;
+        v->sealed = !take_it;
+        r = golden_find(rv->io, v->image, sealed, &v->size, err);
+        if (r == 0)
+                return err_set(err, -ENOENT, "image %s is sealed", v->image);
+        snprintf(prefix, sizeof prefix, "golden.%s.", v->image);
+        if (r == -ENOENT)
+                r = pool_list(rv->io, prefix, &list, err);
+        if (r == 0 && list.n == 0)
+                r = err_set(err, -ENOENT, "image %s: nothing was left of it", v->image);
+        if (r < 0)
+                return r;
+        snprintf(rv->name, sizeof rv->name, "%s", list.image[list.n - 1].name);
+        r = take_it ? rbd_open(rv->io, rv->name, &rv->image, NULL)
+                    : rbd_open_read_only(rv->io, rv->name, &rv->image, NULL);
+        if (r < 0)
+                rv->image = NULL;
+        else
+                r = rbd_get_size(rv->image, &v->size);
+        return r < 0 ? pool_fail(err, r, "open golden image %s", v->image) : 0;
+}
+
 static int rbd_volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err)
 {
         struct rbd_volume *rv = v->state;
-        int r = volume_settle(rv, 0); /* what was written is read back */
         ssize_t n;
 
-        if (r < 0)
-                return pool_fail(err, r, "golden image %s", v->image);
         for (size_t done = 0; done < len; done += (size_t)n) {
                 n = rbd_read(rv->image, offset + done, len - done, (char *)buf + done);
                 if (n == 0)
@@ -392,7 +333,6 @@ static void rbd_volume_close(struct volume *v)
                 /* A seal whose last step failed may have made the entry after all. */
                 bool mine;
 
-                (void)volume_settle(rv, 0);
                 rbd_close(rv->image);
                 rv->image = NULL;
                 mine = sealed_is_mine(rv, v->image);
@@ -477,6 +417,7 @@ const struct engine_volumes rbd_volumes = {
     .resize = rbd_volume_resize,
     .seal = rbd_volume_seal,
     .open = rbd_volume_open,
+    .resume = rbd_volume_resume,
     .read = rbd_volume_read,
     .close = rbd_volume_close,
     .remove = rbd_volume_remove,

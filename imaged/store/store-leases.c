@@ -109,8 +109,8 @@ int lease_list(struct store *s, lease_cb cb, void *arg, struct err *err)
         return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->list(s, cb, arg, &own));
 }
 
-int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                struct lease *ret, struct err *err)
+static int check_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                       struct err *err)
 {
         int r = check_instance(s, instance, err);
 
@@ -120,7 +120,15 @@ int lease_claim(struct store *s, const char *instance, const struct lease *from,
                 return err_set(err, -EINVAL, "instance %s: host 0 is nobody and claims nothing", instance);
         if (from->epoch == UINT64_MAX)
                 return err_set(err, -EINVAL, "instance %s: no epoch after %" PRIu64, instance, from->epoch);
-        return ENGINE_CALL(err, s->engine->leases->claim(s, instance, from, host, ret, &own));
+        return 0;
+}
+
+int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                struct lease *ret, struct err *err)
+{
+        int r = check_claim(s, instance, from, host, err);
+
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->claim(s, instance, from, host, ret, &own));
 }
 
 int lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
@@ -158,6 +166,26 @@ int lease_gate(struct store *s, const char *instance, const struct lease *mine, 
         return r < 0 ? r
                      : ENGINE_CALL(err,
                                    s->engine->leases->gate(s, instance, mine, start, disks, n_disks, &own));
+}
+
+int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                 const struct start *start, const struct disk_spec *disks, size_t n_disks, struct lease *ret,
+                 struct err *err)
+{
+        int r = check_claim(s, instance, from, host, err);
+
+        if (r >= 0)
+                r = check_disks(instance, disks, n_disks, err);
+        if (r >= 0)
+                r = check_start(instance, start, err);
+        if (r >= 0 && s->engine->leases->commit)
+                return ENGINE_CALL(err, s->engine->leases->commit(s, instance, from, host, start, disks,
+                                                                  n_disks, ret, &own));
+        if (r >= 0)
+                r = lease_claim(s, instance, from, host, ret, err);
+        if (r >= 0)
+                r = lease_fence(s, instance, ret, start, disks, n_disks, err);
+        return r < 0 ? r : lease_gate(s, instance, ret, start, disks, n_disks, err);
 }
 
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,

@@ -71,6 +71,21 @@ int volume_open(struct store *s, const char *image, struct volume **ret, struct 
         return finish(v, ENGINE_CALL(err, s->engine->volumes->open(v, &own)), ret);
 }
 
+int volume_resume(struct store *s, const char *image, bool take, struct volume **ret, struct err *err)
+{
+        struct volume *v;
+        int r = check_image(s, image, err);
+
+        if (r < 0)
+                return r;
+        if (!s->engine->volumes->resume)
+                return err_set(err, -ENOENT, "image %s: nothing was left of it", image);
+        v = volume_new(s, image, 0);
+        if (!v)
+                return err_set(err, -ENOMEM, "image %s: out of memory", image);
+        return finish(v, ENGINE_CALL(err, s->engine->volumes->resume(v, take, &own)), ret);
+}
+
 static int check_range(const struct volume *v, size_t len, uint64_t offset, struct err *err)
 {
         if (offset > v->size || len > v->size - offset)

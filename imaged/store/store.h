@@ -101,16 +101,25 @@ int beat_read(struct store *s, unsigned host, uint64_t *ret_counter, struct err 
 /* --- golden images: raw and sparse, written once, then read-only
  * ------------------------------------------------- */
 
-struct volume; /* one thread at a time */
+struct volume; /* one thread at a time, but for volume_write() */
 
 /* A new image being written, invisible until sealed. -EEXIST when that id is sealed; an unsealed left-over
  * is replaced. size: bytes; holes are what is never written. */
 int volume_create(struct store *s, const char *image, uint64_t size, struct volume **ret, struct err *err);
+/* Several threads may write one volume at once, each its own bytes; beside them no other call. */
 int volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err);
 /* Before the seal, where the size was not known at first. Bytes, as for volume_create(). */
 int volume_resize(struct volume *v, uint64_t size, struct err *err);
 /* Durable and read-only from here on; may be repeated. The handle then reads. */
 int volume_seal(struct volume *v, struct err *err);
+
+/*
+ * What a writer that is gone left unsealed, with all that it wrote. take: it is ours from here on, to be
+ * written and sealed as after volume_create(); else only to be read. Should that writer not be gone after
+ * all, it cannot take the volume away any more, but a write that it had begun may still land: so only who
+ * writes the same bytes goes on with it, and who seals asks its record first. -ENOENT: there is none.
+ */
+int volume_resume(struct store *s, const char *image, bool take, struct volume **ret, struct err *err);
 
 int volume_open(struct store *s, const char *image, struct volume **ret,
                 struct err *err); /* sealed images only */
@@ -201,6 +210,11 @@ int lease_grant(struct store *s, const char *instance, const struct lease *mine,
  * this epoch. -EACCES: no longer. */
 int lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
                const struct disk_spec *disks, size_t n_disks, struct err *err);
+/* lease_claim() from `from`, lease_fence() and lease_gate() in one, for a guest that stands still meanwhile.
+ * Failed: the claim may have been won all the same. */
+int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                 const struct start *start, const struct disk_spec *disks, size_t n_disks, struct lease *ret,
+                 struct err *err);
 /* Fills ret[n_disks]; `lease` is what the name is now (a migration's destination opens under the source's).
  */
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,

@@ -245,6 +245,7 @@ struct list_race {
         struct store *store;
         char id[UUID_LEN + 1];
         bool stop;
+        struct err err;
 };
 
 static void *write_on(void *arg)
@@ -253,9 +254,7 @@ static void *write_on(void *arg)
         uint64_t version = 0;
 
         while (!__atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
-                struct err err = {};
-
-                if (record_put(l->store, RECORD_EVENT, l->id, version, "{}", &version, &err) < 0)
+                if (record_put(l->store, RECORD_EVENT, l->id, version, "{}", &version, &l->err) < 0)
                         return l; /* the only writer of a record lost a compare */
         }
         return NULL;
@@ -286,7 +285,7 @@ static void list_beside_writers(void **state)
                 snprintf(l[i].id, sizeof(l[i].id), "stmoving%u", i); /* in the same shard */
                 pthread_create(&writer[i], NULL, write_on, &l[i]);
         }
-        for (unsigned round = 0; round < 30; round++) {
+        for (unsigned round = 0; round < 300; round++) {
                 unsigned n = 0;
 
                 assert_ok(record_list(s->second, RECORD_EVENT, count_still, &n, &err));
@@ -299,7 +298,7 @@ static void list_beside_writers(void **state)
 
                 pthread_join(writer[i], &lost);
                 if (lost)
-                        fail_msg("the only writer of %s lost a compare", ((struct list_race *)lost)->id);
+                        fail_msg("the only writer lost a compare: %s", err_text(&l[i].err));
         }
 }
 

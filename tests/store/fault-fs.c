@@ -187,9 +187,10 @@ static int create(struct fs *fs, const char *path, uint64_t size, struct fs_file
         return after("create", f, r, err);
 }
 
-static int open_(struct fs *fs, const char *path, struct fs_file **ret, uint64_t *ret_size, struct err *err)
+static int open_(struct fs *fs, const char *path, bool write, struct fs_file **ret, uint64_t *ret_size,
+                 struct err *err)
 {
-        return LOOK("open", file_ops->open(fs, path, ret, ret_size, err));
+        return LOOK("open", file_ops->open(fs, path, write, ret, ret_size, err));
 }
 
 static int file_read_at(struct fs_file *f, void *buf, size_t len, uint64_t offset, struct err *err)

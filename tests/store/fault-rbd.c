@@ -221,6 +221,25 @@ WRAP(int, rados_write_op_operate,
         return f == FAULT_LOSE ? -ETIMEDOUT : r;
 }
 
+/* An operation that was refused at once is one that its caller does not wait for. */
+WRAP(int, rados_aio_write_op_operate,
+     (rados_write_op_t op, rados_ioctx_t io, rados_completion_t done, const char *oid, time_t *mtime,
+      int flags))
+{
+        enum fault f;
+        int r = before("write-op", &f);
+
+        if (f == FAULT_LATE)
+                late_start(op, io, oid);
+        if (r == 0)
+                r = __real_rados_aio_write_op_operate(op, io, done, oid, mtime, flags);
+        if (r == 0 && f == FAULT_LOSE) {
+                rados_aio_wait_for_complete(done);
+                r = -ETIMEDOUT;
+        }
+        return r;
+}
+
 WRAP(void, rados_shutdown, (rados_t cluster))
 {
         /* in a forked process the threads of its parent do not exist, and their number stays as it was */
@@ -234,6 +253,12 @@ WRAP(void, rados_shutdown, (rados_t cluster))
 WRAP(int, rados_read_op_operate, (rados_read_op_t op, rados_ioctx_t io, const char *oid, int flags))
 {
         return LOOK("read-op", __real_rados_read_op_operate(op, io, oid, flags));
+}
+
+WRAP(int, rados_aio_read_op_operate,
+     (rados_read_op_t op, rados_ioctx_t io, rados_completion_t done, const char *oid, int flags))
+{
+        return LOOK("read-op", __real_rados_aio_read_op_operate(op, io, done, oid, flags));
 }
 
 WRAP(int, rados_read, (rados_ioctx_t io, const char *oid, char *buf, size_t len, uint64_t offset))
@@ -290,6 +315,11 @@ WRAP(int, rbd_remove, (rados_ioctx_t io, const char *name))
 WRAP(int, rbd_open, (rados_ioctx_t io, const char *name, rbd_image_t *image, const char *snap))
 {
         return LOOK("rbd-open", __real_rbd_open(io, name, image, snap));
+}
+
+WRAP(int, rbd_open_by_id_read_only, (rados_ioctx_t io, const char *id, rbd_image_t *image, const char *snap))
+{
+        return LOOK("rbd-open", __real_rbd_open_by_id_read_only(io, id, image, snap));
 }
 
 WRAP(int, rbd_open_read_only, (rados_ioctx_t io, const char *name, rbd_image_t *image, const char *snap))

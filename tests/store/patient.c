@@ -74,15 +74,18 @@ static int put(struct store *s, enum record_kind kind, const char *id, uint64_t 
 {
         int r = -ETIMEDOUT;
 
-        for (int i = 0; i < TRIES; i++) {
+        for (int i = 0; i < TRIES && is_unknown(r); i++) {
+                int was;
+
                 r = real->records->put(s, kind, id, expected, text, ret_version, err);
-                if (!is_unknown(r))
+                /* one that was asked for before may have come late, and before this one */
+                if (!is_unknown(r) && !(r == -ESTALE && i > 0))
                         return r;
                 if (faults_are_racing())
                         return -ETIMEDOUT;
-                r = was_put(s, kind, id, expected, text, ret_version, err);
-                if (r != 0)
-                        return r < 0 ? r : 0;
+                was = was_put(s, kind, id, expected, text, ret_version, err);
+                if (was != 0)
+                        return was < 0 ? was : 0;
         }
         return r;
 }

@@ -5,7 +5,7 @@
  * is fenced is a real QEMU. Host A lives at the client's own address, host B is given another
  * one.
  */
-#include "tests/store/conformance.h"
+#include "tests/store/rbd-fixture.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -13,124 +13,6 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "imaged/store/rbd-gate.h"
-
-#define OTHER_ADDRESS "192.0.2.7" /* of host B; none of its QEMUs run here */
-
-struct fixture {
-        struct store *a, *b;
-        struct pool_client *client;
-        rados_ioctx_t io;
-        char image[UUID_LEN + 1], instance[UUID_LEN + 1];
-        struct disk_spec disks[2];
-        uint8_t block[4096], seed[4096];
-};
-
-#define ok(call)                                                                                            \
-        do {                                                                                                \
-                struct err err_ = {0}, *err = &err_;                                                        \
-                int r_ = (call);                                                                            \
-                if (r_ < 0)                                                                                 \
-                        fail_msg("%s: %s", #call, err_text(err));                                           \
-        } while (0)
-
-#define fails(code, call)                                                                                   \
-        do {                                                                                                \
-                struct err err_ = {0}, *err = &err_;                                                        \
-                int r_ = (call);                                                                            \
-                if (r_ != (code))                                                                           \
-                        fail_msg("%s: %d (%s), not %d", #call, r_, err_text(err), code);                    \
-                assert_true(err->text[0]);                                                                  \
-        } while (0)
-
-static struct store *open_as(const char *user, const char *address)
-{
-        const struct store_options options = {
-            .ceph_conf = getenv("STORE_CEPH_CONF"), .ceph_user = user, .address = address};
-        const char *url = getenv("STORE_URL");
-        struct store *s = NULL;
-
-        ok(store_open(url ? url : "rbd:wherry", &options, &s, err));
-        return s;
-}
-
-static int setup(void **state)
-{
-        struct fixture *f = calloc(1, sizeof *f);
-        struct volume *v = NULL;
-
-        f->a = open_as("wherry", NULL);
-        f->b = open_as("wherry", OTHER_ADDRESS);
-        ok(store_prepare(f->a, err));
-        ok(pool_io(f->a, &f->client, &f->io, err));
-        uuid_random(f->image);
-        uuid_random(f->instance);
-        ok(volume_create(f->a, f->image, 8 * MIB, &v, err));
-        memset(f->block, 0x5a, sizeof f->block);
-        memset(f->seed, 0x6b, sizeof f->seed);
-        ok(volume_write(v, f->block, sizeof f->block, 4096, err));
-        ok(volume_seal(v, err));
-        volume_close(v);
-        f->disks[0] = (struct disk_spec){.name = "disk0", .image = f->image, .size = 16 * MIB};
-        f->disks[1] = (struct disk_spec){.name = "seed", .content = f->seed, .n_content = sizeof f->seed};
-        *state = f;
-        return 0;
-}
-
-static int teardown(void **state)
-{
-        struct fixture *f = *state;
-        struct lease l;
-
-        if (lease_find(f->a, f->instance, &l, NULL) == 0)
-                ok(lease_remove(f->a, f->instance, &l, f->disks, 2, err));
-        ok(volume_remove(f->a, f->image, err));
-        pool_io_donep(&f->io);
-        pool_client_putp(&f->client);
-        store_close(f->a);
-        store_close(f->b);
-        free(f);
-        return 0;
-}
-
-/* What QEMU opens for a disk, under the name that the lease has. */
-static struct qemu *qemu_start(struct fixture *f, const struct lease *lease, const struct start *start,
-                               size_t disk)
-{
-        _cleanup_(freep) char *why = NULL;
-        struct attach at[2] = {0};
-        struct qemu *q;
-
-        ok(lease_attach(f->a, f->instance, lease, start, f->disks, 2, at, err));
-        q = qemu_open(&at[disk], &why);
-        if (!q)
-                fail_msg("QEMU cannot open %s: %s", at[disk].path, why);
-        return q;
-}
-
-static size_t recorded(const struct fixture *f)
-{
-        _cleanup_(gate_done) struct gate gate = {0};
-
-        ok(gate_read(f->io, f->instance, &gate, err));
-        return gate.n_clients;
-}
-
-/* Creates the disks and brings them to where a QEMU of host A runs. */
-static struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *start)
-{
-        struct qemu *q;
-
-        ok(lease_create(f->a, f->instance, f->disks, 2, err));
-        *lease = (struct lease){0};
-        ok(lease_claim(f->a, f->instance, lease, 1, lease, err));
-        start_init(start, f->instance, lease->epoch, NULL);
-        ok(lease_fence(f->a, f->instance, lease, start, f->disks, 2, err));
-        q = qemu_start(f, lease, start, 0);
-        ok(lease_gate(f->a, f->instance, lease, start, f->disks, 2, err));
-        assert_int_equal(qemu_write(q, 0x11, 0), 0);
-        return q;
-}
 
 static void test_qemu_is_refused_after_a_take_over(void **state)
 {
@@ -285,6 +167,8 @@ static void test_a_claim_whose_reply_was_lost_is_a_win(void **state)
         struct lease got, from = {0};
         struct lease first = {.epoch = 1, .host = 1};
         char oid[POOL_NAME_MAX], id[64], name[LEASE_NAME_MAX + 1], old[LEASE_NAME_MAX + 1];
+        struct pool_op later = {0};
+        bool occupied;
         int n;
 
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
@@ -293,7 +177,10 @@ static void test_a_claim_whose_reply_was_lost_is_a_win(void **state)
         snprintf(oid, sizeof oid, "rbd_id.%s", old);
         n = rados_read(f->io, oid, id, sizeof id, 0);
         assert_true(n > 4);
-        assert_int_equal(disk_rename(f->io, old, name), 0);
+        id[n] = '\0';
+        assert_int_equal(disk_rename(f->io, id + 4, old, name, &occupied, &later), 0);
+        pool_op_done(&later);
+        assert_false(occupied);
         ok(lease_claim(f->a, f->instance, &from, 1, &got, err));
         assert_int_equal(got.epoch, 1);
         /* The old name still resolves; the directory has moved on. */
@@ -318,10 +205,12 @@ static void test_half_made_disks_do_not_exist_and_can_be_made_again(void **state
         struct fixture *f = *state;
         struct lease lease = {0};
         char image[POOL_NAME_MAX];
+        struct golden golden;
 
         /* As a crash leaves them: the images are there, nothing says that they are complete. */
         disk_image(f->instance, &lease, f->disks, 0, image);
-        ok(disk_make(f->io, image, &f->disks[0], err));
+        ok(golden_find(f->io, f->image, golden.name, &golden.size, err));
+        ok(disk_make(f->io, image, &f->disks[0], &golden, err));
         fails(-ENOENT, lease_find(f->a, f->instance, &lease, err));
         fails(-ESTALE, lease_claim(f->a, f->instance, &lease, 1, &lease, err));
         ok(lease_list(f->a, count_lease, f, err));
@@ -463,8 +352,6 @@ static int teardown_quota(void **state)
         set_quota(pool_of(f->a)->name, 0);
         return teardown(state);
 }
-
-#define with_fixture(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(int argc, char **argv)
 {

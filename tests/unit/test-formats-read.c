@@ -229,16 +229,52 @@ static void test_names(void **state)
         assert_int_equal(image_format_parse(NULL), -EINVAL);
 }
 
+/* A file of 8 TiB that is all hole but for some data: walked in no time only where holes are not read. */
+static void test_holes(void **state)
+{
+        static const uint64_t places[] = {0, UINT64_C(3) << 40, (UINT64_C(8) << 40) - 4096};
+        struct image_info info;
+        struct image *img = NULL;
+        struct source src;
+        struct err err = {0};
+        uint64_t len = 0, total = 0, found = 0;
+        uint8_t block[4096], back[4096];
+        bool data = false;
+        int fd = open("holes.raw", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        memset(block, 7, sizeof(block));
+        assert_int_equal(ftruncate(fd, (off_t)(UINT64_C(8) << 40)), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+                assert_int_equal(pwrite(fd, block, sizeof(block), (off_t)places[i]), sizeof(block));
+        assert_int_equal(source_from_fd(fd, &src, &err), 0);
+        assert_int_equal(image_inspect(&src, IMAGE_RAW, &info, &err), 0);
+        assert_int_equal(info.n_refusals, 0);
+        assert_int_equal(image_open(&src, &info, &img, &err), 0);
+        for (uint64_t at = 0; at < image_size(img); at += len) {
+                assert_int_equal(image_extent(img, at, &len, &data, &err), 0);
+                total += len;
+                if (!data)
+                        continue;
+                assert_true(found < ARRAY_SIZE(places) && at == places[found] && len == sizeof(block));
+                assert_int_equal(image_read(img, back, sizeof(back), at, &err), 0);
+                assert_memory_equal(back, block, sizeof(block));
+                found++;
+        }
+        assert_true(total == UINT64_C(8) << 40);
+        assert_int_equal(found, ARRAY_SIZE(places));
+        image_close(img);
+        close(fd);
+        unlink("holes.raw");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_names),
-            cmocka_unit_test(test_bounds_of_reading),
-            cmocka_unit_test(test_raw),
-            cmocka_unit_test(test_convert),
-            cmocka_unit_test(test_late_compressed),
-            cmocka_unit_test(test_lived_in),
-            cmocka_unit_test(test_overwritten_compressed),
+            cmocka_unit_test(test_names),    cmocka_unit_test(test_bounds_of_reading),
+            cmocka_unit_test(test_raw),      cmocka_unit_test(test_holes),
+            cmocka_unit_test(test_convert),  cmocka_unit_test(test_late_compressed),
+            cmocka_unit_test(test_lived_in), cmocka_unit_test(test_overwritten_compressed),
             cmocka_unit_test(test_dirty),
         };
 

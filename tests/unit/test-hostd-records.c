@@ -118,10 +118,43 @@ static void start(struct manager *m, bool failover, uint64_t epoch)
         const struct start_phases phases = {
             .failover = failover, .claim_ms = 5, .fence_ms = 7, .fence_since = "2026-01-31T12:00:00.000Z"};
         const struct lease mine = {.epoch = epoch, .host = 2};
+        struct instance i;
         struct start st;
 
+        assert_int_equal(instance_load(m->store, ONE, &i, NULL), 0);
         start_init(&st, ONE, epoch, NULL);
-        assert_int_equal(guest_record_start(m, ONE, &st, &mine, true, 0, &phases, NULL), 0);
+        assert_int_equal(guest_record_start(m, &i, &st, &mine, true, &phases, NULL), 0);
+        instance_done(&i);
+}
+
+static int set_stopped(json_t *doc, void *arg, struct err *err)
+{
+        json_object_set_new(doc, "wanted", json_string("stopped"));
+        return 1;
+}
+
+/* What was loaded is only where a change begins: nobody else's change is undone by it. */
+static void a_change_keeps_what_others_have_written_since(void **state)
+{
+        struct manager *m = *state;
+        const struct lease mine = {.epoch = 3, .host = 2};
+        struct instance before, after;
+        struct start st;
+
+        instance(m->store, ONE, "");
+        assert_int_equal(instance_load(m->store, ONE, &before, NULL), 0);
+        assert_int_equal(record_change(m->store, RECORD_INSTANCE, ONE, set_stopped, NULL, NULL), 0);
+        start_init(&st, ONE, 3, NULL);
+        assert_int_equal(guest_record_start(m, &before, &st, &mine, true, NULL, NULL), 0);
+        assert_int_equal(instance_load(m->store, ONE, &after, NULL), 0);
+        assert_int_equal(after.wanted, WANTED_STOPPED);
+        assert_string_equal(after.start.id, st.id);
+        assert_int_equal(after.version, before.version + 2);
+        /* Nobody has written since: one write. */
+        assert_int_equal(guest_record_start(m, &after, &st, &mine, true, NULL, NULL), 0);
+        assert_string_equal(before.state, ""); /* what was loaded stays as it is */
+        instance_done(&before);
+        instance_done(&after);
 }
 
 static void the_start_of_a_failover_writes_its_receipt(void **state)
@@ -273,6 +306,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(a_failover_is_due_until_its_guest_has_run),
             cmocka_unit_test_setup_teardown(the_start_of_a_failover_writes_its_receipt, setup, teardown),
+            cmocka_unit_test_setup_teardown(a_change_keeps_what_others_have_written_since, setup, teardown),
             cmocka_unit_test_setup_teardown(a_survey_tells_hosts_groups_and_what_is_used, setup, teardown),
             cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
             cmocka_unit_test_setup_teardown(the_fences_verdict_is_in_the_host_record, setup, teardown),

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A claim's steps that are done at the same time, and the commit that is claim, fence and gate in one; as
+ * test-rbd.c, against a real cluster. */
+#include "tests/store/rbd-fixture.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+/* The step that decides was done, and the one that makes the new name resolve was not. */
+static void test_a_claim_that_was_cut_off_is_mended_by_the_next(void **state)
+{
+        struct fixture *f = *state;
+        struct lease got, from = {0}, first = {.epoch = 1, .host = 1};
+        char name[LEASE_NAME_MAX + 1], oid[POOL_NAME_MAX];
+        struct start start;
+
+        ok(lease_create(f->a, f->instance, f->disks, 2, err));
+        ok(lease_claim(f->a, f->instance, &from, 1, &got, err));
+        lease_name_format(f->instance, &first, name);
+        snprintf(oid, sizeof oid, "rbd_id.%s", name);
+        assert_int_equal(rados_remove(f->io, oid), 0);
+        ok(lease_find(f->b, f->instance, &got, err));
+        assert_int_equal(got.epoch, 1);
+        /* The same claim again, and the next one of another host. */
+        ok(lease_claim(f->a, f->instance, &from, 1, &got, err));
+        assert_int_equal(got.epoch, 1);
+        start_init(&start, f->instance, 1, NULL);
+        qemu_close(qemu_start(f, &got, &start, 0));
+        assert_int_equal(rados_remove(f->io, oid), 0);
+        ok(lease_claim(f->b, f->instance, &got, 2, &got, err));
+        assert_int_equal(got.epoch, 2);
+        qemu_close(qemu_start(f, &got, &start, 0));
+        /* Disks under such a name can be removed; what stayed would keep the image from being removed. */
+        ok(lease_claim(f->a, f->instance, &got, 1, &got, err));
+        lease_name_format(f->instance, &got, name);
+        snprintf(oid, sizeof oid, "rbd_id.%s", name);
+        assert_int_equal(rados_remove(f->io, oid), 0);
+        ok(lease_remove(f->a, f->instance, &got, f->disks, 2, err));
+        fails(-ENOENT, lease_find(f->a, f->instance, &got, err));
+}
+
+/* A claim, a fence and a gate in one are what the three are one after the other. */
+static void test_a_commit_in_one_spares_the_source_and_registers(void **state)
+{
+        struct fixture *f = *state;
+        struct start a, b, c;
+        struct lease on_a, on_b, on_c;
+        struct qemu *src, *dst;
+
+        src = run_on_a(f, &on_a, &a);
+        start_init(&b, f->instance, on_a.epoch, "attempt-1");
+        ok(lease_grant(f->a, f->instance, &on_a, &b, f->disks, 2, err));
+        dst = qemu_start(f, &on_a, &b, 0);
+        ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
+        assert_int_equal(on_b.epoch, on_a.epoch + 1);
+        assert_int_equal(on_b.host, 2);
+        assert_int_equal(recorded(f), 2);
+        assert_int_equal(qemu_write(dst, 0x44, 0), 0);
+        /* Whoever comes late has lost, and registers nobody. */
+        fails(-ESTALE, lease_commit(f->a, f->instance, &on_a, 1, &a, f->disks, 2, &on_c, err));
+        assert_int_equal(recorded(f), 2);
+        ok(lease_claim(f->b, f->instance, &on_b, 3, &on_c, err));
+        start_init(&c, f->instance, on_c.epoch, NULL);
+        ok(lease_fence(f->b, f->instance, &on_c, &c, f->disks, 2, err));
+        assert_int_equal(qemu_write(src, 0x55, 0), -EACCES);
+        assert_int_equal(qemu_write(dst, 0x55, 0), -EACCES);
+        assert_int_equal(recorded(f), 0);
+        qemu_kill(src);
+        qemu_kill(dst);
+}
+
+/* A client of an older run is no source: it is on the blocklist before the destination has its yes. */
+static void test_a_commit_fences_who_is_not_the_source(void **state)
+{
+        struct fixture *f = *state;
+        struct start old, a, b;
+        struct lease on_old, on_a, on_b;
+        struct qemu *forgotten, *src, *dst;
+
+        forgotten = run_on_a(f, &on_old, &old);
+        ok(lease_claim(f->a, f->instance, &on_old, 1, &on_a, err));
+        start_init(&a, f->instance, on_a.epoch, "attempt-0"); /* spares the forgotten one, as a source */
+        ok(lease_fence(f->a, f->instance, &on_a, &a, f->disks, 2, err));
+        src = qemu_start(f, &on_a, &a, 0);
+        ok(lease_gate(f->a, f->instance, &on_a, &a, f->disks, 2, err));
+        assert_int_equal(qemu_write(forgotten, 0x11, 0), 0);
+        start_init(&b, f->instance, on_a.epoch, "attempt-1");
+        dst = qemu_start(f, &on_a, &b, 0);
+        ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
+        assert_int_equal(qemu_write(forgotten, 0x22, 0), -EACCES);
+        assert_int_equal(qemu_write(dst, 0x44, 0), 0);
+        qemu_kill(forgotten);
+        qemu_close(src);
+        qemu_close(dst);
+}
+
+/* No vCPU runs whose QEMU has no disk open here, nor one whose gate was raised over its head. */
+static void test_a_commit_wants_the_disk_open(void **state)
+{
+        struct fixture *f = *state;
+        struct start a, b;
+        struct lease on_a, on_b;
+        struct qemu *src, *dst;
+        _cleanup_(gate_done) struct gate gate = {0};
+
+        src = run_on_a(f, &on_a, &a);
+        start_init(&b, f->instance, on_a.epoch, "attempt-1");
+        fails(-EACCES, lease_commit(f->b, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
+        assert_int_equal(recorded(f), 1);
+        ok(lease_find(f->a, f->instance, &on_b, err)); /* the claim is won all the same */
+        assert_int_equal(on_b.host, 2);
+        dst = qemu_start(f, &on_b, &b, 0);
+        ok(gate_raise(f->io, f->instance, on_b.epoch + 7, &gate, err));
+        fails(-ESTALE, lease_commit(f->a, f->instance, &on_b, 1, &b, f->disks, 2, &on_a, err));
+        assert_int_equal(recorded(f), 1);
+        qemu_close(src);
+        qemu_close(dst);
+}
+
+int main(int argc, char **argv)
+{
+        const struct CMUnitTest tests[] = {
+            with_fixture(test_a_claim_that_was_cut_off_is_mended_by_the_next),
+            with_fixture(test_a_commit_in_one_spares_the_source_and_registers),
+            with_fixture(test_a_commit_fences_who_is_not_the_source),
+            with_fixture(test_a_commit_wants_the_disk_open),
+        };
+
+        signal(SIGPIPE, SIG_IGN);
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
