@@ -136,6 +136,32 @@ struct image_stream *image_stream_free(struct image_stream *st);
 int qcow2_overlay(uint64_t virtual_size, const char *backing, uint8_t **ret, size_t *ret_len,
                   struct err *err);
 
+/*
+ * Such an overlay as a raw disk, after a guest has written to it through QEMU: what it says nothing of comes
+ * from `below` (the backing file's bytes; NULL: it has none). Its header is compared with what we have made,
+ * not believed: -EBADMSG where size, backing file or features are others. The guest's bytes are not looked
+ * at. Both sources must outlive it.
+ */
+int image_open_overlay(const struct source *src, uint64_t virtual_size, const char *backing,
+                       const struct source *below, struct image **ret, struct err *err);
+
+/*
+ * A disk as a qcow2 v3 image of its own, plain, in one pass: clusters of zeros are left out. Data ascends;
+ * what is never given is zeros. virtual_size as for qcow2_overlay(). Until finish has succeeded there is no
+ * header, so that a part is never taken for an image. Memory: the L1 table (256 KiB at 16 TiB) and 128 KiB.
+ */
+struct byte_sink { /* any order, no place twice */
+        int (*write)(void *state, const void *buf, size_t len, uint64_t offset, struct err *err);
+        void *state;
+};
+struct qcow2_writer;
+int qcow2_writer_new(uint64_t virtual_size, const struct byte_sink *out, struct qcow2_writer **ret,
+                     struct err *err);
+int qcow2_writer_data(struct qcow2_writer *w, const void *data, size_t len, uint64_t offset,
+                      struct err *err);
+int qcow2_writer_finish(struct qcow2_writer *w, struct err *err);
+struct qcow2_writer *qcow2_writer_free(struct qcow2_writer *w); /* returns NULL */
+
 /* Names and contents of small files as an ISO 9660 image with Joliet and Rock Ridge names, volume "cidata"
  * for cloud-init's NoCloud. */
 struct iso_file {

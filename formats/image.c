@@ -35,6 +35,25 @@ int image_open(const struct source *src, const struct image_info *info, struct i
         return 0;
 }
 
+int image_open_overlay(const struct source *src, uint64_t virtual_size, const char *backing,
+                       const struct source *below, struct image **ret, struct err *err)
+{
+        struct image *img = calloc(1, sizeof(*img));
+        int r;
+
+        if (!img)
+                return err_set(err, -ENOMEM, "out of memory");
+        img->src = *src;
+        img->size = virtual_size;
+        r = qcow2_open_overlay(img, backing, below, err);
+        if (r < 0) {
+                free(img);
+                return r;
+        }
+        *ret = img;
+        return 0;
+}
+
 struct image *image_close(struct image *img)
 {
         if (!img)

@@ -83,5 +83,6 @@ struct image_ops {
 };
 int raw_open(struct image *img, struct err *err);
 int qcow2_open(struct image *img, struct err *err);
+int qcow2_open_overlay(struct image *img, const char *backing, const struct source *below, struct err *err);
 int map_image_open(struct image *img, const struct image_info *info, struct err *err);
 int ova_open(struct image *img, struct err *err);

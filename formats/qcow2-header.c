@@ -238,7 +238,7 @@ static const char *extended_entry(const struct qcow2 *q, uint64_t offset, uint64
         if (data && offset == 0)
                 return "subclusters with data have no cluster";
         *ret = (struct qcow2_mapping){data ? QCOW2_DATA : QCOW2_HOLE, offset, offset ? q->cluster_size : 0,
-                                      data};
+                                      data, false};
         return NULL;
 }
 
@@ -269,7 +269,8 @@ const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitma
                         return "a compressed cluster lies beyond what a file can hold";
                 if (bitmap)
                         return "a compressed cluster has subclusters";
-                *ret = (struct qcow2_mapping){QCOW2_COMPRESSED, host, (sectors + 1) * 512 - host % 512};
+                *ret = (struct qcow2_mapping){QCOW2_COMPRESSED, host, (sectors + 1) * 512 - host % 512, 0,
+                                              false};
                 return NULL;
         }
         if (entry & ~(ENTRY_OFFSET | ENTRY_COPIED | (q->version >= 3 && !q->extended ? ENTRY_ZERO : 0)))
@@ -279,8 +280,11 @@ const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitma
         if (q->extended)
                 return extended_entry(q, offset, bitmap, ret);
         if (offset == 0 || (entry & ENTRY_ZERO))
-                *ret = (struct qcow2_mapping){QCOW2_HOLE, offset, offset ? q->cluster_size : 0};
+                *ret = (struct qcow2_mapping){.kind = QCOW2_HOLE,
+                                              .host = offset,
+                                              .len = offset ? q->cluster_size : 0,
+                                              .zeros = entry & ENTRY_ZERO};
         else
-                *ret = (struct qcow2_mapping){QCOW2_DATA, offset, q->cluster_size, UINT32_MAX};
+                *ret = (struct qcow2_mapping){QCOW2_DATA, offset, q->cluster_size, UINT32_MAX, false};
         return NULL;
 }

@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "formats/bytes.h"
 #include "formats/internal.h"
+#include "formats/qcow2.h"
 
 /* Layout: docs/formats/qcow2.md. */
 #define CLUSTER_BITS 16
@@ -68,5 +69,48 @@ int qcow2_overlay(uint64_t virtual_size, const char *backing, uint8_t **ret, siz
                 put_be16(out + 2 * CLUSTER + 2 * i, 1);
         *ret = out;
         *ret_len = (size_t)len;
+        return 0;
+}
+
+/* --- and read again --- */
+
+static int padded_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        const struct source *src = &((const struct overlay_file *)state)->outer;
+        size_t n = offset < src->size ? (size_t)MIN_OF((uint64_t)len, src->size - offset) : 0;
+
+        memset((uint8_t *)buf + n, 0, len - n);
+        return n > 0 ? source_read(src, buf, n, offset, err) : 0;
+}
+
+struct source overlay_file_source(struct overlay_file *f)
+{
+        return (struct source){
+            .size = (f->outer.size + CLUSTER - 1) / CLUSTER * CLUSTER, .read = padded_read, .state = f};
+}
+
+/* QEMU adds header extensions of its own and may set the bit "dirty"; all else is as it was made. */
+int overlay_check(const uint8_t *head, const struct image_info *info, uint64_t virtual_size,
+                  const char *backing, struct err *err)
+{
+        size_t expected = backing ? 1 : 0, len = backing ? strlen(backing) : 0;
+
+        if (info->n_refusals != expected || (backing && !streq(info->refusals[0].code, "backing-file")))
+                return info->n_refusals > 0 ? refusal_error(info, err)
+                                            : err_set(err, -EBADMSG, "the overlay names no backing file");
+        if (info->version != 3 || info->cluster_bits != CLUSTER_BITS || get_be32(head + 60) != 0 ||
+            get_be64(head + 72) & 0x10)
+                return err_set(err, -EBADMSG,
+                               "not an overlay of ours: version %u, %u cluster bits, %u snapshots",
+                               info->version, info->cluster_bits, get_be32(head + 60));
+        if (info->virtual_size != virtual_size)
+                return err_set(err, -EBADMSG,
+                               "the overlay's size is %" PRIu64 " bytes, its record's %" PRIu64,
+                               info->virtual_size, virtual_size);
+        /* head_check() has seen that the name lies inside of the head */
+        if (backing && (get_be32(head + 16) != len || get_be64(head + 8) > CLUSTER - len ||
+                        memcmp(head + get_be64(head + 8), backing, len) != 0))
+                return err_set(err, -EBADMSG, "the overlay's backing file is %s, its record's is %s",
+                               info->refusals[0].value, backing);
         return 0;
 }

@@ -24,10 +24,19 @@ struct qcow2_image {
         uint8_t *l2;       /* one table */
         uint64_t l2_at;    /* its place in the file, NOWHERE: none */
         struct inflater *inflater;
-        uint8_t *packed;  /* a compressed cluster as it lies in the file */
-        uint8_t *cluster; /* the last one that was decompressed */
-        uint64_t guest;   /* its guest offset, NOWHERE: none */
+        uint8_t *packed;          /* a compressed cluster as it lies in the file */
+        uint8_t *cluster;         /* the last one that was decompressed */
+        uint64_t guest;           /* its guest offset, NOWHERE: none */
+        struct overlay_file file; /* an overlay's own bytes; img->src reads through it */
+        struct source below;      /* what an overlay lies on; size 0: nothing */
 };
+
+/* What an overlay says nothing of comes from below, as far as that reaches: until where? 0: not from there.
+ */
+static uint64_t below_until(const struct qcow2_image *s, const struct qcow2_mapping *m, uint64_t offset)
+{
+        return m->kind == QCOW2_HOLE && !m->zeros && offset < s->below.size ? s->below.size : 0;
+}
 
 static void qcow2_close(void *state)
 {
@@ -145,8 +154,14 @@ static int qcow2_read(struct image *img, uint8_t *buf, size_t len, uint64_t offs
                 if (r < 0)
                         return r;
                 if (m.kind == QCOW2_HOLE) {
+                        uint64_t end = below_until(s, &m, offset);
+
                         n = MAX_OF(n, MIN_OF((uint64_t)len, hole));
-                        memset(buf, 0, (size_t)n);
+                        n = end ? MIN_OF(n, end - offset) : n;
+                        if (end)
+                                r = source_read(&s->below, buf, (size_t)n, offset, err);
+                        else
+                                memset(buf, 0, (size_t)n);
                 } else if (m.kind == QCOW2_DATA && !qcow2_subcluster(&s->q, &m, within, &run)) {
                         n = MIN_OF(n, run);
                         memset(buf, 0, (size_t)n);
@@ -176,7 +191,7 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
 
         while (at < img->size) {
                 struct qcow2_mapping m;
-                uint64_t hole, len;
+                uint64_t hole, len, end;
                 bool d;
                 int r = lookup(img, at, &m, &hole, err);
 
@@ -186,6 +201,11 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
                 len = MAX_OF(hole, s->q.cluster_size - at % s->q.cluster_size);
                 if (m.kind == QCOW2_DATA)
                         d = qcow2_subcluster(&s->q, &m, at % s->q.cluster_size, &len);
+                end = below_until(s, &m, at);
+                if (end) {
+                        d = true;
+                        len = MIN_OF(len, end - at);
+                }
                 if (at == offset)
                         data = d;
                 else if (d != data)
@@ -199,36 +219,67 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
 
 static const struct image_ops qcow2_ops = {qcow2_close, qcow2_read, qcow2_extent};
 
-int qcow2_open(struct image *img, struct err *err)
+static int header_read(struct image *img, uint8_t *head, struct image_info *info, struct qcow2_image *s,
+                       struct err *err)
 {
         size_t len = (size_t)MIN_OF(img->src.size, (uint64_t)FORMAT_HEAD_LEN);
-        _cleanup_(freep) uint8_t *head = malloc(FORMAT_HEAD_LEN);
-        struct qcow2_image *s = calloc(1, sizeof(*s));
-        struct image_info info;
-        int r = -ENOMEM;
+        int r = source_read(&img->src, head, len, 0, err);
 
-        if (!head || !s)
-                err_set(err, r, "out of memory");
-        else
-                r = source_read(&img->src, head, len, 0, err);
-        if (r == 0) {
-                head_check(head, len, NULL, img->src.size, IMAGE_QCOW2, &info, &s->q);
-                if (info.n_refusals > 0)
-                        r = refusal_error(&info, err);
-                else if (s->q.size != img->size)
-                        r = err_set(err, -EBADMSG, "the image has changed since it was inspected");
-        }
-        if (r == 0) {
-                s->l2 = malloc((size_t)s->q.cluster_size);
-                if (!s->l2)
-                        r = err_set(err, -ENOMEM, "out of memory");
-        }
-        if (r < 0) {
-                qcow2_close(s);
-                return r;
-        }
+        if (r == 0)
+                head_check(head, len, NULL, img->src.size, IMAGE_QCOW2, info, &s->q);
+        return r;
+}
+
+static int open_checked(struct image *img, struct qcow2_image *s, struct err *err)
+{
+        s->l2 = malloc((size_t)s->q.cluster_size);
+        if (!s->l2)
+                return err_set(err, -ENOMEM, "out of memory");
         s->l1_first = s->l2_at = s->guest = NOWHERE;
         img->state = s;
         img->ops = &qcow2_ops;
         return 0;
+}
+
+int qcow2_open(struct image *img, struct err *err)
+{
+        _cleanup_(freep) uint8_t *head = malloc(FORMAT_HEAD_LEN);
+        struct qcow2_image *s = calloc(1, sizeof(*s));
+        struct image_info info;
+        int r = head && s ? header_read(img, head, &info, s, err) : err_set(err, -ENOMEM, "out of memory");
+
+        if (r == 0 && info.n_refusals > 0)
+                r = refusal_error(&info, err);
+        else if (r == 0 && s->q.size != img->size)
+                r = err_set(err, -EBADMSG, "the image has changed since it was inspected");
+        if (r == 0)
+                r = open_checked(img, s, err);
+        if (r < 0)
+                qcow2_close(s);
+        return r;
+}
+
+int qcow2_open_overlay(struct image *img, const char *backing, const struct source *below, struct err *err)
+{
+        _cleanup_(freep) uint8_t *head = malloc(FORMAT_HEAD_LEN);
+        struct qcow2_image *s = calloc(1, sizeof(*s));
+        struct image_info info;
+        int r;
+
+        if (!head || !s) {
+                free(s);
+                return err_set(err, -ENOMEM, "out of memory");
+        }
+        s->file.outer = img->src;
+        img->src = overlay_file_source(&s->file);
+        r = header_read(img, head, &info, s, err);
+        if (r == 0)
+                r = overlay_check(head, &info, img->size, backing, err);
+        if (r == 0)
+                r = open_checked(img, s, err);
+        if (r < 0)
+                qcow2_close(s);
+        else if (below)
+                s->below = *below;
+        return r;
 }

@@ -28,6 +28,7 @@ struct qcow2_mapping {
         uint64_t
             len; /* data: a cluster; compressed: at most so many bytes, up to the end of the last sector */
         uint32_t subclusters; /* data: a bit each; all of them without extended L2 entries */
+        bool zeros;           /* hole: of zeros, whatever lies below; not with extended L2 entries */
 };
 
 /* NULL, or what is wrong with the entry. */
@@ -51,6 +52,15 @@ static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)
 
 /* Walks all tables; what is wrong becomes a refusal, a source that cannot be read an error. */
 int qcow2_walk(const struct source *src, const struct qcow2 *q, struct image_info *info, struct err *err);
+
+/* An overlay's file up to the end of its last cluster: what QEMU has not written there reads as zeros. */
+struct overlay_file {
+        struct source outer;
+};
+struct source overlay_file_source(struct overlay_file *f);
+/* That the header, which head_check() has filled info from, is that of an overlay we made. */
+int overlay_check(const uint8_t *head, const struct image_info *info, uint64_t virtual_size,
+                  const char *backing, struct err *err);
 
 /* One cluster's worth of decompression. */
 struct inflater;

@@ -90,6 +90,7 @@ const struct http_route imaged_routes[] = {
     {"POST", "/v1/instances/{id}/start", instance_on_start, NULL, false},
     {"POST", "/v1/instances/{id}/stop", instance_on_stop, NULL, false},
     {"POST", "/v1/instances/{id}/restart", instance_on_restart, NULL, false},
+    {"POST", "/v1/instances/{id}/capture", instance_on_capture, NULL, false},
     {"POST", "/v1/instances/{id}/migrate", instance_on_migrate, NULL, false},
     {"GET", "/v1/instances/{id}/migration", instance_on_migration, NULL, false},
     {"GET", "/v1/instances/{id}/console", instance_on_console, NULL, false},

@@ -2,15 +2,15 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "common/checksum.h"
 #include "common/json.h"
-#include "common/log.h"
+#include "formats/formats.h"
 #include "imaged/events.h"
+#include "imaged/fetch.h"
 #include "imaged/image.h"
+#include "imaged/intake.h"
 #include "imaged/upload-record.h"
 #include "imaged/upload.h"
 
@@ -20,22 +20,19 @@
  * failure puts it back to queued with the reason in `import_error`. http and https only, redirects too, so
  * that no URL makes the service read a file of its machine; and for members no address inside: a raw image
  * can be any bytes, so its "import" would show them what only the service's network may see.
+ *
+ * Where the server gives parts of a file, a container (qcow2, VMDK, VDI, VHD, VHDX, OVA) is inspected and
+ * then converted by reading it at random, as if it lay here. Else, and where a checksum of the whole file is
+ * to be proved before anything of it is used, its bytes pass by once, in order: then an image whose tables
+ * come too late is refused.
  */
-#define CONNECT_S 10L
-#define SILENT_S 30L /* a server that sends nothing for so long has failed */
-#define REDIRECTS 5L
-
 struct import {
         struct imaged *im;
         char *url;
-        CURL *curl;
         struct upload *upload;
         struct checksum *checksum; /* of what is fetched, or NULL */
-        bool begun;
-        bool outside; /* public addresses only */
-        int denied;
-        int failed; /* of our own part: -errno and its text */
-        struct err err;
+        enum image_format format;  /* as the record declares it */
+        bool outside;              /* public addresses only */
 };
 
 static struct import *import_free(struct import *i)
@@ -43,122 +40,72 @@ static struct import *import_free(struct import *i)
         if (!i)
                 return NULL;
         upload_free(i->upload, "this imaged was stopped; import again");
-        curl_easy_cleanup(i->curl);
         checksum_free(i->checksum);
         free(i->url);
         free(i);
         return NULL;
 }
 
-static size_t on_data(char *data, size_t one, size_t len, void *user)
+static int stream_begin(void *state, uint64_t size, struct err *err)
 {
-        struct import *i = user;
-        curl_off_t length = -1;
-        int r = 0;
+        return upload_format(((struct import *)state)->upload, NULL, size, err);
+}
 
-        if (!i->begun) {
-                i->begun = true;
-                curl_easy_getinfo(i->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-                r = upload_format(i->upload, NULL, length >= 0 ? (uint64_t)length : UINT64_MAX, &i->err);
-        }
+static int stream_data(void *state, const void *buf, size_t len, struct err *err)
+{
+        struct import *i = state;
+        int r = i->checksum ? checksum_feed(i->checksum, buf, len, err) : 0;
+
+        return r < 0 ? r : upload_push(i->upload, buf, len, err);
+}
+
+static int take_stream(struct import *i, struct fetch *f, struct err *err)
+{
+        const struct fetch_sink sink = {.begin = stream_begin, .data = stream_data, .state = i};
+        int r = fetch_stream(f, &sink, err);
+
         if (r == 0 && i->checksum)
-                r = checksum_feed(i->checksum, data, len, &i->err);
+                r = checksum_check(i->checksum, err);
+        if (r == -EBADMSG && strstr(err_text(err), "table-order"))
+                return err_wrap(err, r, "%s",
+                                i->checksum ? "with a checksum it has to be read in order"
+                                            : "this server sends it in order only, without ranges");
+        return r;
+}
+
+static int source_fetch(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        return fetch_read(state, buf, len, offset, err);
+}
+
+static int take_ranges(struct import *i, struct fetch *f, struct err *err)
+{
+        const struct source src = {.size = fetch_size(f), .read = source_fetch, .state = f};
+        _cleanup_(freep) struct image_info *info = calloc(1, sizeof(*info));
+        struct image *img = NULL;
+        int r =
+            info ? image_inspect(&src, (int)i->format, info, err) : err_set(err, -ENOMEM, "out of memory");
+
+        if (r == 0) /* or the first of the reasons against it */
+                r = image_open(&src, info, &img, err);
         if (r == 0)
-                r = upload_push(i->upload, data, len, &i->err);
-        i->failed = r < 0 ? r : 0;
-        return r < 0 ? 0 : len;
-}
-
-static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
-{
-        return ((struct import *)user)->im->stopping;
-}
-
-/* Loopback, link-local, private, multicast and the like: RFC 6890. */
-static bool inside_v4(uint32_t a)
-{
-        static const struct {
-                uint32_t net;
-                int bits;
-        } nets[] = {{0, 8},           {0x0a000000, 8},  {0x64400000, 10}, {0x7f000000, 8},  {0xa9fe0000, 16},
-                    {0xac100000, 12}, {0xc0000000, 24}, {0xc0a80000, 16}, {0xc6120000, 15}, {0xe0000000, 3}};
-
-        for (size_t i = 0; i < ARRAY_SIZE(nets); i++) {
-                if ((a ^ nets[i].net) >> (32 - nets[i].bits) == 0)
-                        return true;
-        }
-        return false;
-}
-
-static bool inside(const struct sockaddr *sa)
-{
-        const struct in6_addr *a = &((const struct sockaddr_in6 *)sa)->sin6_addr;
-        const uint8_t *b = a->s6_addr;
-
-        if (sa->sa_family == AF_INET)
-                return inside_v4(ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr));
-        if (sa->sa_family != AF_INET6)
-                return true;
-        if (IN6_IS_ADDR_V4MAPPED(a))
-                return inside_v4((uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 |
-                                 b[15]);
-        return (b[0] & 0xe0) != 0x20 ||
-               (b[0] == 0x20 && b[1] == 0x02); /* what is not global unicast; 6to4 */
-}
-
-/* At the moment of connecting, so that no name, redirect or change of a name's address goes past it. */
-static curl_socket_t on_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
-{
-        struct import *i = user;
-
-        if (i->outside && inside(&address->addr)) {
-                i->denied = -EACCES;
-                return CURL_SOCKET_BAD;
-        }
-        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+                r = intake_image(img, i->upload, NULL, NULL, err);
+        image_close(img);
+        return r;
 }
 
 static int import_fetch(struct import *i, struct err *err)
 {
-        char text[CURL_ERROR_SIZE] = "";
-        long status = 0;
-        CURLcode rc;
+        const struct fetch_options o = {.url = i->url, .outside = i->outside, .stopping = &i->im->stopping};
+        bool container = i->format != IMAGE_RAW && i->format != IMAGE_ISO9660;
+        struct fetch *f = NULL;
+        int r = fetch_open(&o, &f, err);
 
-        curl_easy_setopt(i->curl, CURLOPT_URL, i->url);
-        curl_easy_setopt(i->curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(i->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(i->curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(i->curl, CURLOPT_FOLLOWLOCATION, 1L);
-        curl_easy_setopt(i->curl, CURLOPT_MAXREDIRS, REDIRECTS);
-        curl_easy_setopt(i->curl, CURLOPT_FAILONERROR, 1L);
-        curl_easy_setopt(i->curl, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
-        curl_easy_setopt(i->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        curl_easy_setopt(i->curl, CURLOPT_LOW_SPEED_TIME, SILENT_S);
-        curl_easy_setopt(i->curl, CURLOPT_USERAGENT, "wherry/" WHERRY_VERSION);
-        curl_easy_setopt(i->curl, CURLOPT_ERRORBUFFER, text);
-        curl_easy_setopt(i->curl, CURLOPT_WRITEFUNCTION, on_data);
-        curl_easy_setopt(i->curl, CURLOPT_WRITEDATA, i);
-        curl_easy_setopt(i->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-        curl_easy_setopt(i->curl, CURLOPT_XFERINFODATA, i);
-        curl_easy_setopt(i->curl, CURLOPT_NOPROGRESS, 0L);
-        curl_easy_setopt(i->curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
-        curl_easy_setopt(i->curl, CURLOPT_OPENSOCKETDATA, i);
-        rc = curl_easy_perform(i->curl);
-        if (i->failed) {
-                *err = i->err;
-                return err_wrap(err, i->failed, "%s", i->url);
-        }
-        if (rc == CURLE_OK)
-                return i->begun ? 0 : err_set(err, -EBADMSG, "%s: the answer has 0 bytes", i->url);
-        if (i->denied)
-                return err_set(err, i->denied, "%s: its address is a private one, which members may not use",
-                               i->url);
-        curl_easy_getinfo(i->curl, CURLINFO_RESPONSE_CODE, &status);
-        if (rc == CURLE_HTTP_RETURNED_ERROR)
-                return err_set(err, -EIO, "%s: the server answered with status %ld", i->url, status);
-        if (rc == CURLE_ABORTED_BY_CALLBACK)
-                return err_set(err, -ECANCELED, "%s: this imaged was stopped; import again", i->url);
-        return err_set(err, -EIO, "%s: %s", i->url, text[0] ? text : curl_easy_strerror(rc));
+        if (r == 0)
+                r = container && fetch_has_ranges(f) && !i->checksum ? take_ranges(i, f, err)
+                                                                     : take_stream(i, f, err);
+        fetch_free(f);
+        return r;
 }
 
 /* On a worker. */
@@ -169,8 +116,6 @@ static void import_work(void *arg)
         int r;
 
         r = import_fetch(i, &err);
-        if (r == 0 && i->checksum)
-                r = checksum_check(i->checksum, &err);
         if (r == 0)
                 r = upload_finish(i->upload, &err);
         i->upload = upload_free(i->upload, r < 0 ? err_text(&err) : NULL);
@@ -214,19 +159,22 @@ static int import_staged(struct http_request *req, struct imaged *im, const char
         return http_reply_json(req, 202, NULL);
 }
 
-static int import_url(struct http_request *req, struct imaged *im, const char *id, const char *uri,
+static int import_url(struct http_request *req, struct imaged *im, const json_t *record, const char *uri,
                       const char *checksum, struct err *err)
 {
+        const char *id = json_get_str(record, "id", "");
+        int format = image_format_parse(json_get_str(record, "disk_format", ""));
         struct import *i = calloc(1, sizeof(*i));
         int r = 0;
 
         if (i) {
                 i->im = im;
                 i->outside = !caller_of(req)->admin && !im->allow_private;
+                i->format =
+                    format < 0 ? IMAGE_RAW : (enum image_format)format; /* upload_begin() judges it */
                 i->url = strdup(uri);
-                i->curl = curl_easy_init();
         }
-        if (!i || !i->url || !i->curl) {
+        if (!i || !i->url) {
                 import_free(i);
                 return err_set(err, -ENOMEM, "out of memory");
         }
@@ -269,7 +217,7 @@ int image_on_import(struct http_request *req, void *userdata, struct err *err)
         if (checksum && !json_is_string(checksum))
                 return err_set(err, -EINVAL, "method.checksum is not a string");
         r = url_check(uri, err);
-        return r < 0 ? r : import_url(req, im, id, uri, json_string_value(checksum), err);
+        return r < 0 ? r : import_url(req, im, record, uri, json_string_value(checksum), err);
 }
 
 /* GET /v2/images/{id}/tasks: the import that runs, or the last one that failed. */

@@ -13,6 +13,8 @@ void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS]);
 
 /* By id or name. The caller owns *ret. */
 int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err);
+/* The instance of the request's path; -EBUSY where it is still being made, or being deleted. */
+int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err);
 /* Who owns its disks now. */
 int instance_lease(struct imaged *im, const json_t *record, struct lease *ret, struct err *err);
 
@@ -40,6 +42,7 @@ int instance_on_delete(struct http_request *req, void *userdata, struct err *err
 int instance_on_start(struct http_request *req, void *userdata, struct err *err);
 int instance_on_stop(struct http_request *req, void *userdata, struct err *err);
 int instance_on_restart(struct http_request *req, void *userdata, struct err *err);
+int instance_on_capture(struct http_request *req, void *userdata, struct err *err);
 int instance_on_migrate(struct http_request *req, void *userdata, struct err *err);
 /* Passed on to the hostd of the instance's host. */
 int instance_on_migration(struct http_request *req, void *userdata, struct err *err);

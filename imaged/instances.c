@@ -48,8 +48,7 @@ int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struc
         return r == -ENOENT ? err_set(err, -ENOENT, "no instance %s", id_or_name) : r;
 }
 
-/* The instance of the request's path, complete. */
-static int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err)
+int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err)
 {
         int r = instance_load(im, http_param(req, "id"), ret, err);
 

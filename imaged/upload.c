@@ -212,6 +212,12 @@ int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
                              : image_stream_push(up->stream, buf, len, err);
 }
 
+void upload_progress(struct upload *up, uint64_t done, uint64_t total)
+{
+        up->done = done;
+        up->total = total;
+}
+
 static int disk_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
 {
         struct upload *up = state;

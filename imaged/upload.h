@@ -34,6 +34,8 @@ int upload_resume(struct imaged *im, const char *image, const char *by, struct u
  * with what comes). */
 int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err);
 int upload_push(struct upload *up, const void *buf, size_t len, struct err *err);
+/* How far it is, in place of the count of bytes pushed: for who pushes a disk's data without its holes. */
+void upload_progress(struct upload *up, uint64_t done, uint64_t total);
 /* All bytes are there: seals the image and makes it active. After a failure upload_free() undoes everything.
  */
 int upload_finish(struct upload *up, struct err *err);

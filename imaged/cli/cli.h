@@ -106,6 +106,7 @@ void cli_completion(void);
 /* The handlers, by the file they live in. */
 int cmd_image_add(struct cli *cli, struct err *err);
 int cmd_image_inspect(struct cli *cli, struct err *err);
+int cmd_image_capture(struct cli *cli, struct err *err);
 int cmd_image_convert(struct cli *cli, struct err *err);
 int cmd_image_list(struct cli *cli, struct err *err);
 int cmd_image_show(struct cli *cli, struct err *err);

@@ -38,6 +38,13 @@ static const struct cli_option image_add[] = {
     TIMEOUT("3600"),
 };
 
+static const struct cli_option image_capture[] = {
+    {"--name", 0, "NAME", NULL, "the image's name"},
+    {"--os", 0, "OS", NULL, "operating system: debian, windows"},
+    {"--version", 0, "VERSION", NULL, "its version: 12, 2022"},
+    TIMEOUT("3600"),
+};
+
 #define DECLARED                                                                                            \
         {                                                                                                   \
                 "--format", 0, "FORMAT", NULL, "what it has to be; another format is a reason to refuse it" \
@@ -58,6 +65,10 @@ static const struct cli_option image_list[] = {
 
 static const struct cli_option image_verify[] = {
     {"--rate", 0, "SIZE", "100M", "how much the server reads in a second, at least 1M"},
+};
+
+static const struct cli_option image_save[] = {
+    {"--format", 0, "FORMAT", NULL, "raw or qcow2; default: qcow2 where FILE ends in .qcow2, else raw"},
 };
 
 static const struct cli_option image_rm[] = {
@@ -143,6 +154,12 @@ const struct cli_command cli_commands[] = {
      "minutes, and goes on with what its store holds. The server fetches a URL by itself. Ctrl-C ends the "
      "import and removes the image.",
      OPTIONS(image_add), 1, 1, cmd_image_add},
+    {"image capture", "INSTANCE", "make an image of a stopped instance's disk",
+     "The whole disk as the guest left it, of its own and without the image it was made from. The instance "
+     "stays stopped and goes on as before; a start in the middle is not held up, but ends the capture with "
+     "an error. What the guest keeps on its disk (keys, host names, logs) is in the image, too. Ctrl-C ends "
+     "it and removes the image.",
+     OPTIONS(image_capture), 1, 1, cmd_image_capture},
     {"image inspect", "FILE", "show what an image is, and whether it is safe",
      "Works without a server. Shows the header's fields, which system is on it as far as that can be told, "
      "and every reason to refuse the image: its field, the value found and the limit. The exit status is 0 "
@@ -159,8 +176,10 @@ const struct cli_command cli_commands[] = {
      "properties "
      "os_type, architecture and hw_firmware_type (bios or uefi).",
      OPTIONS(image_set), 1, 1, cmd_image_set},
-    {"image save", "IMAGE FILE", "save an image's raw disk as a sparse file", NULL, NULL, 0, 2, 2,
-     cmd_image_save},
+    {"image save", "IMAGE FILE", "save an image as a file",
+     "As a sparse raw disk, or as a qcow2 image without its zeros. FILE must not exist yet; Ctrl-C removes "
+     "it.",
+     OPTIONS(image_save), 2, 2, cmd_image_save},
     {"image verify", "IMAGE", "read an image on the store and compare it with what was added",
      "The server reads it at a bounded rate and compares each 4 MiB with the checksum that was made when "
      "the "

@@ -6,8 +6,8 @@
 #include "imaged/cli/cli.h"
 
 /*
- * Completion for bash, from the table: commands, their options, and for NAME, IMAGE and HOST the names that
- * the server lists. The function's own part is short; what it completes are three case lists.
+ * Completion for bash, from the table: commands, their options, and for NAME, INSTANCE, IMAGE and HOST the
+ * names that the server lists. The function's own part is short; what it completes are three case lists.
  */
 
 /* "store" is a command, and the first word of "store check": whether there are such others. */
@@ -70,7 +70,7 @@ static void put_words(void)
 /* How a command's first argument is completed, by what the table calls it. */
 static const char *argument_source(const char *arguments)
 {
-        if (strncmp(arguments, "NAME", 4) == 0)
+        if (strncmp(arguments, "NAME", 4) == 0 || streq(arguments, "INSTANCE"))
                 return "names=$(wherry ls --quiet 2>/dev/null)";
         if (streq(arguments, "IMAGE"))
                 return "names=$(wherry image list --quiet 2>/dev/null)";

@@ -16,16 +16,16 @@
  * again, without `import`, and says why in `message`; or in killed
  */
 
-static int import_failed(const char *url, const json_t *image, struct err *err)
+static int import_failed(const char *what, const json_t *image, struct err *err)
 {
         const char *why = json_get_str(image, "import_error", NULL);
 
-        return err_set(err, -EIO, "the server cannot import %s: %s", url,
+        return err_set(err, -EIO, "the server cannot %s: %s", what,
                        why ? why : "it does not say why; its log does");
 }
 
 /* 1: active; 0: not yet; -errno: it failed. *seen is set once the import is under way. */
-static int import_state(const char *url, const json_t *image, bool *seen, struct err *err)
+static int import_state(const char *what, const json_t *image, bool *seen, struct err *err)
 {
         const char *status = json_get_str(image, "status", "");
         bool has_import = json_is_object(json_object_get(image, "import"));
@@ -33,31 +33,30 @@ static int import_state(const char *url, const json_t *image, bool *seen, struct
         if (streq(status, "active"))
                 return 1;
         if (streq(status, "killed") || streq(status, "deleted") || json_get_str(image, "import_error", NULL))
-                return import_failed(url, image, err);
+                return import_failed(what, image, err);
         if (!streq(status, "queued") || has_import)
                 *seen = true;
         else if (*seen)
-                return import_failed(url, image, err);
+                return import_failed(what, image, err);
         return 0;
 }
 
-static int import_wait(struct cli *cli, const char *url, const char *id, const char *name, int64_t seconds,
+static int import_wait(struct cli *cli, const char *bar, const char *what, const char *id, int64_t seconds,
                        json_t **ret, struct err *err)
 {
-        _cleanup_(freep) char *what = str_printf("importing %s", name);
         struct pacer pacer = pacer_start(seconds);
         struct progress progress;
         bool seen = false;
         int r = 0;
 
-        progress_begin(&progress, what ? what : "importing", cli->json);
+        progress_begin(&progress, bar, cli->json);
         while (r == 0) {
                 _cleanup_(json_decrefpp) json_t *image = NULL;
 
                 r = cli_call(cli, "GET", NULL, &image, err, "/v2/images/%s", id);
                 if (r < 0)
                         break;
-                r = import_state(url, image, &seen, err);
+                r = import_state(what, image, &seen, err);
                 if (r > 0) {
                         *ret = take(image);
                         break;
@@ -72,6 +71,43 @@ static int import_wait(struct cli *cli, const char *url, const char *id, const c
         }
         progress_end(&progress);
         return r < 0 ? r : 0;
+}
+
+int image_fill(struct cli *cli, const char *name, const char *format, const struct image_filling *f,
+               struct err *err)
+{
+        _cleanup_(freep) char *bar = str_printf("%s %s", f->doing, name);
+        _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
+        char id[UUID_LEN + 1];
+        int64_t seconds;
+        int r;
+
+        if (!bar)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = cli_number(cli, "--timeout", 1, 1000000, &seconds, err);
+        if (r < 0)
+                return r;
+        interrupt_catch(cli->http);
+        r = image_create(cli, name, format, &record, err);
+        if (r < 0)
+                return r;
+        snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
+        if (!uuid_valid(id))
+                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
+        r = f->start(cli, f->source, id, err);
+        if (r == 0)
+                r = import_wait(cli, bar, f->what, id, seconds, &added, err);
+        if (r < 0) {
+                bool gone = image_discard(cli, id) == 0;
+
+                if (interrupted())
+                        err_set(err, r, "interrupted");
+                return err_wrap(err, r, "image %s is not added%s%s%s", name, gone ? "" : " (and its record ",
+                                gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
+        }
+        interrupt_release();
+        image_tell_added(cli, added, f->how);
+        return 0;
 }
 
 static int import_start(struct cli *cli, const char *url, const char *id, struct err *err)
@@ -89,40 +125,19 @@ int image_add_url(struct cli *cli, const char *url, struct err *err)
 {
         const char *format = cli_value(cli, "--format"), *given = cli_value(cli, "--name");
         _cleanup_(freep) char *name = given ? strdup(given) : image_name_from(url);
-        _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
-        char id[UUID_LEN + 1];
-        int64_t seconds;
-        int r;
+        _cleanup_(freep) char *what = str_printf("import %s", url);
+        const struct image_filling f = {.source = url,
+                                        .start = import_start,
+                                        .doing = "importing",
+                                        .what = what,
+                                        .how = "fetched by the server"};
 
-        r = cli_number(cli, "--timeout", 1, 1000000, &seconds, err);
-        if (r < 0)
-                return r;
         if (!format)
                 format = image_format_from(url);
         if (!format)
                 return cli_usage(
                     cli, err, "%s: the ending does not say what it is; add --format raw, qcow2 or iso", url);
-        if (!name)
+        if (!name || !what)
                 return err_set(err, -ENOMEM, "out of memory");
-        interrupt_catch(cli->http);
-        r = image_create(cli, name, format, &record, err);
-        if (r < 0)
-                return r;
-        snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
-        if (!uuid_valid(id))
-                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
-        r = import_start(cli, url, id, err);
-        if (r == 0)
-                r = import_wait(cli, url, id, name, seconds, &added, err);
-        if (r < 0) {
-                bool gone = image_discard(cli, id) == 0;
-
-                if (interrupted())
-                        err_set(err, r, "interrupted");
-                return err_wrap(err, r, "image %s is not added%s%s%s", name, gone ? "" : " (and its record ",
-                                gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
-        }
-        interrupt_release();
-        image_tell_added(cli, added, "fetched by the server");
-        return 0;
+        return image_fill(cli, name, format, &f, err);
 }

@@ -23,6 +23,18 @@ int image_discard(struct cli *cli, const char *id);
 int image_add_file(struct cli *cli, const char *path, struct err *err);
 int image_add_url(struct cli *cli, const char *url, struct err *err);
 
+/* An image that the server fills by itself: makes the record, has it started, waits and shows the progress;
+ * whatever goes wrong, and Ctrl-C, leaves no image behind. */
+struct image_filling {
+        const char *source;
+        int (*start)(struct cli *cli, const char *source, const char *id, struct err *err);
+        const char *doing; /* the bar: "importing" */
+        const char *what;  /* what failed: "import http://..." */
+        const char *how;   /* what is told of it at the end */
+};
+int image_fill(struct cli *cli, const char *name, const char *format, const struct image_filling *f,
+               struct err *err);
+
 /* The image's name from a path or URL: its last step without the ending. In fresh memory, NULL: out of
  * memory. */
 char *image_name_from(const char *path_or_url);

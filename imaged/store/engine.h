@@ -4,7 +4,7 @@
 #include "imaged/store/store.h"
 
 /*
- * What a storage engine supplies. Three small tables of operations and the five calls of its life; store.c
+ * What a storage engine supplies. Small tables of operations and the calls of its life; store.c
  * checks all arguments (ids, sizes, NULLs), finds the engine by the URL's prefix and answers "not supported"
  * (-EOPNOTSUPP) for an operation that is NULL. So an engine may take for granted that ids match
  * [A-Za-z0-9_-]{1,64}, disk names [a-z0-9]{1,15}, sizes are multiples of 512, offsets lie inside the volume,
@@ -66,6 +66,23 @@ struct engine_volumes {
         int (*location)(struct store *s, const char *image, char **ret, struct err *err); /* optional */
 };
 
+/* An instance's disk being read. Allocated and freed by store-disks.c; `state` is the engine's own. */
+struct disk_reader {
+        struct store *store;
+        char instance[STORE_ID_MAX + 1];
+        uint64_t size;     /* filled by the engine in open, as the next two */
+        bool qcow2;        /* the bytes are an overlay's */
+        char backing[128]; /* its backing file's name as the engine wrote it; empty: none */
+        void *state;
+};
+
+struct engine_disks {
+        int (*open)(struct disk_reader *d, const struct lease *lease, const struct disk_spec *disk,
+                    struct err *err);
+        int (*read)(struct disk_reader *d, void *buf, size_t len, uint64_t offset, struct err *err);
+        void (*close)(struct disk_reader *d); /* also after a failed open: state NULL */
+};
+
 struct engine_leases {
         int (*create)(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                       struct err *err);
@@ -109,6 +126,7 @@ struct engine {
         const struct engine_records *records;
         const struct engine_volumes *volumes;
         const struct engine_leases *leases;
+        const struct engine_disks *disks; /* optional: instances' disks cannot be read */
 };
 
 extern const struct engine engine_mem; /* store-mem.c */

@@ -267,6 +267,7 @@ const struct engine engine_dir = {
     .records = &files_records,
     .volumes = &files_volumes_dir,
     .leases = &files_leases_dir,
+    .disks = &files_disks_dir,
 };
 
 #ifdef HAVE_NFS
@@ -282,5 +283,6 @@ const struct engine engine_nfs = {
     .records = &files_records,
     .volumes = &files_volumes_nfs,
     .leases = &files_leases_nfs,
+    .disks = &files_disks_nfs,
 };
 #endif

@@ -185,6 +185,20 @@ static int image_lock(int fd)
         return 0;
 }
 
+int files_unwritten_dir(struct store *s, const char *path, struct err *err)
+{
+        struct flock others = {.l_type = F_WRLCK, .l_start = LOCK_BYTE + LOCK_BIT_WRITE, .l_len = 1};
+        _cleanup_(closep) int fd =
+            openat(fs_dir_root(files_of(s)->fs), path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
+        if (fcntl(fd, F_OFD_GETLK, &others) < 0)
+                return err_set(err, -errno, "%s: cannot look at its locks: %s", path, strerror(errno));
+        return others.l_type == F_UNLCK ? 0
+                                        : err_set(err, -EBUSY, "%s: a QEMU has it open for writing", path);
+}
+
 static int try_locks(int root, const char *path, struct err *err)
 {
         _cleanup_(closep) int first = openat(root, path, O_RDWR | O_CLOEXEC);

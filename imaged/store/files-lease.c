@@ -24,6 +24,11 @@ void files_disk_name(const struct disk_spec *d, char ret[24])
         snprintf(ret, 24, "%.15s.%s", d->name, d->content ? "iso" : "qcow2");
 }
 
+void files_backing_name(const char *image, char *ret, size_t len)
+{
+        snprintf(ret, len, "../../../images/%s.raw", image);
+}
+
 struct search {
         const char *instance;
         struct lease found;
@@ -203,8 +208,7 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
                         r = count_image(f, folder, d->image, err);
                 if (r < 0)
                         return r;
-                /* relative, so that the tree may be mounted anywhere */
-                snprintf(backing, sizeof(backing), "../../../images/%s.raw", d->image);
+                files_backing_name(d->image, backing, sizeof(backing));
         }
         r = qcow2_overlay(d->size, d->image ? backing : NULL, &text, &len, err);
         if (r < 0)

@@ -47,6 +47,12 @@ int files_rmtree(struct files *f, const char *path, struct err *err);
 int files_read(struct files *f, const char *folder, const char *name, size_t max, char **ret,
                size_t *ret_len, struct err *err);
 
+/* files-lease.c: the name of a golden image as its overlays have it: relative, so that the tree may be
+ * mounted anywhere. */
+void files_backing_name(const char *image, char *ret, size_t len);
+/* files-lease-dir.c: -EBUSY where a QEMU holds its image lock for writing. */
+int files_unwritten_dir(struct store *s, const char *path, struct err *err);
+
 /* files-volume.c: the golden image's owner on nfs, so that a backing node may open it read-write (DESIGN 5).
  */
 uint32_t files_image_uid(const char *image);
@@ -73,6 +79,7 @@ const char *files_record_text(const char *file, bool *ret_deleted);
 
 extern const struct engine_records files_records;
 extern const struct engine_volumes files_volumes_dir, files_volumes_nfs;
+extern const struct engine_disks files_disks_dir, files_disks_nfs; /* files-disk.c */
 
 int files_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                        struct err *err);

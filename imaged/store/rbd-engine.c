@@ -222,4 +222,5 @@ const struct engine engine_rbd = {
     .records = &rbd_records,
     .volumes = &rbd_volumes,
     .leases = &rbd_leases,
+    .disks = &rbd_disks,
 };

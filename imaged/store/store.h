@@ -226,6 +226,22 @@ int volume_attach(struct store *s, const char *image, struct attach *ret, struct
 int lease_lock_path(struct store *s, const char *instance, char **ret, struct err *err);
 /* That QEMU is gone: drop what was kept for it (dir: its link). Never fails loudly. */
 void start_forget(struct store *s, const char *instance, const struct start *start);
+/*
+ * One disk of an instance for reading, for who knows that nobody runs it: that is so while the name stays
+ * the same, since every run is a claim. So who has read asks lease_find() once more, and what was read
+ * counts only if the lease is still `lease`. -ESTALE: it is another one already; -EBUSY: a QEMU has it open
+ * for writing (where the engine can tell). One thread at a time.
+ */
+struct disk_reader;
+int disk_reader_open(struct store *s, const char *instance, const struct lease *lease,
+                     const struct disk_spec *disk /* the first one */, struct disk_reader **ret,
+                     struct err *err);
+uint64_t disk_reader_size(const struct disk_reader *d); /* bytes of what is read */
+/* They are those of a qcow2 overlay, as qcow2_overlay() made it over `ret_backing` (NULL: over nothing;
+ * borrowed); else the guest's own. */
+bool disk_reader_qcow2(const struct disk_reader *d, const char **ret_backing);
+int disk_reader_read(struct disk_reader *d, void *buf, size_t len, uint64_t offset, struct err *err);
+struct disk_reader *disk_reader_close(struct disk_reader *d); /* returns NULL */
 /* Removes all disks; only for the owner of `mine` (or host 0). May be repeated. */
 int lease_remove(struct store *s, const char *instance, const struct lease *mine,
                  const struct disk_spec *disks, size_t n_disks, struct err *err);

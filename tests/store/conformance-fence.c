@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "formats/formats.h"
+
 /* Real QEMUs before and after a take-over. */
 
 static struct qemu *must_open(const struct attach *a)
@@ -90,6 +92,48 @@ static void take_over_stops_the_previous_writer(void **state)
         qemu_close(new);
 }
 
+static int reader_get(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        return disk_reader_read(state, buf, len, offset, err);
+}
+
+static int golden_get(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        return volume_read(state, buf, len, offset, err);
+}
+
+/* Reads the disk as it lies on the storage, without a QEMU: 4096 bytes at offset are all `byte`. */
+static void expect_on_disk(struct store *s, const char *id, const struct lease *lease,
+                           const struct disk_spec *disk, uint8_t byte, uint64_t offset)
+{
+        struct disk_reader *reader = NULL;
+        struct source src = {.read = reader_get}, below = {.read = golden_get};
+        struct volume *golden = NULL;
+        struct image *img = NULL;
+        const char *backing;
+        uint8_t buf[4096];
+        struct err err;
+
+        assert_ok(disk_reader_open(s, id, lease, disk, &reader, &err));
+        src.state = reader;
+        src.size = disk_reader_size(reader);
+        if (disk_reader_qcow2(reader, &backing)) {
+                assert_ok(volume_open(s, disk->image, &golden, &err));
+                below.state = golden;
+                below.size = volume_size(golden);
+                assert_ok(image_open_overlay(&src, disk->size, backing, &below, &img, &err));
+                assert_ok(image_read(img, buf, sizeof(buf), offset, &err));
+        } else {
+                assert_int_equal(src.size, disk->size);
+                assert_ok(disk_reader_read(reader, buf, sizeof(buf), offset, &err));
+        }
+        for (size_t i = 0; i < sizeof(buf); i++)
+                assert_int_equal(buf[i], byte);
+        image_close(img);
+        volume_close(golden);
+        disk_reader_close(reader);
+}
+
 static void golden_image_shows_through(void **state)
 {
         struct suite *s = suite_of(state);
@@ -99,6 +143,7 @@ static void golden_image_shows_through(void **state)
         uint8_t block[8192];
         struct attach a[2] = {}, iso = {};
         struct lease one = {};
+        struct disk_reader *reader = NULL;
         struct volume *v = NULL;
         struct qemu *q;
         struct start st;
@@ -122,7 +167,13 @@ static void golden_image_shows_through(void **state)
         assert_int_equal(qemu_verify(q, 0x5a, 4 * MIB), 0);
         assert_int_equal(qemu_verify(q, 0, 32 * MIB), 0); /* beyond the image: zeros */
         assert_int_equal(qemu_write(q, 0x77, 4 * MIB), 0);
+        if (s->locks)
+                assert_fails(-EBUSY, disk_reader_open(s->second, id, &one, &disks[0], &reader, &err));
         qemu_close(q);
+        expect_on_disk(s->second, id, &one, &disks[0], 0x77, 4 * MIB);
+        expect_on_disk(s->second, id, &one, &disks[0], 0x5a, 4 * MIB + 4096);
+        expect_on_disk(s->second, id, &one, &disks[0], 0, 32 * MIB);
+        assert_fails(-ESTALE, disk_reader_open(s->second, id, &(struct lease){}, &disks[0], &reader, &err));
         assert_true(a[1].read_only && !a[1].qcow2);
         q = must_open(&a[1]);
         assert_int_equal(qemu_verify(q, 0x5a, 4096), 0);

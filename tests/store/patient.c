@@ -219,6 +219,33 @@ static int attach_image(struct store *s, const char *image, struct attach *ret, 
         return ASK_AGAIN(real->volumes->attach(s, image, ret, err));
 }
 
+/* --- reading an instance's disk */
+
+static int disk_again(struct disk_reader *d, const struct lease *lease, const struct disk_spec *disk,
+                      struct err *err)
+{
+        if (d->state)
+                real->disks->close(d);
+        d->state = NULL;
+        return real->disks->open(d, lease, disk, err);
+}
+
+static int disk_open_(struct disk_reader *d, const struct lease *lease, const struct disk_spec *disk,
+                      struct err *err)
+{
+        return ASK_AGAIN(disk_again(d, lease, disk, err));
+}
+
+static int disk_read_(struct disk_reader *d, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        return ASK_AGAIN(real->disks->read(d, buf, len, offset, err));
+}
+
+static void disk_close_(struct disk_reader *d)
+{
+        real->disks->close(d);
+}
+
 /* --- leases */
 
 static int find(struct store *s, const char *instance, struct lease *ret, struct err *err)
@@ -330,6 +357,8 @@ void patient_put_in(struct store *s)
                                               .grant = grant,
                                               .gate = gate,
                                               .remove = remove_lease};
+        static const struct engine_disks disks = {
+            .open = disk_open_, .read = disk_read_, .close = disk_close_};
 
         real = s->engine;
         patient = *real;
@@ -341,6 +370,7 @@ void patient_put_in(struct store *s)
         patient.records = &records;
         patient.volumes = &volumes;
         patient.leases = &leases;
+        patient.disks = real->disks ? &disks : NULL;
         patient.space = real->space ? space : NULL;
         patient.prepare = real->prepare ? prepare : NULL;
         patient.selftest = real->selftest ? selftest : NULL;

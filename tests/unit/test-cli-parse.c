@@ -87,9 +87,9 @@ static void wrong_usage_says_what_is_right(void **state)
         } cases[] = {
             {"", "wherry help"},
             {"fly", "no command \"fly\""},
-            {"image", "needs one of: add, inspect, convert, list, show, set"},
-            {"image fly",
-             "no \"wherry image fly\"; \"wherry image\" has: add, inspect, convert, list, show, set"},
+            {"image", "needs one of: add, capture, inspect, convert, list, show, set"},
+            {"image fly", "no \"wherry image fly\"; \"wherry image\" has: add, capture, inspect, convert, "
+                          "list, show, set"},
             {"host --json", "needs one of: list, show"},
             {"run", "wherry run IMAGE"},
             {"run a b", "one argument too many"},

@@ -66,6 +66,7 @@ static int look(struct host *h, const char *id, struct err *err)
         uint64_t version;
         struct lease lease;
         const char *wanted;
+        bool starts;
         int r;
 
         r = get(h, id, &record, &version, err);
@@ -74,11 +75,13 @@ static int look(struct host *h, const char *id, struct err *err)
         if (r < 0)
                 return r;
         wanted = json_get_str(record, "wanted", "");
-        if (lease.host != h->number) {
+        starts = streq(wanted, "running") &&
+                 !streq(json_get_str(json_object_get(record, "status"), "state", NULL), "running");
+        if (lease.host != h->number || starts) { /* every run is a claim */
                 json_t *p = json_object_get(record, "placement");
 
-                if (json_get_int(p, "host", 0) != h->number ||
-                    (uint64_t)json_get_int(p, "epoch", -1) != lease.epoch)
+                if (lease.host != h->number && (json_get_int(p, "host", 0) != h->number ||
+                                                (uint64_t)json_get_int(p, "epoch", -1) != lease.epoch))
                         return 0;
                 r = lease_claim(h->store, id, &lease, h->number, &lease, err);
                 if (r < 0)
