@@ -53,21 +53,29 @@ int guest_xml(struct manager *m, const struct instance *i, const struct lease *l
         return domain_xml(&spec, ret, err);
 }
 
+/* -EBUSY: one has not died. */
+static int kill_processes(struct guest *g, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        size_t n = 0;
+        int r = virt_processes(&list, &n, err), result = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (streq(list[i].lease.instance, g->id) && virt_kill_pid(list[i].pid, g->id, err) < 0)
+                        result = -EBUSY;
+        return r < 0 ? r : result;
+}
+
 int guest_kill(struct guest *g, struct err *err)
 {
-        struct virt_domain *list = NULL;
-        size_t n = 0;
-        int r, result = 0;
+        int r, result;
 
         pthread_mutex_lock(&g->lock);
         g->ending = true;
         pthread_mutex_unlock(&g->lock);
         /* By process first: that needs nobody's leave, and finds what libvirtd has forgotten. */
-        r = virt_processes(&list, &n, err);
-        for (size_t i = 0; r == 0 && i < n; i++)
-                if (streq(list[i].lease.instance, g->id) && virt_kill_pid(list[i].pid, g->id, err) < 0)
-                        result = -EBUSY;
-        free(list);
+        result = kill_processes(g, err);
+        r = result == -EBUSY ? 0 : result;
         if (r == 0)
                 r = virt_kill(g->m->virt, g->id, err);
         pthread_mutex_lock(&g->lock);
@@ -108,6 +116,10 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         clock_stamp(p->fence_since);
         if (r == 0)
                 r = guest_xml(m, i, mine, &key, m->config->bridge, &xml, err);
+        if (r < 0)
+                return r;
+        /* What a late migration brought here during the claim, should libvirtd have forgotten it by now. */
+        r = kill_processes(g, err);
         if (r < 0)
                 return r;
         dhcp_add(m, g->id, i->name, i->mac, i->address);

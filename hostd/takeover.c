@@ -24,6 +24,7 @@
 struct takeover {
         struct manager *m;
         unsigned dead;
+        uint64_t epoch; /* of its record, when this round began: which of its deaths is worked on */
         int64_t detect_ms, begun_ms;
         char last_beat[CLOCK_STAMP_LEN + 1]; /* of the dead host, by its winner's clock */
         struct failover failover;
@@ -64,6 +65,10 @@ static void place(struct takeover *t, struct failover_item *item, struct planner
         int r;
 
         r = record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_place, &p, &e);
+        if (r == -ENOENT) {
+                failover_gone(&t->failover, item);
+                return;
+        }
         looked = r == 0;
         if (looked)
                 r = host_look(t->m, item->target, item->instance, true, &e);
@@ -169,6 +174,30 @@ static void tell_failed(struct takeover *t, const struct failover_item *item)
         memcpy(t->told[t->n_told++], item->instance, sizeof(*t->told));
 }
 
+/* No name, no record: its user has removed it. No name alone: a listing may miss one that is just renamed.
+ */
+static bool removed(struct takeover *t, const struct failover_item *item)
+{
+        struct instance now;
+        int r = instance_load(t->m->store, item->instance, &now, NULL);
+        bool gone = r == -ENOENT || (r == 0 && now.wanted == WANTED_DELETED);
+
+        if (r == 0)
+                instance_done(&now);
+        return gone;
+}
+
+static void look_at_placed(struct takeover *t, struct failover_item *item)
+{
+        struct lease now;
+        int r = lease_find(t->m->store, item->instance, &now, NULL);
+
+        if (r == -ENOENT && removed(t, item))
+                failover_gone(&t->failover, item);
+        else if (r == 0 || r == -ENOENT)
+                failover_seen(&t->failover, item, r == 0 ? now.epoch : item->epoch, clock_ms());
+}
+
 static void step(struct takeover *t, struct planner_host *hosts, size_t n_hosts)
 {
         struct failover *f = &t->failover;
@@ -181,15 +210,9 @@ static void step(struct takeover *t, struct planner_host *hosts, size_t n_hosts)
                 }
                 place(t, item, hosts, n_hosts);
         }
-        for (size_t i = 0; i < f->n_items; i++) {
-                struct lease now;
-
-                item = &f->items[i];
-                if (item->state != FAILOVER_PLACED)
-                        continue;
-                if (lease_find(t->m->store, item->instance, &now, NULL) == 0)
-                        failover_seen(f, item, now.epoch, clock_ms());
-        }
+        for (size_t i = 0; i < f->n_items; i++)
+                if (f->items[i].state == FAILOVER_PLACED)
+                        look_at_placed(t, &f->items[i]);
 }
 
 static int edit_done(json_t *doc, void *arg, struct err *err)
@@ -197,10 +220,10 @@ static int edit_done(json_t *doc, void *arg, struct err *err)
         const struct takeover *t = arg;
         json_t *taken = json_object_get(doc, "taken");
 
-        (void)t;
         (void)err;
+        /* Back and dead again meanwhile: what it had got until then is another round's. */
         if (!streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
-            json_get_bool(taken, "done", true))
+            json_get_bool(taken, "done", true) || (uint64_t)json_get_int(doc, "epoch", 0) != t->epoch)
                 return 0;
         json_object_set_new(taken, "done", json_true());
         return 1;
@@ -217,6 +240,7 @@ static int still_dead(struct takeover *t, bool *ret, struct err *err)
                 return r;
         taken = json_object_get(host, "taken");
         *ret = streq(json_get_str(host, "state", ""), host_state_name(HOST_DEAD));
+        t->epoch = (uint64_t)json_get_int(host, "epoch", 0);
         t->detect_ms = json_get_int(taken, "last_beat_ms", 0);
         snprintf(t->last_beat, sizeof(t->last_beat), "%s", json_get_str(taken, "last_beat", ""));
         return 0;

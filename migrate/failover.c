@@ -151,6 +151,12 @@ void failover_seen(struct failover *f, struct failover_item *item, uint64_t epoc
                 failover_refused(f, item, "the host did not claim the disk in time");
 }
 
+void failover_gone(struct failover *f, struct failover_item *item)
+{
+        (void)f;
+        item->state = FAILOVER_DONE;
+}
+
 void failover_refused(struct failover *f, struct failover_item *item, const char *reason)
 {
         (void)f;

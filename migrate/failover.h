@@ -71,6 +71,8 @@ struct failover_item *failover_next(struct failover *f, const struct planner_hos
 /* What was seen: the name of that instance is at `epoch`; moved on is DONE; too late is WAITING again,
  * elsewhere. */
 void failover_seen(struct failover *f, struct failover_item *item, uint64_t epoch, int64_t now_ms);
+/* Removed by its user meanwhile: nothing is left to do. */
+void failover_gone(struct failover *f, struct failover_item *item);
 /* The target's answer was no, or placing failed. */
 void failover_refused(struct failover *f, struct failover_item *item, const char *reason);
 bool failover_ended(const struct failover *f);

@@ -111,6 +111,18 @@ static void failover_goes_by_priority_and_spreads(void **state)
         assert_true(failover_ended(&f));
 }
 
+static void removed_instances_end_the_work(void **state)
+{
+        struct failover_item items[1];
+        struct failover f;
+
+        ids(items, 1);
+        failover_init(&f, 3, items, 1);
+        failover_gone(&f, failover_next(&f, hosts, 4, 0));
+        assert_int_equal(items[0].state, FAILOVER_DONE);
+        assert_true(failover_ended(&f));
+}
+
 static void silent_targets_are_given_up_and_tries_are_capped(void **state)
 {
         struct failover_item items[1];
@@ -266,6 +278,7 @@ int main(void)
             cmocka_unit_test(says_why_for_each_host),
             cmocka_unit_test(cores_are_overcommitted_memory_is_not),
             cmocka_unit_test(failover_goes_by_priority_and_spreads),
+            cmocka_unit_test(removed_instances_end_the_work),
             cmocka_unit_test(silent_targets_are_given_up_and_tries_are_capped),
             cmocka_unit_test(only_so_many_at_once),
             cmocka_unit_test(a_group_keeps_its_instances_apart),
