@@ -152,9 +152,10 @@ int lease_name_of(const struct pool_list *images, const char *instance, struct l
 /* Claims by renaming the image `id`. later: as disk_rename() says. */
 int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, const struct lease *from,
                       unsigned host, struct lease *ret, struct pool_op *later, struct err *err);
-/* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. */
+/* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. lease_look() lists the images itself. */
 int lease_check(const struct pool_list *images, const char *instance, const struct lease *mine,
                 struct err *err);
+int lease_look(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err);
 
 /* -EINVAL where the cluster still allows clients that know no clone v2; err says what to run. */
 int pool_check_clone_v2(rados_t cluster, struct err *err);

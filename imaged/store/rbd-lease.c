@@ -77,6 +77,17 @@ int lease_check(const struct pool_list *images, const char *instance, const stru
         return r;
 }
 
+int lease_look(rados_ioctx_t io, const char *instance, const struct lease *mine, struct err *err)
+{
+        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
+        _cleanup_(pool_list_done) struct pool_list images = {0};
+        int r;
+
+        lease_images_begin(&scan, io, instance);
+        r = lease_images_wait(&scan, io, instance, &images, err);
+        return r < 0 ? r : lease_check(&images, instance, mine, err);
+}
+
 /* A name at epoch 0 may stand for disks that are still being made, or never will be: the gate knows. 1:
  * complete. */
 static int complete(rados_ioctx_t io, const char *instance, const struct lease *lease, struct err *err)
@@ -286,15 +297,9 @@ static int rbd_lease_grant(struct store *s, const char *instance, const struct l
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
-        _cleanup_(pool_list_done) struct pool_list images = {0};
         int r = pool_io(s, &client, &io, err);
 
-        if (r < 0)
-                return r;
-        lease_images_begin(&scan, io, instance);
-        r = lease_images_wait(&scan, io, instance, &images, err);
-        return r < 0 ? r : lease_check(&images, instance, mine, err);
+        return r < 0 ? r : lease_look(io, instance, mine, err);
 }
 
 static int rbd_lease_attach(struct store *s, const char *instance, const struct lease *lease,

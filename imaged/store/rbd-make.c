@@ -307,16 +307,11 @@ int rbd_lease_remove(struct store *s, const char *instance, const struct lease *
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
-        _cleanup_(pool_list_done) struct pool_list images = {0};
         int r = pool_io(s, &client, &io, err);
 
         if (r < 0)
                 return r;
-        lease_images_begin(&scan, io, instance);
-        r = lease_images_wait(&scan, io, instance, &images, err);
-        if (r == 0)
-                r = lease_check(&images, instance, mine, err);
+        r = lease_look(io, instance, mine, err);
         if (r == 0)
                 r = evict(s, io, client->own, instance, err);
         if (r < 0 && r != -ENOENT)

@@ -27,7 +27,7 @@ static int rbd_disk_open(struct disk_reader *d, const struct lease *lease, const
         d->state = reading;
         r = pool_io(d->store, &reading->client, &reading->io, err);
         if (r == 0) /* a name that a cut-off rename has left may still resolve */
-                r = lease_check(reading->io, d->instance, lease, err);
+                r = lease_look(reading->io, d->instance, lease, err);
         if (r < 0)
                 return r;
         disk_image(d->instance, lease, disk, 0, name);
