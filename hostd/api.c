@@ -68,6 +68,25 @@ static void problem(json_t *list, const char *code, const char *message)
         json_array_append_new(list, json_pack("{s:s,s:s}", "code", code, "message", message));
 }
 
+/* One that lost its disk, and that libvirtd may have forgotten: beside an arrival nobody would look for it.
+ */
+static void preflight_leftovers(const struct instance *i, json_t *list)
+{
+        _cleanup_(freep) struct virt_domain *processes = NULL;
+        char why[120];
+        struct err e = {0};
+        size_t n = 0;
+
+        if (virt_processes(&processes, &n, &e) < 0)
+                problem(list, "leftover", err_text(&e));
+        for (size_t k = 0; k < n; k++)
+                if (streq(processes[k].lease.instance, i->id)) {
+                        snprintf(why, sizeof(why), "an earlier QEMU of it, process %d, has not ended yet",
+                                 (int)processes[k].pid);
+                        problem(list, "leftover", why);
+                }
+}
+
 /* Every reason at once why that instance cannot arrive here. */
 static void preflight(struct manager *m, const struct instance *i, const json_t *ask, json_t *list)
 {
@@ -94,6 +113,7 @@ static void preflight(struct manager *m, const struct instance *i, const json_t 
                          m->kvm ? "kvm" : "tcg");
                 problem(list, "accel", why);
         }
+        preflight_leftovers(i, list);
         if (survey_all(m->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0 ||
             survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));
