@@ -5,7 +5,8 @@
 
 #include "imaged/store/nfs3.h"
 
-/* Inside the nfs file operations: fs-nfs.c (names), fs-nfs-file.c (content), fs-nfs-own.c (the fence). */
+/* Inside the nfs file operations: fs-nfs.c (names), fs-nfs-list.c (listings), fs-nfs-file.c
+ * (content), fs-nfs-own.c (the fence). */
 #define FOLDER_BUCKETS 1024
 
 struct folder {
@@ -54,6 +55,9 @@ void nfs_remember(struct fs_nfs *n, const char *path, const struct nfs_fh *fh);
 /* parent and LOOKUP */
 int nfs_lookup_path(struct fs_nfs *n, struct nfs_conn *c, const char *path, struct nfs_found *ret);
 int nfs_fail(struct fs *fs, const char *what, const char *path, int r, struct err *err);
+
+/* fs-nfs-list.c */
+int fs_nfs_list(struct fs *fs, const char *path, fs_name_cb cb, void *arg, struct err *err);
 
 /* fs-nfs-file.c */
 int fs_nfs_put(struct fs *fs, const char *path, const void *data, size_t len, const struct fs_owner *owner,
