@@ -63,13 +63,20 @@ story_hostd_stays_dead_its_guest_lives_on() {
         fi
         daemon_starts h1 hostd
         soon "the old QEMU is ended" 30 process_gone "$old"
-        runs_after_loss web h1 30
-        now=$(elsewhere web h1)
-        soon "the record says so" 30 runs_on web "$now"
+        now=$(restarted web h1)
         [[ $(instance_field web '.receipts[-1] | "\(.from) h\(.to) \(.epoch)"') == "1 $now $(epoch_of web)" ]] || fail "no receipt"
         soon "all hosts up" 30 hosts_up
         stays 2 runs_on web "$now"
-        wherry migrate web h1 --timeout 120 >/dev/null
+        [[ $now = h1 ]] || wherry migrate web h1 --timeout 120 >/dev/null
+}
+
+# restarted NAME HOST: one new QEMU of it runs and the record says so. Prints where. While the old one lives, nobody
+# can start it on a directory, and so the host that has come back may be the next one to try; elsewhere it ran before that.
+restarted() {
+        local name=$1 not_on=$2
+        [[ $store != dir ]] || not_on=
+        soon "$name runs: $(where "$name")" 60 eval 'runs_on "$name" "$(elsewhere "$name" "$not_on")"'
+        elsewhere "$name" "$not_on"
 }
 
 not_elsewhere() {
@@ -86,10 +93,9 @@ story_hostd_that_slept_finds_itself_passed() {
         [ "$store" = dir ] || runs_after_loss web h1 30
         kill -CONT "$hostd"
         soon "the old QEMU is ended" 30 process_gone "$old"
-        runs_after_loss web h1 30
-        now=$(elsewhere web h1)
-        soon "the record says so" 30 runs_on web "$now"
+        now=$(restarted web h1)
         soon "all hosts up" 30 hosts_up
+        stays 2 runs_on web "$now"
         removed web
 }
 
