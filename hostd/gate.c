@@ -41,6 +41,7 @@ struct gate {
 struct question {
         struct gate *gate;
         int fd;
+        int64_t asked_ns;
 };
 
 static const char *const question_names[GATE_QUESTION_MAX] = {
@@ -112,7 +113,7 @@ static void *question_answer(void *arg)
         _cleanup_(closep) int fd = q->fd;
         struct gate *g = q->gate;
         char packet[PACKET_MAX], answer[ANSWER_MAX];
-        struct gate_request req = {0};
+        struct gate_request req = {.asked_ns = q->asked_ns};
         struct err err = {0};
         int r;
 
@@ -147,7 +148,7 @@ static void question_begin(struct gate *g, int fd)
         int r = ENOMEM;
 
         if (q) {
-                *q = (struct question){g, fd};
+                *q = (struct question){g, fd, clock_ns()};
                 pthread_mutex_lock(&g->lock);
                 g->busy++;
                 pthread_mutex_unlock(&g->lock);

@@ -21,7 +21,8 @@ enum gate_question {
 struct gate_request {
         enum gate_question question;
         struct domain_lease lease;
-        pid_t pid; /* of the QEMU, as libvirt gave it; 0 unknown */
+        pid_t pid;        /* of the QEMU, as libvirt gave it; 0 unknown */
+        int64_t asked_ns; /* when the driver's connection was taken; clock_ns() */
 };
 /* Returns 0 for yes, or a -errno for no, with the reason in err (libvirt's user reads it). */
 typedef int (*gate_cb)(void *arg, const struct gate_request *req, struct err *err);

@@ -158,7 +158,6 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
         struct gate_view v = {.me = m->number};
         struct lease lease;
         enum gate_action action;
-        int64_t asked_ns = clock_ns();
         int r;
 
         r = instance_load(m->store, id, &i, err);
@@ -190,7 +189,7 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
                 log_info("instance %s: gate: pid %d, start %s: %s%s", id, (int)req->pid, req->lease.start.id,
                          r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
         if (r == 0 && req->question == GATE_ACQUIRE)
-                gate_admit(m, req, action == GATE_COMMIT ? clock_ns() - asked_ns : 0);
+                gate_admit(m, req, action == GATE_COMMIT ? clock_ns() - req->asked_ns : 0);
         else if (r < 0)
                 event_add(m, "gate-refused", id, i.name, "%s", err_text(err));
         instance_done(&i);

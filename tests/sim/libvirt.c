@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "tests/sim/world.h"
 
@@ -190,7 +191,8 @@ void libvirt_ask(struct qemu *q, enum gate_question question, int *ret, struct e
         a = calloc(1, sizeof(*a)); /* outlives this wait */
         assert(a);
         a->gate = h->gate;
-        a->request = (struct gate_request){.question = question, .lease = q->lease, .pid = q->pid};
+        a->request = (struct gate_request){
+            .question = question, .lease = q->lease, .pid = q->pid, .asked_ns = clock_ns()};
         h->gate->busy++;
         co_spawn(hostd, question_main, a);
         q->asking = true;
