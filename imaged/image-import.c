@@ -15,11 +15,12 @@
 #include "imaged/upload.h"
 
 /*
- * POST /v2/images/{id}/import, method glance-direct: what was staged, and lies in the store already, becomes
- * active. Method web-download: imaged fetches the file itself. The image says "importing" meanwhile; a
- * failure puts it back to queued with the reason in `import_error`. http and https only, redirects too, so
- * that no URL makes the service read a file of its machine; and for members no address inside: a raw image
- * can be any bytes, so its "import" would show them what only the service's network may see.
+ * POST /v2/images/{id}/import, method store-volume: image-volume.c. Method glance-direct: what was staged,
+ * and lies in the store already, becomes active. Method web-download: imaged fetches the file itself. The
+ * image says "importing" meanwhile; a failure puts it back to queued with the reason in `import_error`. http
+ * and https only, redirects too, so that no URL makes the service read a file of its machine; and for
+ * members no address inside: a raw image can be any bytes, so its "import" would show them what only the
+ * service's network may see.
  *
  * Where the server gives parts of a file, a container (qcow2, VMDK, VDI, VHD, VHDX, OVA) is inspected and
  * then converted by reading it at random, as if it lay here. Else, and where a checksum of the whole file is
@@ -207,15 +208,20 @@ int image_on_import(struct http_request *req, void *userdata, struct err *err)
         uri = json_string_value(json_path(body, "method.uri"));
         if (streq(method, "glance-direct"))
                 return import_staged(req, im, id, err);
-        if (!streq(method, "web-download"))
-                return err_set(err, -EINVAL,
-                               "import method \"%s\": glance-direct and web-download are possible",
-                               method ? method : "");
-        if (!uri)
-                return err_set(err, -EINVAL, "method.uri is missing");
         checksum = json_path(body, "method.checksum");
         if (checksum && !json_is_string(checksum))
                 return err_set(err, -EINVAL, "method.checksum is not a string");
+        if (streq(method, "store-volume"))
+                return image_import_volume(req, im, record,
+                                           json_string_value(json_path(body, "method.volume")),
+                                           json_string_value(checksum), err);
+        if (!streq(method, "web-download"))
+                return err_set(
+                    err, -EINVAL,
+                    "import method \"%s\": glance-direct, web-download and store-volume are possible",
+                    method ? method : "");
+        if (!uri)
+                return err_set(err, -EINVAL, "method.uri is missing");
         r = url_check(uri, err);
         return r < 0 ? r : import_url(req, im, record, uri, json_string_value(checksum), err);
 }

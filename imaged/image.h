@@ -65,6 +65,13 @@ int image_find(struct imaged *im, const struct caller *c, const char *text, bool
  * any more and nobody uses it. Returns 1 where it has gone, 0 where not yet. */
 int image_delete_step(struct imaged *im, const char *id, struct err *err);
 
+/* --- ways in --- */
+
+/* Method store-volume of an import (image-volume.c): `volume` of the same storage becomes the content of the
+ * image `record`. checksum may be NULL. Administrators only. */
+int image_import_volume(struct http_request *req, struct imaged *im, const json_t *record,
+                        const char *volume, const char *checksum, struct err *err);
+
 /* Handlers of /v2. */
 int image_on_list(struct http_request *req, void *userdata, struct err *err);
 int image_on_create(struct http_request *req, void *userdata, struct err *err);

@@ -38,6 +38,23 @@ struct creation {
         json_t *record;  /* as it is in the end */
 };
 
+/* A guest of such an image would stand at the BIOS's "no bootable device". Of what nobody knows nothing is
+ * said here. */
+static int firmware_check(const json_t *image, struct err *err)
+{
+        const char *firmware = json_get_str(image, "hw_firmware_type", NULL),
+                   *id = json_get_str(image, "id", "");
+
+        if (!streq(firmware, "uefi"))
+                return 0;
+        return err_set(
+            err, -EINVAL,
+            "image %s (%.60s) boots by UEFI only (its property hw_firmware_type is \"%s\"), and "
+            "hosts start instances by BIOS: take an image that boots by BIOS, or, if this one does "
+            "after all, say so with \"wherry image set %s --property hw_firmware_type=bios\"",
+            id, json_get_str(image, "name", ""), firmware, id);
+}
+
 static int image_check(struct creation *c, struct err *err)
 {
         const struct spec *s = &c->spec;
@@ -59,6 +76,9 @@ static int image_check(struct creation *c, struct err *err)
         if (s->iso && !streq(format, "iso"))
                 return err_set(err, -EINVAL, "image %s is a %s disk, not an ISO; give it as image", id,
                                format);
+        r = firmware_check(c->image, err);
+        if (r < 0)
+                return r;
         size = s->image ? (uint64_t)json_get_int(c->image, "virtual_size", 0) : 0;
         if (c->spec.disk == 0)
                 c->spec.disk = (size + 511) / 512 * 512;

@@ -200,13 +200,22 @@ int upload_format(struct upload *up, const char *content_type, uint64_t size, st
         return r < 0 ? r : decoder_new(up, content_type, err);
 }
 
-int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
+int upload_wanted(const struct upload *up, struct err *err)
 {
         if (up->lost)
                 return err_set(err, -ESTALE, "image %s: this upload was ended from elsewhere", up->image);
         if (up->im->stopping)
                 return err_set(err, -EHOSTUNREACH, "image %s: this imaged is being stopped; try again",
                                up->image);
+        return 0;
+}
+
+int upload_push(struct upload *up, const void *buf, size_t len, struct err *err)
+{
+        int r = upload_wanted(up, err);
+
+        if (r < 0)
+                return r;
         up->done += len;
         return up->is_sparse ? sparse_push(&up->sparse, buf, len, err)
                              : image_stream_push(up->stream, buf, len, err);

@@ -33,6 +33,8 @@ int upload_resume(struct imaged *im, const char *image, const char *by, struct u
  * disk_format. size: bytes of the body, UINT64_MAX unknown (then the volume grows
  * with what comes). */
 int upload_format(struct upload *up, const char *content_type, uint64_t size, struct err *err);
+/* 0, or why it is to end now: deleted, or this imaged is being stopped. upload_push() asks by itself. */
+int upload_wanted(const struct upload *up, struct err *err);
 int upload_push(struct upload *up, const void *buf, size_t len, struct err *err);
 /* How far it is, in place of the count of bytes pushed: for who pushes a disk's data without its holes. */
 void upload_progress(struct upload *up, uint64_t done, uint64_t total);

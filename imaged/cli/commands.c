@@ -35,6 +35,9 @@ static const struct cli_option image_add[] = {
      "ending"},
     {"--checksum", 0, "CHECKSUM", NULL,
      "sha256:HEX or sha512:HEX of the file as it is given; another file is refused"},
+    {"--from-store", 0, NULL, NULL,
+     "it is a volume on the server's storage: a file in the store's folder \"import\", or on Ceph "
+     "[POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]; default format: raw, where its ending is none"},
     TIMEOUT("3600"),
 };
 
@@ -148,11 +151,13 @@ static const struct cli_option events[] = {
 };
 
 const struct cli_command cli_commands[] = {
-    {"image add", "FILE|URL", "import a disk image or an ISO",
+    {"image add", "FILE|URL|VOLUME", "import a disk image or an ISO",
      "A file is checked and converted here, and only its data is sent; an image that is not safe is refused "
      "with every reason. Where the server is lost in the middle, the command waits for it, up to three "
-     "minutes, and goes on with what its store holds. The server fetches a URL by itself. Ctrl-C ends the "
-     "import and removes the image.",
+     "minutes, and goes on with what its store holds. The server fetches a URL by itself. With "
+     "--from-store it reads a volume that lies on its own storage already: never writes to it, and takes "
+     "none that somebody has open for writing or changes meanwhile (of an RBD image in use name a "
+     "snapshot). For administrators. Ctrl-C ends the import and removes the image.",
      OPTIONS(image_add), 1, 1, cmd_image_add},
     {"image capture", "INSTANCE", "make an image of a stopped instance's disk",
      "The whole disk as the guest left it, of its own and without the image it was made from. The instance "

@@ -267,6 +267,8 @@ int cmd_image_add(struct cli *cli, struct err *err)
         if (checksum && checksum_new(checksum, &check, err) < 0)
                 return cli_usage(
                     cli, err, "--checksum %.140s: sha256:HEX or sha512:HEX, of the file as it is", checksum);
+        if (cli_given(cli, "--from-store"))
+                return image_add_volume(cli, what, err);
         if (strstr(what, "://"))
                 return image_add_url(cli, what, err);
         return image_add_file(cli, what, err);

@@ -11,9 +11,10 @@
 #include "imaged/cli/progress.h"
 
 /*
- * `image add URL`: the server fetches it (the Image API's web-download); we look at the record until it is
- * active. queued -> importing, saving (import: {done, total}) -> active a fetch that fails ends in queued
- * again, without `import`, and says why in `message`; or in killed
+ * `image add URL`: the server fetches it (the Image API's web-download), and with --from-store a volume on
+ * its storage; we look at the record until it is active. queued -> importing, saving (import: {done, total})
+ * -> active a fetch that fails ends in queued again, without `import`, and says why in `message`; or in
+ * killed
  */
 
 static int import_failed(const char *what, const json_t *image, struct err *err)
@@ -108,6 +109,35 @@ int image_fill(struct cli *cli, const char *name, const char *format, const stru
         interrupt_release();
         image_tell_added(cli, added, f->how);
         return 0;
+}
+
+static int volume_start(struct cli *cli, const char *volume, const char *id, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body =
+            json_pack("{s:{s:s,s:s,s:s*}}", "method", "name", "store-volume", "volume", volume, "checksum",
+                      cli_value(cli, "--checksum"));
+
+        if (!body)
+                return err_set(err, -EINVAL, "the volume's name is not UTF-8");
+        return cli_call(cli, "POST", body, NULL, err, "/v2/images/%s/import", id);
+}
+
+int image_add_volume(struct cli *cli, const char *volume, struct err *err)
+{
+        const char *format = cli_value(cli, "--format"), *given = cli_value(cli, "--name");
+        _cleanup_(freep) char *name = given ? strdup(given) : image_name_from(volume);
+        _cleanup_(freep) char *what = str_printf("import the volume %s", volume);
+        const struct image_filling f = {.source = volume,
+                                        .start = volume_start,
+                                        .doing = "importing",
+                                        .what = what,
+                                        .how = "read on the server's storage"};
+
+        if (!format)
+                format = image_format_from(volume);
+        if (!name || !what)
+                return err_set(err, -ENOMEM, "out of memory");
+        return image_fill(cli, name, format ? format : "raw", &f, err);
 }
 
 static int import_start(struct cli *cli, const char *url, const char *id, struct err *err)

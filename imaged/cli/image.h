@@ -19,9 +19,10 @@ int image_create(struct cli *cli, const char *name, const char *disk_format, jso
  * that is not cancelled, so it makes its own. Returns 0 or -errno; -ENOENT counts as done. */
 int image_discard(struct cli *cli, const char *id);
 
-/* The two ways of `image add`. */
+/* The ways of `image add`. */
 int image_add_file(struct cli *cli, const char *path, struct err *err);
 int image_add_url(struct cli *cli, const char *url, struct err *err);
+int image_add_volume(struct cli *cli, const char *volume, struct err *err);
 
 /* An image that the server fills by itself: makes the record, has it started, waits and shows the progress;
  * whatever goes wrong, and Ctrl-C, leaves no image behind. */

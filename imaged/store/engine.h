@@ -83,6 +83,31 @@ struct engine_disks {
         void (*close)(struct disk_reader *d); /* also after a failed open: state NULL */
 };
 
+/* A volume of others being read. Allocated and freed by store-foreign.c; `state` is the engine's own. */
+struct foreign {
+        struct store *store;
+        char *name;    /* as given */
+        uint64_t size; /* filled by the engine in open */
+        void *state;
+};
+
+struct engine_foreign {
+        int (*open)(struct foreign *f, struct err *err); /* checks the name, too */
+        int (*read)(struct foreign *f, void *buf, size_t len, uint64_t offset, struct err *err);
+        uint64_t (*hole)(struct foreign *f, uint64_t offset); /* optional: none is known */
+        int (*unchanged)(struct foreign *f, struct err *err);
+        void (*close)(struct foreign *f); /* also after a failed open: state may be NULL or half-built */
+};
+
+/* store-foreign-names.c: what a name of a volume of others may be; -EINVAL says why not. */
+int foreign_path_check(const char *path, struct err *err);
+#define FOREIGN_RBD_MAX 128 /* a buffer for each part */
+struct foreign_rbd {
+        char pool[FOREIGN_RBD_MAX], ns[FOREIGN_RBD_MAX]; /* pool empty: the store's own, and its namespace */
+        char image[FOREIGN_RBD_MAX], snap[FOREIGN_RBD_MAX]; /* snap empty: none */
+};
+int foreign_rbd_parse(const char *name, struct foreign_rbd *ret, struct err *err);
+
 struct engine_leases {
         int (*create)(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                       struct err *err);
@@ -126,7 +151,8 @@ struct engine {
         const struct engine_records *records;
         const struct engine_volumes *volumes;
         const struct engine_leases *leases;
-        const struct engine_disks *disks; /* optional: instances' disks cannot be read */
+        const struct engine_disks *disks;     /* optional: instances' disks cannot be read */
+        const struct engine_foreign *foreign; /* optional: others' volumes cannot be read */
 };
 
 extern const struct engine engine_mem; /* store-mem.c */

@@ -234,7 +234,7 @@ static int files_prepare(struct store *s, struct err *err)
                 const char *path;
                 uint32_t mode;
         } folders[] = {{"records", 0700}, {"beats", 0700}, {"images", 0711}, {"instances", 0711},
-                       {"starts", 0711},  {"locks", 0700}, {"tmp", 0711}};
+                       {"starts", 0711},  {"locks", 0700}, {"tmp", 0711},    {FILES_IMPORT, 0700}};
         struct files *f = files_of(s);
         int r;
 
@@ -268,6 +268,7 @@ const struct engine engine_dir = {
     .volumes = &files_volumes_dir,
     .leases = &files_leases_dir,
     .disks = &files_disks_dir,
+    .foreign = &files_foreign_dir,
 };
 
 #ifdef HAVE_NFS
@@ -284,5 +285,6 @@ const struct engine engine_nfs = {
     .volumes = &files_volumes_nfs,
     .leases = &files_leases_nfs,
     .disks = &files_disks_nfs,
+    .foreign = &files_foreign_nfs,
 };
 #endif

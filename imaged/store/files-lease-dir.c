@@ -189,7 +189,7 @@ int files_unwritten_dir(struct store *s, const char *path, struct err *err)
 {
         struct flock others = {.l_type = F_WRLCK, .l_start = LOCK_BYTE + LOCK_BIT_WRITE, .l_len = 1};
         _cleanup_(closep) int fd =
-            openat(fs_dir_root(files_of(s)->fs), path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+            openat(fs_dir_root(files_of(s)->fs), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
         if (fd < 0)
                 return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));

@@ -20,6 +20,7 @@
  *   locks/<xx>/<instance>                        dir: the lock driver's second lock
  *   tmp/                                         what is not finished; swept by prepare() when it is an hour
  * old
+ *   import/                                      files of others, to be read from there
  */
 struct files {
         struct fs *fs;
@@ -27,6 +28,7 @@ struct files {
 };
 
 #define FILES_PATH_MAX 400
+#define FILES_IMPORT "import"
 
 static inline struct files *files_of(struct store *s)
 {
@@ -79,7 +81,8 @@ const char *files_record_text(const char *file, bool *ret_deleted);
 
 extern const struct engine_records files_records;
 extern const struct engine_volumes files_volumes_dir, files_volumes_nfs;
-extern const struct engine_disks files_disks_dir, files_disks_nfs; /* files-disk.c */
+extern const struct engine_disks files_disks_dir, files_disks_nfs;       /* files-disk.c */
+extern const struct engine_foreign files_foreign_dir, files_foreign_nfs; /* files-foreign.c */
 
 int files_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                        struct err *err);

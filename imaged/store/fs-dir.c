@@ -245,20 +245,26 @@ static int dir_remove(struct fs *fs, const char *path, struct err *err)
         return 0;
 }
 
+void fs_dir_attr(const struct stat *st, struct fs_attr *ret)
+{
+        *ret = (struct fs_attr){.uid = st->st_uid,
+                                .gid = st->st_gid,
+                                .mode = st->st_mode & 07777,
+                                .nlink = (uint32_t)st->st_nlink,
+                                .size = (uint64_t)st->st_size,
+                                .ctime_s = st->st_ctim.tv_sec,
+                                .ctime_ns = (uint32_t)st->st_ctim.tv_nsec,
+                                .mtime_s = st->st_mtim.tv_sec,
+                                .plain = S_ISREG(st->st_mode)};
+}
+
 static int dir_stat(struct fs *fs, const char *path, struct fs_attr *ret, struct err *err)
 {
         struct stat st;
 
         if (fstatat(dir_of(fs)->root, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return fs_dir_fail(fs, path, "look at", -errno, err);
-        *ret = (struct fs_attr){.uid = st.st_uid,
-                                .gid = st.st_gid,
-                                .mode = st.st_mode & 07777,
-                                .nlink = (uint32_t)st.st_nlink,
-                                .size = (uint64_t)st.st_size,
-                                .ctime_s = st.st_ctim.tv_sec,
-                                .ctime_ns = (uint32_t)st.st_ctim.tv_nsec,
-                                .mtime_s = st.st_mtim.tv_sec};
+        fs_dir_attr(&st, ret);
         return 0;
 }
 

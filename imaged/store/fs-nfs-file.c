@@ -240,15 +240,6 @@ int fs_nfs_read(struct fs *fs, const char *folder, const char *const *names, siz
 /* --- large files
  * --------------------------------------------------------------------------------------------------- */
 
-struct fs_file {
-        struct fs *fs;
-        struct nfs_fh fh;
-
-        pthread_mutex_t lock; /* over what follows */
-        bool written;
-        uint64_t verifier; /* of the first write that was not stable */
-};
-
 struct file_arg {
         const char *path;
         uint64_t size;
@@ -475,4 +466,6 @@ const struct fs_file_ops fs_nfs_file_ops = {
     .seal = file_seal,
     .close = file_close,
     .poke = fs_nfs_poke,
+    .open_import = fs_nfs_open_import,
+    .attr = fs_nfs_attr,
 };

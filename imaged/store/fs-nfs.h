@@ -56,6 +56,16 @@ void nfs_remember(struct fs_nfs *n, const char *path, const struct nfs_fh *fh);
 int nfs_lookup_path(struct fs_nfs *n, struct nfs_conn *c, const char *path, struct nfs_found *ret);
 int nfs_fail(struct fs *fs, const char *what, const char *path, int r, struct err *err);
 
+/* An open large file. */
+struct fs_file {
+        struct fs *fs;
+        struct nfs_fh fh;
+
+        pthread_mutex_t lock; /* over what follows */
+        bool written;
+        uint64_t verifier; /* of the first write that was not stable */
+};
+
 /* fs-nfs-list.c */
 int fs_nfs_list(struct fs *fs, const char *path, fs_name_cb cb, void *arg, struct err *err);
 
@@ -65,3 +75,8 @@ int fs_nfs_put(struct fs *fs, const char *path, const void *data, size_t len, co
 int fs_nfs_read(struct fs *fs, const char *folder, const char *const *names, size_t n, size_t max,
                 fs_text_cb cb, void *arg, struct err *err);
 extern const struct fs_file_ops fs_nfs_file_ops;
+
+/* fs-nfs-import.c */
+int fs_nfs_open_import(struct fs *fs, const char *path, struct fs_file **ret, struct fs_attr *ret_attr,
+                       struct err *err);
+int fs_nfs_attr(struct fs_file *f, struct fs_attr *ret, struct err *err);

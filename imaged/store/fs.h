@@ -18,6 +18,7 @@ struct fs_attr {
         uint64_t size;
         int64_t ctime_s, mtime_s; /* by the clock of whoever keeps the files */
         uint32_t ctime_ns;
+        bool plain; /* a file: no folder, link, pipe or device */
 };
 
 /* Who may use a new file. */
@@ -79,6 +80,14 @@ struct fs_file_ops {
         /* Overwrites the first bytes of a file in place, made where it is missing; seen by others at once.
          */
         int (*poke)(struct fs *fs, const char *path, const void *data, size_t len, struct err *err);
+        /* A file that others have put there, for reading: no link is followed, at no step of the path, and
+         * what is no plain file is -EINVAL. */
+        int (*open_import)(struct fs *fs, const char *path, struct fs_file **ret, struct fs_attr *ret_attr,
+                           struct err *err);
+        /* What the open file is by now, whatever has its name. */
+        int (*attr)(struct fs_file *f, struct fs_attr *ret, struct err *err);
+        /* Optional: how many bytes from offset (below the file's end) on are a hole. */
+        uint64_t (*hole)(struct fs_file *f, uint64_t offset);
 };
 
 struct fs {

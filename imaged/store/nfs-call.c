@@ -100,7 +100,8 @@ static void attr_take(const fattr3 *a, struct fs_attr *ret)
                                 .size = a->size,
                                 .ctime_s = a->ctime.seconds,
                                 .ctime_ns = a->ctime.nseconds,
-                                .mtime_s = a->mtime.seconds};
+                                .mtime_s = a->mtime.seconds,
+                                .plain = a->type == NF3REG};
 }
 
 static bool post_attr_take(const post_op_attr *a, struct fs_attr *ret)

@@ -35,8 +35,9 @@ static int set_limits(rados_t cluster, unsigned timeout_ms)
             {"objecter_tick_interval", "0.5"},
             {"rbd_cache", "false"}, /* only whole images are written here, with many requests at once */
             {"rbd_default_clone_format", "2"},
-            {"rbd_validate_pool", "false"}, /* store_prepare() does it once, not every clone again */
-            {"log_to_stderr", "false"},     /* a library does not print; failures come back as codes */
+            {"rbd_validate_pool", "false"},     /* store_prepare() does it once, not every clone again */
+            {"rbd_atime_update_interval", "0"}, /* who only reads writes nothing, not even when */
+            {"log_to_stderr", "false"},         /* a library does not print; failures come back as codes */
             {"err_to_stderr", "false"},
         };
 
@@ -223,4 +224,5 @@ const struct engine engine_rbd = {
     .volumes = &rbd_volumes,
     .leases = &rbd_leases,
     .disks = &rbd_disks,
+    .foreign = &rbd_foreign,
 };

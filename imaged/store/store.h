@@ -135,6 +135,27 @@ int volume_location(struct store *s, const char *image, char **ret, struct err *
  * that some use it; -ENOENT is fine to ignore. */
 int volume_remove(struct store *s, const char *image, struct err *err);
 
+/* --- volumes of others: what lies on the same storage and is not the store's
+ * --------------------------------------------------------------------------------------- */
+
+/*
+ * One of them for reading, to make an image of it. name: on dir and nfs a path below the folder "import" of
+ * the store, on which no link is followed; on RBD "[POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]" of the same cluster,
+ * in the store's own pool and namespace where none is named. What the store keeps itself cannot be named:
+ * -EINVAL. -EBUSY: somebody has it open for writing (where the engine can tell: dir, and RBD without a
+ * snapshot). Nothing is ever written to it. One thread at a time.
+ */
+struct foreign;
+int foreign_open(struct store *s, const char *name, struct foreign **ret, struct err *err);
+uint64_t foreign_size(const struct foreign *f); /* bytes */
+int foreign_read(struct foreign *f, void *buf, size_t len, uint64_t offset, struct err *err);
+/* How many bytes from offset (below its size) on are known to be zeros; 0: not known. */
+uint64_t foreign_hole(struct foreign *f, uint64_t offset);
+/* 0: it is what it was when it was opened, and nobody has it open for writing now. Who has read asks this
+ * last: before that nothing that was read counts. -ESTALE: it was changed or removed; -EBUSY. */
+int foreign_unchanged(struct foreign *f, struct err *err);
+struct foreign *foreign_close(struct foreign *f); /* returns NULL */
+
 /* --- instance disks and their ownership: see docs/architecture.md
  * ----------------------------------------------- */
 

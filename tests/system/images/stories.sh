@@ -169,6 +169,34 @@ story_quota_is_hard() {
         eventually 20 usage_zero || fail "the quota is not given back: $(cat out)"
 }
 
+# What lies on the store's storage is nobody's to read but an administrator's, also for somebody else's image and quota.
+story_volumes_of_the_store_are_for_administrators() {
+        local id
+        cp disk.raw store/import/volume.raw
+        truncate -s 100M store/import/large.raw
+        volume_into() { call "$1" POST "/v2/images/$id/import" -d "{\"method\":{\"name\":\"store-volume\",\"volume\":\"$2\"}}"; }
+        import_over() { call alice GET "/v2/images/$id" && [ "$(field .status)" != importing ]; }
+        call alice POST /v2/images -d '{"name":"volume","disk_format":"raw"}'
+        id=$(field .id)
+        volume_into alice volume.raw
+        equal "a member's" "$status" 403
+        grep -q "only administrators" out || fail "says: $(cat out)"
+        volume_into root large.raw
+        equal "an administrator's" "$status" 202
+        eventually 10 import_over || fail "no end: $(cat out)"
+        grep -q "over its quota" out || fail "the quota is not alice's: $(cat out)"
+        volume_into root volume.raw
+        equal "an administrator's" "$status" 202
+        eventually 10 import_over || fail "no end: $(cat out)"
+        equal status "$(field .status)" active
+        call alice GET "/v2/images/$id/file"
+        cmp out disk.raw || fail "other bytes"
+        volume_into root volume.raw
+        equal "of one that is active" "$status" 409
+        call alice DELETE "/v2/images/$id?purge=true"
+        rm store/import/*
+}
+
 story_nobody_reaches_what_is_not_theirs() {
         local id method path body
         call alice POST /v2/images -d '{"name":"mine","disk_format":"raw","visibility":"private"}'
@@ -193,6 +221,7 @@ POST /actions/deactivate {}
 POST /actions/reactivate {}
 POST /actions/undelete {}
 POST /import {"method":{"name":"glance-direct"}}
+POST /import {"method":{"name":"store-volume","volume":"x"}}
 LIST
         call bob PUT "/v2/images/$id/file" -H 'Content-Type: application/octet-stream' -T disk.raw
         equal "bob: upload" "$status" 404

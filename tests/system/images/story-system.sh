@@ -76,6 +76,45 @@ story_a_disk_tells_its_system() {
         t "$wherry" image inspect sys.qcow2 && want 0 "22.04"
 }
 
+# uefi_disk FILE: a disk with nothing but an EFI system partition and its loader
+uefi_disk() {
+        rm -f efi "$1"
+        truncate -s 8M efi && mkfs.fat efi >/dev/null && mmd -i efi ::/EFI ::/EFI/BOOT
+        echo x >BOOTX64.EFI && mcopy -i efi BOOTX64.EFI ::/EFI/BOOT/
+        truncate -s 16M "$1"
+        echo 'start=2048, size=16384, type=uefi' | sfdisk -q --label gpt "$1"
+        dd if=efi of="$1" bs=1M seek=1 conv=notrunc status=none
+}
+
+# Hosts start guests by BIOS: said at once, not by a guest that never comes up. There are no hosts here, which is the next error.
+story_an_image_that_boots_by_uefi_only_is_not_run() {
+        local id iso
+        uefi_disk uefi.raw
+        w image add uefi.raw --name modern --json && want 0
+        id=$(field .id)
+        w image show modern --json && want 0
+        equal firmware "$(field .hw_firmware_type)" uefi
+        w run modern --name web && want 1 "image $id (modern) boots by UEFI only (its property hw_firmware_type is \"uefi\")"
+        grep -qF "wherry image set $id --property hw_firmware_type=bios" err || fail "no advice: $(cat err)"
+        w ls --quiet && want 0 && equal instances "$(cat out)" ""
+        w image set modern --property hw_firmware_type=bios && want 0
+        w run modern --name web && want 1 host
+        ! grep -q UEFI err || fail "corrected, and still: $(cat err)"
+        w image set modern --unset hw_firmware_type && want 0 # not known
+        w run modern --name web && want 1 host
+        ! grep -q UEFI err || fail "not known, and still: $(cat err)"
+        # as somebody says of an installer of which nothing was found
+        mkdir -p bare && echo x >bare/file && xorriso -as mkisofs -quiet -V BARE -o bare.iso bare 2>/dev/null
+        w image add bare.iso --name bare --json && want 0
+        iso=$(field .id)
+        w image show bare --json && equal firmware "$(field '.hw_firmware_type // "unknown"')" unknown
+        w run bare --name web && want 1 host
+        w image set bare --property hw_firmware_type=uefi && want 0
+        w run bare --name web && want 1 "image $iso (bare) boots by UEFI only"
+        w image rm modern --now && want 0
+        w image rm bare --now && want 0
+}
+
 # The helper can be stopped, killed and hungry: the image is active, and nothing is known of it.
 story_without_the_helper_an_import_goes_on() {
         local watcher
