@@ -11,8 +11,8 @@
 /*
  * The rbd engine's own parts: rbd-engine.c (life), rbd-client.c (connection), rbd-pool.c and rbd-op.c
  * (librados), rbd-record.c, rbd-volume.c, rbd-disk.c (images of instances), rbd-make.c (making and removing
- * them), rbd-read.c (reading them), rbd-foreign.c (reading those of others), rbd-lease.c (names), rbd-gate.c
- * (who may write), rbd-fence.c (blocklist, self-test), rbd-commit.c (claim, fence and gate at once).
+ * them), rbd-read.c (reading them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist,
+ * self-test), rbd-commit.c (claim, fence and gate at once).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -167,4 +167,4 @@ extern const struct engine_records rbd_records;
 extern const struct engine_volumes rbd_volumes;
 extern const struct engine_leases rbd_leases;
 extern const struct engine_disks rbd_disks;     /* rbd-read.c */
-extern const struct engine_foreign rbd_foreign; /* rbd-foreign.c */
+extern const struct engine_foreign rbd_foreign; /* rbd-foreign.c: reading those of others */
