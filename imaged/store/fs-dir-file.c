@@ -17,8 +17,7 @@
  * and a flush of all of it at the end. Blocks that lie as O_DIRECT asks for go past it; the kernel keeps
  * both ways coherent.
  */
-#define DIRECT_ALIGN                                                                                        \
-        ((size_t)4096) /* enough for every disk; what a file system refuses goes the other way */
+#define DIRECT_ALIGN ((size_t)4096) /* enough for most; what a file system refuses goes the other way */
 
 struct fs_file {
         int fd;

@@ -198,7 +198,8 @@ static int rbd_volume_write(struct volume *v, const void *buf, size_t len, uint6
         rbd_completion_t done = NULL;
         int r = rbd_aio_create_completion(NULL, NULL, &done);
 
-        /* rbd_write() copies buf; this sends it as it is, and is done only when nothing refers to it. */
+        /* rbd_write() copies buf; this sends it as it is, and is done, also after a time limit, only when
+         * nothing refers to it any more. */
         if (r == 0)
                 r = rbd_aio_write(rv->image, offset, len, buf, done);
         if (r == 0) {
