@@ -11,8 +11,6 @@
 #include "formats/internal.h"
 #include "formats/map.h"
 
-#define OUT_LEN ((size_t)1024 * 1024)
-#define ZERO_BLOCK 4096u
 #define OPEN_ENDED                                                                                          \
         (UINT64_C(1) << 44) /* stands for a size that only the end tells: a whole number of blocks */
 
@@ -35,49 +33,55 @@ struct image_stream {
         uint8_t tail[TAIL_LEN]; /* the last bytes so far: no raw disk ends as a VHD does */
 };
 
-/* Hands [from, to) of the gathered bytes to the sink. */
-static int out_run(struct stream_out *out, size_t from, size_t to, struct err *err)
+/* Hands buf to the sink without the blocks that are zeros; guest is where one begins, or within the only
+ * one.
+ */
+static int out_run(struct stream_out *out, const uint8_t *buf, size_t len, uint64_t guest, struct err *err)
 {
-        if (from == to)
-                return 0;
-        return out->sink.data(out->sink.state, out->buf + from, to - from, out->start + from, err);
+        size_t run = 0;
+        int r = 0;
+
+        for (size_t at = 0, n; at < len && r >= 0; at += n) {
+                n = MIN_OF(len - at, (size_t)STREAM_BLOCK);
+                if (bytes_are_zero(buf + at, n)) {
+                        if (run < at)
+                                r = out->sink.data(out->sink.state, buf + run, at - run, guest + run, err);
+                        run = at + n;
+                }
+        }
+        return r < 0 || run == len ? r
+                                   : out->sink.data(out->sink.state, buf + run, len - run, guest + run, err);
 }
 
 int stream_out_flush(struct stream_out *out, struct err *err)
 {
-        size_t len = out->len, run = 0;
-        int r = 0;
+        size_t len = out->len;
 
         out->len = 0;
-        for (size_t at = 0; at < len && r >= 0;) {
-                size_t n = MIN_OF(len - at, (size_t)(ZERO_BLOCK - (out->start + at) % ZERO_BLOCK));
-
-                if (bytes_are_zero(out->buf + at, n)) {
-                        r = out_run(out, run, at, err);
-                        run = at + n;
-                }
-                at += n;
-        }
-        return r < 0 ? r : out_run(out, run, len, err);
+        return out_run(out, out->block, len, out->start, err);
 }
 
 int stream_out_add(struct stream_out *out, const uint8_t *buf, size_t len, uint64_t guest, struct err *err)
 {
         while (len > 0) {
-                size_t n;
+                size_t within = (size_t)(guest % STREAM_BLOCK), n = len - len % STREAM_BLOCK;
+                int r = 0;
 
-                if (out->len > 0 &&
-                    (guest != out->start + out->len || guest / OUT_LEN != out->start / OUT_LEN)) {
-                        int r = stream_out_flush(out, err);
-
-                        if (r < 0)
-                                return r;
+                if (out->len > 0 && guest != out->start + out->len)
+                        r = stream_out_flush(out, err);
+                if (r >= 0 && within == 0 && n > 0) {
+                        r = out_run(out, buf, n, guest, err);
+                } else if (r >= 0) {
+                        n = MIN_OF(len, STREAM_BLOCK - within);
+                        if (out->len == 0)
+                                out->start = guest;
+                        memcpy(out->block + out->len, buf, n);
+                        out->len += n;
+                        if (within + n == STREAM_BLOCK)
+                                r = stream_out_flush(out, err);
                 }
-                if (out->len == 0)
-                        out->start = guest;
-                n = MIN_OF(len, OUT_LEN - (size_t)(guest % OUT_LEN));
-                memcpy(out->buf + out->len, buf, n);
-                out->len += n;
+                if (r < 0)
+                        return r;
                 buf += n;
                 len -= n;
                 guest += n;
@@ -92,7 +96,6 @@ struct image_stream *image_stream_free(struct image_stream *st)
         stream_qcow2_free(st->qcow2);
         stream_map_free(st->map);
         free(st->head);
-        free(st->out.buf);
         free(st);
         return NULL;
 }
@@ -112,11 +115,9 @@ int image_stream_new(enum image_format format, uint64_t file_size, const struct 
                 return err_set(err, -EINVAL, "the size of a %s image has to be known before its first byte",
                                image_format_name(format));
         st = calloc(1, sizeof(*st));
-        if (st) {
+        if (st)
                 st->head = malloc(FORMAT_HEAD_LEN);
-                st->out.buf = malloc(OUT_LEN);
-        }
-        if (!st || !st->head || !st->out.buf) {
+        if (!st || !st->head) {
                 image_stream_free(st);
                 return err_set(err, -ENOMEM, "out of memory");
         }

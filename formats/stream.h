@@ -4,12 +4,13 @@
 #include "formats/formats.h"
 #include "formats/qcow2.h"
 
-/* Guest data on its way to a sink: gathered into pieces of at most 1 MiB, zeros left out. */
+/* Guest data on its way to a sink: whole blocks as they come, parts of one gathered, zeros left out. */
+#define STREAM_BLOCK ((size_t)4096)
 struct stream_out {
         struct image_sink sink;
-        uint64_t start; /* guest offset of buf */
+        uint64_t start; /* guest offset of what is in block */
         size_t len;
-        uint8_t *buf;
+        uint8_t block[STREAM_BLOCK];
 };
 int stream_out_add(struct stream_out *out, const uint8_t *buf, size_t len, uint64_t guest, struct err *err);
 int stream_out_flush(struct stream_out *out, struct err *err);

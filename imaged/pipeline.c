@@ -179,7 +179,8 @@ static int slot_get(struct pipeline *p, struct slot **ret, struct err *err)
         r = failure(p, err);
         pthread_mutex_unlock(&p->lock);
         if (r == 0 && !s->data) {
-                s->data = malloc(PIPELINE_PIECE);
+                s->data =
+                    aligned_alloc(4096, PIPELINE_PIECE); /* a directory's files are written past the cache */
                 if (!s->data)
                         r = err_set(err, -ENOMEM, "out of memory");
         }

@@ -34,6 +34,7 @@ static int set_limits(rados_t cluster, unsigned timeout_ms)
             {"objecter_timeout", "1"},
             {"objecter_tick_interval", "0.5"},
             {"rbd_cache", "false"}, /* only whole images are written here, with many requests at once */
+            {"rbd_disable_zero_copy_writes", "false"}, /* nobody changes a buffer that is being written */
             {"rbd_default_clone_format", "2"},
             {"rbd_validate_pool", "false"},     /* store_prepare() does it once, not every clone again */
             {"rbd_atime_update_interval", "0"}, /* who only reads writes nothing, not even when */

@@ -195,11 +195,22 @@ static int rbd_volume_create(struct volume *v, struct err *err)
 static int rbd_volume_write(struct volume *v, const void *buf, size_t len, uint64_t offset, struct err *err)
 {
         struct rbd_volume *rv = v->state;
-        ssize_t n = rbd_write(rv->image, offset, len, buf); /* all of it, or an error */
+        rbd_completion_t done = NULL;
+        int r = rbd_aio_create_completion(NULL, NULL, &done);
 
-        return n < 0 ? pool_fail(err, (int)n, "write golden image %s at %llu", v->image,
-                                 (unsigned long long)offset)
-                     : 0;
+        /* rbd_write() copies buf; this sends it as it is, and is done, also after a time limit, only when
+         * nothing refers to it any more. */
+        if (r == 0)
+                r = rbd_aio_write(rv->image, offset, len, buf, done);
+        if (r == 0) {
+                rbd_aio_wait_for_complete(done);
+                r = (int)rbd_aio_get_return_value(done);
+        }
+        if (done)
+                rbd_aio_release(done);
+        return r < 0
+                   ? pool_fail(err, r, "write golden image %s at %llu", v->image, (unsigned long long)offset)
+                   : 0;
 }
 
 static int rbd_volume_resize(struct volume *v, uint64_t size, struct err *err)

@@ -107,6 +107,44 @@ static void many_write_at_once(void **state)
         free(back);
 }
 
+/* Whole blocks may take another way to the storage than parts of some: what came last counts. */
+static void whole_blocks_and_parts_mix(void **state)
+{
+        static const struct {
+                size_t at, len;
+        } writes[] = {
+            {100, 4900},        {8192, MIB},         {4096 - 17, 4096 + 34}, {0, 4096},
+            {MIB - 1, 2},       {MIB / 2, MIB},      {MIB / 2 + 512, 512},   {2 * MIB - 4096, 4096},
+            {2 * MIB, 3 * MIB}, {3 * MIB + 5, 8192}, {3 * MIB, 4096}};
+        struct suite *s = suite_of(state);
+        uint8_t *data = aligned_alloc(4096, 8 * MIB), *want = calloc(1, 8 * MIB), *back = malloc(8 * MIB);
+        struct volume *v = NULL;
+        char id[UUID_LEN + 1];
+        struct err err;
+
+        uuid_random(id);
+        assert_ok(volume_create(s->store, id, 8 * MIB, &v, &err));
+        for (size_t i = 0; i < ARRAY_SIZE(writes); i++) {
+                size_t at = writes[i].at, len = writes[i].len;
+
+                for (size_t k = 0; k < 8 * MIB; k++)
+                        data[k] = (uint8_t)(k * 7 + k / 4099 + i * 53);
+                memcpy(want + at, data + at, len);
+                assert_ok(volume_write(v, data + at, len, at, &err));
+        }
+        assert_ok(volume_seal(v, &err));
+        assert_ok(volume_read(v, back, 8 * MIB, 0, &err));
+        assert_memory_equal(back, want, 8 * MIB);
+        volume_close(v);
+        assert_ok(volume_open(s->second, id, &v, &err));
+        assert_ok(volume_read(v, back, 8 * MIB, 0, &err));
+        assert_memory_equal(back, want, 8 * MIB);
+        volume_close(v);
+        free(data);
+        free(want);
+        free(back);
+}
+
 /* An upload of unknown length: longer step by step, cut at its end. */
 static void unsealed_image_is_resized(void **state)
 {
@@ -336,10 +374,11 @@ static void bad_images_are_refused(void **state)
 }
 
 const struct CMUnitTest volume_tests[] = {
-    cmocka_unit_test(sealed_image_reads_back),   cmocka_unit_test(many_write_at_once),
-    cmocka_unit_test(unsealed_image_is_resized), cmocka_unit_test(unsealed_image_is_invisible),
-    cmocka_unit_test(left_over_is_replaced),     cmocka_unit_test(left_over_is_gone_on_with),
-    cmocka_unit_test(sleeper_removes_nothing),   cmocka_unit_test(large_hole_costs_nothing),
-    cmocka_unit_test(image_in_use_stays),        cmocka_unit_test(bad_images_are_refused),
+    cmocka_unit_test(sealed_image_reads_back),     cmocka_unit_test(many_write_at_once),
+    cmocka_unit_test(whole_blocks_and_parts_mix),  cmocka_unit_test(unsealed_image_is_resized),
+    cmocka_unit_test(unsealed_image_is_invisible), cmocka_unit_test(left_over_is_replaced),
+    cmocka_unit_test(left_over_is_gone_on_with),   cmocka_unit_test(sleeper_removes_nothing),
+    cmocka_unit_test(large_hole_costs_nothing),    cmocka_unit_test(image_in_use_stays),
+    cmocka_unit_test(bad_images_are_refused),
 };
 const size_t n_volume_tests = ARRAY_SIZE(volume_tests);
