@@ -112,7 +112,8 @@ static void build_args(struct args *args, const struct attach *a)
         args_add(args, strdup(a->read_only ? "ide-cd,drive=disk,id=disk0" : "ide-hd,drive=disk,id=disk0"));
 }
 
-/* Everything up to the next prompt, or to the end. */
+/* Everything up to the next prompt, or to the end. What librbd has to say comes at any moment, behind the
+ * prompt, too. */
 static bool read_answer(struct qemu *q)
 {
         int64_t deadline = clock_ms() + 30000;
@@ -129,7 +130,7 @@ static bool read_answer(struct qemu *q)
                         break;
                 n += (size_t)got;
                 q->answer[n] = '\0';
-                if (n >= strlen(PROMPT) && streq(q->answer + n - strlen(PROMPT), PROMPT))
+                if (strstr(q->answer, PROMPT))
                         return true;
         }
         q->answer[n] = '\0';
