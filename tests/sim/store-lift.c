@@ -13,7 +13,7 @@
  * and the time that it takes: what is an hour in the world is seconds here, just longer than the longest way
  * of a request (qemu.c).
  */
-#define GRACE_MS 8000
+#define GRACE_MS 6500
 
 /* Each host is a machine of its own. */
 struct machine machine_of(const struct host *h)
@@ -43,7 +43,9 @@ bool __wrap_lift_round_due(int64_t last_ms, int64_t now_ms)
 
 bool __wrap_lift_due(int64_t proved_ms, int64_t now_ms)
 {
-        return now_ms - proved_ms >= (W.broken == BREAK_GRACE ? 0 : GRACE_MS);
+        return now_ms - proved_ms >= (W.broken == BREAK_GRACE   ? 0
+                                      : W.broken == BREAK_PROOF ? 2000
+                                                                : GRACE_MS);
 }
 
 bool __wrap_lift_proved(const struct machine *ran_on, const struct machine *answer, bool here)
