@@ -55,12 +55,6 @@ static const char *or_dash(const char *text)
         return text[0] ? text : "-";
 }
 
-static void no_dash(char *text)
-{
-        if (streq(text, "-"))
-                text[0] = '\0';
-}
-
 void gate_client_text(const struct gate_client *c, char ret[GATE_CLIENT_TEXT])
 {
         int n = snprintf(ret, GATE_CLIENT_TEXT, "%016llx %s %s", (unsigned long long)c->epoch, c->start,
@@ -92,9 +86,6 @@ static int client_add(struct gate_client **list, size_t *n, const char *address,
                 c->host = 0;
                 c->ran_on = (struct machine){0};
         }
-        no_dash(c->ran_on.boot);
-        no_dash(c->ran_on.view);
-        no_dash(c->ran_on.board);
         strcpy(c->address, address);
         c->epoch = epoch;
         ++*n;
@@ -399,6 +390,32 @@ static bool is_known(const struct gate *gate, const char *address)
         return false;
 }
 
+/* Whether that start has a client of this disk in the list. */
+static bool has_client(const struct gate_client *list, size_t n, const struct gate_client *c)
+{
+        for (size_t k = 0; k < n; k++)
+                if (streq(list[k].start, c->start) && streq(list[k].disk, c->disk))
+                        return true;
+        return false;
+}
+
+/*
+ * Is the i-th, which `c` is to be, this start's QEMU without a doubt? One new client of a disk is. Of
+ * several nobody can say which is whose (some tool of this host's administrator has it open, too), so that
+ * the QEMU's death would prove nothing: then it is not noted where they run, and once fenced they stay so.
+ */
+static bool is_qemu(const struct gate *gate, const struct gate_open *open, size_t i,
+                    const struct gate_client *c)
+{
+        for (size_t k = 0; k < open->n; k++)
+                if (open->client[k].disk == open->client[i].disk &&
+                    !streq(open->client[k].address, open->client[i].address) &&
+                    !is_known(gate, open->client[k].address))
+                        return false;
+        return !has_client(gate->clients, gate->n_clients, c) &&
+               !has_client(gate->fenced, gate->n_fenced, c);
+}
+
 static void op_register(rados_write_op_t op, const struct gate *gate, const struct gate_open *open,
                         const struct start *start, const struct lease *mine, const struct disk_spec *disks)
 {
@@ -406,19 +423,12 @@ static void op_register(rados_write_op_t op, const struct gate *gate, const stru
                 const size_t disk = open->client[i].disk;
                 struct gate_client c = {.epoch = mine->epoch};
                 char key[128], val[GATE_CLIENT_TEXT];
-                size_t strangers = 0;
 
                 if (is_known(gate, open->client[i].address))
                         continue;
                 strcpy(c.start, start->id);
                 strcpy(c.disk, disk == 0 ? GATE_FIRST : disks[disk].name);
-                /* One client for a disk is this start's QEMU. Of several nobody can say which is whose (some
-                 * tool of this host's administrator has it open, too), so that the QEMU's death would prove
-                 * nothing: then it is not noted where they run, and once fenced they stay so. */
-                for (size_t k = 0; k < open->n; k++)
-                        strangers += k != i && open->client[k].disk == disk &&
-                                     !is_known(gate, open->client[k].address);
-                if (strangers == 0) {
+                if (is_qemu(gate, open, i, &c)) {
                         c.host = mine->host;
                         c.ran_on = *open->ran_on;
                 }
