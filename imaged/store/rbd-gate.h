@@ -8,9 +8,8 @@
 struct gate_client {
         char address[64], disk[16], start[UUID_LEN + 1];
         uint64_t epoch;
-        unsigned host; /* whose QEMU it is; 0: not known */
-        struct machine
-            ran_on; /* where that host runs; "-" for what is not known, which is nobody's answer */
+        unsigned host;         /* whose QEMU it is; 0: not known */
+        struct machine ran_on; /* where it runs; "-": not known, and nobody's answer */
 };
 struct gate {
         bool complete; /* all disks are made */
