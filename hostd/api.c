@@ -63,6 +63,25 @@ static int post_store_check(struct http_request *req, void *userdata, struct err
         return reply_packed(req, 200, json_pack("{s:b,s:s}", "ok", verdict > 0, "text", text), err);
 }
 
+static int post_ended(struct http_request *req, void *userdata, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *body = NULL;
+        json_t *answer = NULL;
+        const char *id, *start;
+        int r;
+
+        r = http_body_json(req, &body, err);
+        if (r < 0)
+                return r;
+        id = json_get_str(body, "instance", "");
+        start = json_get_str(body, "start", "");
+        if (!uuid_valid(id) || !uuid_valid(start))
+                return err_set(err, -EINVAL, "instance \"%.40s\", start \"%.40s\": not two UUIDs", id,
+                               start);
+        r = lift_answer(userdata, id, start, &answer, err);
+        return r < 0 ? r : reply_packed(req, 200, answer, err);
+}
+
 static void problem(json_t *list, const char *code, const char *message)
 {
         json_array_append_new(list, json_pack("{s:s,s:s}", "code", code, "message", message));
@@ -218,6 +237,7 @@ int api_start(struct manager *m, struct err *err)
             {"GET", "/healthz", get_health, NULL, true},
             {"POST", "/v1/look", post_look, NULL, false},
             {"POST", "/v1/store-check", post_store_check, NULL, false},
+            {"POST", "/v1/ended", post_ended, NULL, false},
             {"POST", "/v1/preflight", post_preflight, NULL, false},
             {"GET", "/v1/instances/{id}/migration", get_migration, NULL, false},
             {"GET", "/v1/instances/{id}/console", get_console, NULL, false},

@@ -415,12 +415,14 @@ int manager_run(struct manager *m, struct err *err)
         if (signals < 0)
                 return err_set(err, -errno, "signalfd: %s", strerror(errno));
         manager_scan(m);
+        m->lift_ms = clock_ms(); /* a host that has just started has other things to do */
         sd_notifyf(0, "READY=1\nSTATUS=host %s, number %u, store %s", m->config->name, m->number,
                    m->config->store_url);
         log_info("host %s: ready, store %s", m->config->name, m->config->store_url);
         while (manager_wait(m, signals, clock_ms() + SCAN_EVERY_MS)) {
                 sd_notify(0, "WATCHDOG=1");
                 manager_scan(m);
+                lift_start(m);
         }
         sd_notify(0, "STOPPING=1");
         log_info("host %s: orderly end: guests run on", m->config->name);
@@ -460,6 +462,7 @@ struct manager *manager_free(struct manager *m)
         m->pulse = store_close(m->pulse);
         free(m->guests);
         free(m->takeovers);
+        free(m->lift_proofs);
         free(m->rbd_secret);
         pthread_cond_destroy(&m->idle);
         pthread_mutex_destroy(&m->fence_lock);

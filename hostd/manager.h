@@ -17,6 +17,7 @@
 
 struct guest;
 struct events;
+struct lift_proof;
 
 /*
  * Everything that one hostd is. Each thread blocks as it likes; nobody holds a lock while calling the
@@ -29,6 +30,7 @@ struct events;
  *   gate      one for each question of the lock driver                        (gate.c, guest-gate.c)
  *   http      one for each connection                                         (api.c)
  *   events    writes what happened to the storage                             (events.c)
+ *   lift      one now and then: what earlier fences left on the storage       (lift.c)
  *   main      waits for signals, scans now and then                           (manager.c)
  */
 struct manager {
@@ -66,6 +68,13 @@ struct manager {
         bool rescan;        /* look at everything now */
         bool secret_due;    /* libvirtd was started anew: it has forgotten the key that QEMU needs */
         unsigned n_threads; /* detached ones still running */
+
+        /* main, which starts it, and the lift thread while there is one */
+        int64_t lift_ms;     /* when the last one was started */
+        atomic_bool lifting; /* there is one */
+        bool lift_refused;   /* this user has not the right to it, and that was said */
+        struct lift_proof *lift_proofs;
+        size_t n_lift_proofs;
 
         pthread_t beat_thread, watch_thread;
         bool beat_running, watch_running;
@@ -107,6 +116,11 @@ void takeover_start(struct manager *m, unsigned dead);
  */
 #define FENCE_TEXT 512
 int fence_test(struct manager *m, char ret_text[FENCE_TEXT]);
+
+/* lift.c: from time to time, on a thread of its own. lift_answer: what another host asks for it,
+ * POST /v1/ended; the caller drops *ret. */
+void lift_start(struct manager *m);
+int lift_answer(struct manager *m, const char *instance, const char *start, json_t **ret, struct err *err);
 
 /* events.c: what happened, for people; never blocks, drops the oldest when the storage is away for long */
 int events_new(struct manager *m, struct events **ret, struct err *err);

@@ -130,6 +130,10 @@ struct engine_leases {
         int (*lock_path)(struct store *s, const char *instance, char **ret,
                          struct err *err); /* optional: /dev/null */
         void (*forget)(struct store *s, const char *instance, const struct start *start); /* optional */
+        int (*fenced)(struct store *s, const char *instance, fenced_cb cb, void *arg,
+                      struct err *err); /* optional: a fence leaves nothing behind; as is lift */
+        int (*lift)(struct store *s, const char *instance, const struct fenced_client *client,
+                    struct err *err);
         int (*remove)(struct store *s, const char *instance, const struct lease *mine,
                       const struct disk_spec *disks, size_t n_disks, struct err *err);
         int (*commit)(struct store *s, const char *instance, const struct lease *from, unsigned host,

@@ -123,8 +123,7 @@ int rbd_lease_commit(struct store *s, const char *instance, const struct lease *
                 if (r == 0)
                         r = opening_wait(&opening, err);
                 if (r == 0)
-                        r = gate_raise_seen(io, instance, mine.epoch, &look, &opening.open, start, disks,
-                                            err);
+                        r = gate_raise_seen(io, instance, &mine, &look, &opening.open, start, disks, err);
                 if (r == 1)
                         r = commit_slowly(s, instance, &mine, start, disks, n_disks, err);
         }

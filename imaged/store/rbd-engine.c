@@ -101,6 +101,7 @@ static int rbd_engine_open(struct store *s, struct err *err)
                 return err_set(err, -ENOMEM, "out of memory");
         s->state = p;
         pthread_mutex_init(&p->lock, NULL);
+        machine_self(&p->machine);
         r = place_parse(p, s->place, err);
         if (r == 0)
                 r = pool_io(s, &client, &io, err);

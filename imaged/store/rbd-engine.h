@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "common/err.h"
+#include "common/machine.h"
 #include "imaged/store/engine.h"
 #include "imaged/store/rbd-op.h"
 
@@ -12,7 +13,7 @@
  * The rbd engine's own parts: rbd-engine.c (life), rbd-client.c (connection), rbd-pool.c and rbd-op.c
  * (librados), rbd-record.c, rbd-volume.c, rbd-disk.c (images of instances), rbd-make.c (making and removing
  * them), rbd-read.c (reading them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist,
- * self-test), rbd-commit.c (claim, fence and gate at once).
+ * self-test), rbd-commit.c (claim, fence and gate at once), rbd-lift.c (clients that are dead).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -36,6 +37,7 @@ struct pool {
         char *ns;         /* RADOS namespace; "" is the default one */
         char *account_ns; /* where accounts lie, out of reach for hosts */
         char *address;    /* this host's on the storage network, without the port */
+        struct machine machine;
         pthread_mutex_t lock;
         struct pool_client *client; /* under lock; NULL: the next call opens one */
         unsigned refusals_seen;     /* under lock: pool_refusals() when it was last found in order */
@@ -47,7 +49,8 @@ struct pool {
 #define POOL_SNAP "sealed"            /* the snapshot that clones hang on */
 #define POOL_NAME_MAX 192             /* a buffer for any RBD image or object name here */
 #define POOL_FOREVER                                                                                        \
-        630720000U /* seconds (20 years): how long a blocklist entry lasts, "for ever" in a 32 bit time */
+        630720000U /* seconds (20 years): how long a blocklist entry lasts that nobody lifts, "for ever" in \
+                      a 32 bit time */
 
 static inline struct pool *pool_of(const struct store *s)
 {

@@ -24,6 +24,7 @@
 struct blocklisting {
         rados_t cluster;
         char address[64];
+        uint32_t seconds;
         pthread_t thread;
         bool started;
         int r;
@@ -33,20 +34,21 @@ static void *blocklist_run(void *arg)
 {
         struct blocklisting *b = arg;
 
-        b->r = rados_blocklist_add(b->cluster, b->address, POOL_FOREVER);
+        b->r = rados_blocklist_add(b->cluster, b->address, b->seconds);
         return NULL;
 }
 
 /* librados offers the command only as a call that blocks; together they share one proposal of the monitors.
  */
 static int blocklist_batch(rados_t cluster, const struct gate_client *const *clients, size_t n,
-                           struct err *err)
+                           uint32_t seconds, struct err *err)
 {
         struct blocklisting batch[BATCH] = {0};
         int r = 0;
 
         for (size_t i = 0; i < n; i++) {
                 batch[i].cluster = cluster;
+                batch[i].seconds = seconds;
                 strcpy(batch[i].address, clients[i]->address);
                 batch[i].started =
                     i > 0 && pthread_create(&batch[i].thread, NULL, blocklist_run, &batch[i]) == 0;
@@ -63,7 +65,8 @@ static int blocklist_batch(rados_t cluster, const struct gate_client *const *cli
         return r;
 }
 
-int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n, struct err *err)
+int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n,
+                  uint32_t seconds, struct err *err)
 {
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         int r = 0;
@@ -72,7 +75,7 @@ int fence_clients(const struct store *s, const struct gate_client *const *client
                 return 0;
         r = pool_client_get(s, &client, err);
         for (size_t i = 0; i < n && r == 0; i += BATCH)
-                r = blocklist_batch(client->cluster, clients + i, MIN_OF(n - i, BATCH), err);
+                r = blocklist_batch(client->cluster, clients + i, MIN_OF(n - i, BATCH), seconds, err);
         if (r < 0)
                 return r;
         r = rados_wait_for_latest_osdmap(client->cluster);
@@ -115,7 +118,7 @@ int rbd_lease_fence(struct store *s, const char *instance, const struct lease *m
         if (r == 0)
                 r = gate_look(&look, io, instance, mine, err);
         if (r == 0)
-                r = gate_raise_seen(io, instance, mine->epoch, &look, NULL, start, NULL, err);
+                r = gate_raise_seen(io, instance, mine, &look, NULL, start, NULL, err);
         if (r == 1) {
                 gate_done(&look.gate);
                 r = gate_raise(io, instance, mine->epoch, &look.gate, err);
@@ -128,13 +131,13 @@ int rbd_lease_fence(struct store *s, const char *instance, const struct lease *m
         for (size_t i = 0; i < gate->n_clients; i++)
                 if (!fence_spares(gate, &gate->clients[i], start))
                         out[n++] = &gate->clients[i];
-        r = fence_clients(s, out, n, err);
+        r = fence_clients(s, out, n, POOL_FOREVER, err);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++)
                 log_info("instance %s: client %s of epoch %llu is fenced", instance, out[i]->address,
                          (unsigned long long)out[i]->epoch);
-        return gate_drop(io, instance, out, n, err);
+        return gate_drop(io, instance, out, n, true, err);
 }
 
 /* A writer on a connection of its own, as a QEMU has one. */

@@ -8,8 +8,12 @@
  *   ro.<disk>          a disk that nobody writes
  *   size.<disk>        decimal: a clone's size, where it is larger than its image; given to the clone at the
  *                      same time as this entry is written, so the first claim makes sure of it
- *   client.<address>   "<epoch> <start> <disk>": a RADOS client that may have written since;
- *                      disk "-" is the first one, whose image has the name of the lease
+ *   client.<address>   "<epoch> <start> <disk> <host> <boot> <view> <board>": a RADOS client that may have
+ *                      written since; disk "-" is the first one, whose image has the name of the lease. From
+ *                      the host on: where its QEMU runs (common/machine.h); not there, or "-", where that is
+ *                      not known
+ *   fenced.<address>   the same of one that is on the blocklist, and is no longer a client above; only where
+ *                      it ran on a known host. See rbd-lift.c
  *
  *   raise(e)           only if stored < e, or it is e already; all recorded clients are returned
  *   register(e, c)     only if stored == e
@@ -25,7 +29,6 @@
 
 #define PAGE 1000
 #define EPOCH_LEN 16
-#define FIRST "-"
 
 void gate_object(const char *instance, char ret[POOL_NAME_MAX])
 {
@@ -36,6 +39,7 @@ void gate_done(struct gate *g)
 {
         free(g->making);
         free(g->clients);
+        free(g->fenced);
         free(g->read_only);
         free(g->sizes);
         *g = (struct gate){0};
@@ -46,22 +50,45 @@ static void epoch_text(uint64_t epoch, char ret[EPOCH_LEN + 1])
         snprintf(ret, EPOCH_LEN + 1, "%016llx", (unsigned long long)epoch);
 }
 
-static int client_add(struct gate *g, const char *address, const char *val)
+static const char *or_dash(const char *text)
 {
-        struct gate_client *c, *grown = realloc(g->clients, (g->n_clients + 1) * sizeof *grown);
+        return text[0] ? text : "-";
+}
+
+void gate_client_text(const struct gate_client *c, char ret[GATE_CLIENT_TEXT])
+{
+        int n = snprintf(ret, GATE_CLIENT_TEXT, "%016llx %s %s", (unsigned long long)c->epoch, c->start,
+                         c->disk);
+
+        if (c->host)
+                snprintf(ret + n, GATE_CLIENT_TEXT - (size_t)n, " %u %s %s %s", c->host,
+                         or_dash(c->ran_on.boot), or_dash(c->ran_on.view), or_dash(c->ran_on.board));
+}
+
+static int client_add(struct gate_client **list, size_t *n, const char *address, const char *val)
+{
+        struct gate_client *c, *grown = reallocarray(*list, *n + 1, sizeof *grown);
         unsigned long long epoch;
+        int fields;
 
         if (!grown)
                 return -ENOMEM;
-        g->clients = grown;
-        c = &grown[g->n_clients];
+        *list = grown;
+        c = &grown[*n];
         *c = (struct gate_client){0};
-        if (strlen(address) >= sizeof c->address ||
-            sscanf(val, "%16llx %36s %15s", &epoch, c->start, c->disk) != 3)
+        if (strlen(address) >= sizeof c->address)
                 return -EIO;
+        fields = sscanf(val, "%16llx %36s %15s %u %36s %79s %79s", &epoch, c->start, c->disk, &c->host,
+                        c->ran_on.boot, c->ran_on.view, c->ran_on.board);
+        if (fields < 3)
+                return -EIO;
+        if (fields < 7) {
+                c->host = 0;
+                c->ran_on = (struct machine){0};
+        }
         strcpy(c->address, address);
         c->epoch = epoch;
-        g->n_clients++;
+        ++*n;
         return 0;
 }
 
@@ -96,7 +123,9 @@ static int entry_add(struct gate *g, const char *key, const char *val)
                 grown[g->n_sizes++].size = strtoull(val, NULL, 10);
                 return 0;
         }
-        return strncmp(key, "client.", 7) == 0 ? client_add(g, key + 7, val) : 0;
+        if (strncmp(key, "fenced.", 7) == 0)
+                return client_add(&g->fenced, &g->n_fenced, key + 7, val);
+        return strncmp(key, "client.", 7) == 0 ? client_add(&g->clients, &g->n_clients, key + 7, val) : 0;
 }
 
 /* One page of entries; `after` becomes the last one's key. */
@@ -271,10 +300,10 @@ int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct ga
 }
 
 int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n,
-              struct err *err)
+              bool fenced, struct err *err)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        char oid[POOL_NAME_MAX], key[128];
+        char oid[POOL_NAME_MAX], key[128], val[GATE_CLIENT_TEXT];
         int r;
 
         if (n == 0)
@@ -283,6 +312,11 @@ int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *
         for (size_t i = 0; i < n; i++) {
                 snprintf(key, sizeof key, "client.%s", clients[i]->address);
                 op_rm(op, key);
+                if (!fenced || !clients[i]->host)
+                        continue;
+                snprintf(key, sizeof key, "fenced.%s", clients[i]->address);
+                gate_client_text(clients[i], val);
+                op_set(op, key, val);
         }
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "clear the gate of instance %s", instance) : 0;
@@ -321,6 +355,7 @@ int gate_open_find(struct gate_open *ret, const struct pool *p, const struct poo
         struct finding f = {.open = ret};
         char image[POOL_NAME_MAX];
 
+        ret->ran_on = &p->machine;
         for (f.disk = 0; f.disk < n_disks; f.disk++) {
                 const char *id;
                 int r;
@@ -343,30 +378,69 @@ int gate_open_find(struct gate_open *ret, const struct pool *p, const struct poo
         return 0;
 }
 
+/* Recorded already, maybe for another start: then it stays that one's. */
+static bool is_known(const struct gate *gate, const char *address)
+{
+        for (size_t k = 0; k < gate->n_clients; k++)
+                if (streq(gate->clients[k].address, address))
+                        return true;
+        for (size_t k = 0; k < gate->n_fenced; k++)
+                if (streq(gate->fenced[k].address, address))
+                        return true;
+        return false;
+}
+
+/* Whether that start has a client of this disk in the list. */
+static bool has_client(const struct gate_client *list, size_t n, const struct gate_client *c)
+{
+        for (size_t k = 0; k < n; k++)
+                if (streq(list[k].start, c->start) && streq(list[k].disk, c->disk))
+                        return true;
+        return false;
+}
+
+/*
+ * Is the i-th, which `c` is to be, this start's QEMU without a doubt? One new client of a disk is. Of
+ * several nobody can say which is whose (some tool of this host's administrator has it open, too), so that
+ * the QEMU's death would prove nothing: then it is not noted where they run, and once fenced they stay so.
+ */
+static bool is_qemu(const struct gate *gate, const struct gate_open *open, size_t i,
+                    const struct gate_client *c)
+{
+        for (size_t k = 0; k < open->n; k++)
+                if (open->client[k].disk == open->client[i].disk &&
+                    !streq(open->client[k].address, open->client[i].address) &&
+                    !is_known(gate, open->client[k].address))
+                        return false;
+        return !has_client(gate->clients, gate->n_clients, c) &&
+               !has_client(gate->fenced, gate->n_fenced, c);
+}
+
 static void op_register(rados_write_op_t op, const struct gate *gate, const struct gate_open *open,
-                        const struct start *start, uint64_t epoch, const struct disk_spec *disks)
+                        const struct start *start, const struct lease *mine, const struct disk_spec *disks)
 {
         for (size_t i = 0; i < open->n; i++) {
-                const char *address = open->client[i].address;
                 const size_t disk = open->client[i].disk;
-                char key[128], val[80];
-                bool known = false;
+                struct gate_client c = {.epoch = mine->epoch};
+                char key[128], val[GATE_CLIENT_TEXT];
 
-                /* Recorded already, maybe for another start: then it stays that one's. */
-                for (size_t k = 0; k < gate->n_clients && !known; k++)
-                        known = streq(gate->clients[k].address, address);
-                if (known)
+                if (is_known(gate, open->client[i].address))
                         continue;
-                snprintf(key, sizeof key, "client.%s", address);
-                snprintf(val, sizeof val, "%016llx %s %s", (unsigned long long)epoch, start->id,
-                         disk == 0 ? FIRST : disks[disk].name);
+                strcpy(c.start, start->id);
+                strcpy(c.disk, disk == 0 ? GATE_FIRST : disks[disk].name);
+                if (is_qemu(gate, open, i, &c)) {
+                        c.host = mine->host;
+                        c.ran_on = *open->ran_on;
+                }
+                snprintf(key, sizeof key, "client.%s", open->client[i].address);
+                gate_client_text(&c, val);
                 op_set(op, key, val);
         }
 }
 
-int gate_raise_seen(rados_ioctx_t io, const char *instance, uint64_t epoch, const struct gate_look *look,
-                    const struct gate_open *open, const struct start *start, const struct disk_spec *disks,
-                    struct err *err)
+int gate_raise_seen(rados_ioctx_t io, const char *instance, const struct lease *mine,
+                    const struct gate_look *look, const struct gate_open *open, const struct start *start,
+                    const struct disk_spec *disks, struct err *err)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
         char oid[POOL_NAME_MAX], text[EPOCH_LEN + 1];
@@ -376,17 +450,17 @@ int gate_raise_seen(rados_ioctx_t io, const char *instance, uint64_t epoch, cons
                 return 1;
         op = rados_create_write_op();
         gate_object(instance, oid);
-        epoch_text(epoch, text);
+        epoch_text(mine->epoch, text);
         rados_write_op_assert_version(op, look->version);
         op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_LT, text);
         op_set(op, "epoch", text);
         if (open)
-                op_register(op, &look->gate, open, start, epoch, disks);
+                op_register(op, &look->gate, open, start, mine, disks);
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         if (r == -ERANGE || r == -EOVERFLOW || r == -ECANCELED)
                 return 1;
         return r < 0 ? pool_fail(err, r, "raise the gate of instance %s to epoch %llu", instance,
-                                 (unsigned long long)epoch)
+                                 (unsigned long long)mine->epoch)
                      : 0;
 }
 
@@ -412,56 +486,11 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
                 return r;
         epoch_text(mine->epoch, epoch);
         op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_EQ, epoch);
-        op_register(op, &look.gate, &open, start, mine->epoch, disks);
+        op_register(op, &look.gate, &open, start, mine, disks);
         gate_object(instance, oid);
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         if (r == -ECANCELED)
                 return err_set(err, -EACCES, "instance %s: the gate is at epoch %llu, not %llu", instance,
                                (unsigned long long)look.gate.epoch, (unsigned long long)mine->epoch);
         return r < 0 ? pool_fail(err, r, "register at the gate of instance %s", instance) : 0;
-}
-
-static int same_client(void *arg, const char *client)
-{
-        return streq(arg, client) ? -EALREADY : 0;
-}
-
-/*
- * That QEMU is gone, says the host it ran on. Its client is proved dead where its watch has gone too: a QEMU
- * that ends in order has finished its writes and taken its watch back. The watch of one that was killed
- * stays, 30 s, and with it the record: what the kernel still sends for it may arrive later, so the next
- * fence blocklists it.
- */
-void rbd_start_forget(struct store *s, const char *instance, const struct start *start)
-{
-        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
-        _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
-        _cleanup_(pool_scan_done) struct pool_scan scan = {0};
-        _cleanup_(pool_list_done) struct pool_list images = {0};
-        _cleanup_(gate_done) struct gate gate = {0};
-        struct lease lease;
-
-        if (pool_io(s, &client, &io, NULL) < 0)
-                return;
-        lease_images_begin(&scan, io, instance);
-        if (gate_read(io, instance, &gate, NULL) < 0 ||
-            lease_images_wait(&scan, io, instance, &images, NULL) < 0 ||
-            lease_name_of(&images, instance, &lease, NULL) < 0)
-                return;
-        for (size_t i = 0; i < gate.n_clients; i++) {
-                const struct gate_client *c = &gate.clients[i];
-                char image[POOL_NAME_MAX];
-                const char *id;
-
-                if (!streq(c->start, start->id))
-                        continue;
-                if (streq(c->disk, FIRST))
-                        disk_image(instance, &lease, NULL, 0, image);
-                else
-                        snprintf(image, sizeof image, "%s.%s", instance, c->disk);
-                id = pool_list_id(&images, image);
-                if (id && disk_watchers(io, image, id, NULL, NULL, same_client,
-                                        (void *)(uintptr_t)c->address, NULL) >= 0)
-                        (void)gate_drop(io, instance, &c, 1, NULL);
-        }
 }

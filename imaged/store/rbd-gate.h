@@ -4,9 +4,12 @@
 #include "imaged/store/rbd-engine.h"
 
 /* The gate of an instance, rbd-gate.c. What it is made of is said there. */
+#define GATE_FIRST "-" /* the disk whose image has the name of the lease */
 struct gate_client {
         char address[64], disk[16], start[UUID_LEN + 1];
         uint64_t epoch;
+        unsigned host;         /* whose QEMU it is; 0: not known */
+        struct machine ran_on; /* where it runs; "-": not known, and nobody's answer */
 };
 struct gate {
         bool complete; /* all disks are made */
@@ -14,6 +17,8 @@ struct gate {
         char *making; /* the nonce of who makes the disks, or NULL */
         struct gate_client *clients;
         size_t n_clients;
+        struct gate_client *fenced; /* on the blocklist */
+        size_t n_fenced;
         char (*read_only)[16]; /* names of disks that nobody writes */
         size_t n_read_only;
         struct gate_size { /* what the first claim sees to */
@@ -49,6 +54,7 @@ struct gate_open {
                 char address[64];
         } * client;
         size_t n;
+        const struct machine *ran_on; /* the pool's */
 };
 int gate_open_find(struct gate_open *ret, const struct pool *p, const struct pool_client *client,
                    rados_ioctx_t io, const char *instance, const struct lease *name,
@@ -57,20 +63,29 @@ int gate_open_find(struct gate_open *ret, const struct pool *p, const struct poo
 void gate_open_done(struct gate_open *o); /* for _cleanup_ */
 
 /*
- * raise(epoch) on what the look saw, which then is what raise returns, and in the same operation
- * register(epoch) of `open` (NULL: of nobody). 0; 1: the gate has changed since that look, nothing was done.
+ * raise(mine) on what the look saw, which then is what raise returns, and in the same operation
+ * register(mine) of `open` (NULL: of nobody). 0; 1: the gate has changed since that look, nothing was done.
  */
-int gate_raise_seen(rados_ioctx_t io, const char *instance, uint64_t epoch, const struct gate_look *look,
-                    const struct gate_open *open, const struct start *start, const struct disk_spec *disks,
-                    struct err *err);
+int gate_raise_seen(rados_ioctx_t io, const char *instance, const struct lease *mine,
+                    const struct gate_look *look, const struct gate_open *open, const struct start *start,
+                    const struct disk_spec *disks, struct err *err);
+/* They are no longer clients of the gate. fenced: for being on the blocklist, which is noted of them. */
 int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *const *clients, size_t n,
-              struct err *err);
+              bool fenced, struct err *err);
+/* The value of its entry. */
+#define GATE_CLIENT_TEXT 400
+void gate_client_text(const struct gate_client *c, char ret[GATE_CLIENT_TEXT]);
 void gate_object(const char *instance, char ret[POOL_NAME_MAX]);
 
 int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mine,
                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
                    struct err *err);
+
+/* rbd-lift.c */
 void rbd_start_forget(struct store *s, const char *instance, const struct start *start);
+int rbd_lease_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);
+int rbd_lease_lift(struct store *s, const char *instance, const struct fenced_client *client,
+                   struct err *err);
 
 /* rbd-make.c */
 int rbd_lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
@@ -79,9 +94,9 @@ int rbd_lease_remove(struct store *s, const char *instance, const struct lease *
                      const struct disk_spec *disks, size_t n_disks, struct err *err);
 
 /* rbd-fence.c */
-/* Blocklists them all, in one batch, and waits until the new map is here. */
+/* Blocklists them all for so many seconds, in one batch, and waits until the new map is here. */
 int fence_clients(const struct store *s, const struct gate_client *const *clients, size_t n,
-                  struct err *err);
+                  uint32_t seconds, struct err *err);
 /* Whether that recorded client may go on while `start` runs. */
 bool fence_spares(const struct gate *g, const struct gate_client *c, const struct start *start);
 int rbd_lease_fence(struct store *s, const char *instance, const struct lease *mine,

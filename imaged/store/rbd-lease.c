@@ -335,6 +335,8 @@ const struct engine_leases rbd_leases = {
     .gate = rbd_lease_gate,
     .attach = rbd_lease_attach,
     .forget = rbd_start_forget,
+    .fenced = rbd_lease_fenced,
+    .lift = rbd_lease_lift,
     .commit = rbd_lease_commit,
     .remove = rbd_lease_remove,
 };

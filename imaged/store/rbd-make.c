@@ -254,7 +254,8 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
         return r;
 }
 
-#define EVICT_MAX 64 /* clients in one batch: the QEMUs that were killed within 30 s, an image each */
+#define EVICT_MAX 64     /* clients in one batch: the QEMUs that were killed within 30 s, an image each */
+#define EVICT_TTL 86400U /* seconds: with its disks gone there is nothing left for them to write to */
 
 struct eviction {
         struct gate_client clients[EVICT_MAX];
@@ -271,7 +272,8 @@ static int evict_add(void *arg, const char *address)
 }
 
 /* The owner ends the QEMUs first. One that was killed is still a watcher of its images for 30 s, of the
- * read-only ones too, which stands in the way of a removal; on the blocklist it no longer is. */
+ * read-only ones too, which stands in the way of a removal; on the blocklist it no longer is. Those who are
+ * there already, of earlier fences, get the same time: nobody will know of them any more. */
 static int evict(const struct store *s, rados_ioctx_t io, const char *own, const char *instance,
                  struct err *err)
 {
@@ -297,9 +299,12 @@ static int evict(const struct store *s, rados_ioctx_t io, const char *own, const
                 r = disk_watchers(io, names.image[i].name, names.image[i].id, NULL, own, evict_add, e, err);
         if (r < 0 && r != -ENOENT)
                 return r;
+        for (size_t i = 0; i < gate.n_fenced; i++)
+                evict_add(e, gate.fenced[i].address);
         for (size_t i = 0; i < e->n; i++)
                 out[i] = &e->clients[i];
-        return fence_clients(s, out, e->n, err); /* the gate object with their entries goes, too */
+        return fence_clients(s, out, e->n, EVICT_TTL,
+                             err); /* the gate object with their entries goes, too */
 }
 
 int rbd_lease_remove(struct store *s, const char *instance, const struct lease *mine,

@@ -226,6 +226,29 @@ void start_forget(struct store *s, const char *instance, const struct start *sta
                 s->engine->leases->forget(s, instance, start);
 }
 
+static int check_lift(struct store *s, const char *instance, struct err *err)
+{
+        int r = check_instance(s, instance, err);
+
+        if (r >= 0 && (!s->engine->leases->fenced || !s->engine->leases->lift))
+                r = err_set(err, -EOPNOTSUPP, "%s: a fence leaves nothing behind here", s->url);
+        return r;
+}
+
+int lease_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err)
+{
+        int r = check_lift(s, instance, err);
+
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->fenced(s, instance, cb, arg, &own));
+}
+
+int lease_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err)
+{
+        int r = check_lift(s, instance, err);
+
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->lift(s, instance, client, &own));
+}
+
 int lease_remove(struct store *s, const char *instance, const struct lease *mine,
                  const struct disk_spec *disks, size_t n_disks, struct err *err)
 {

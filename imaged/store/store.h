@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/machine.h"
 #include "common/util.h"
 
 /*
@@ -247,6 +248,23 @@ int volume_attach(struct store *s, const char *image, struct attach *ret, struct
 int lease_lock_path(struct store *s, const char *instance, char **ret, struct err *err);
 /* That QEMU is gone: drop what was kept for it (dir: its link). Never fails loudly. */
 void start_forget(struct store *s, const char *instance, const struct start *start);
+/*
+ * What earlier fences of an instance left on the storage's list of those it refuses (rbd: an entry of Ceph's
+ * blocklist for each client), where it is known whose it was. -EOPNOTSUPP: the engine has no such list. cb
+ * returns 0, or a value that ends it and is returned; `client` is borrowed.
+ */
+struct fenced_client {
+        char address[64];
+        char start[UUID_LEN + 1]; /* of the QEMU */
+        uint64_t epoch;           /* at which it was let run */
+        unsigned host;            /* that let it run */
+        struct machine ran_on;
+};
+typedef int (*fenced_cb)(void *arg, const struct fenced_client *client);
+int lease_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);
+/* Takes that client off the list: ONLY for who has proof that its process is dead, and has waited since for
+ * what it may have left under way (migrate/lift.h). May be repeated. -EPERM: this user may not. */
+int lease_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err);
 /*
  * One disk of an instance for reading, for who knows that nobody runs it: that is so while the name stays
  * the same, since every run is a claim. So who has read asks lease_find() once more, and what was read

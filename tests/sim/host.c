@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,17 @@ static void start_later(struct host *h, int64_t low_ms, int64_t high_ms)
         event_at(h->restart_ns, again, h);
 }
 
+/* hostd's own rounds are ten minutes apart, longer than all that happens here. */
+static void lift_often(void *arg)
+{
+        struct manager *m = arg;
+
+        while (!m->quit) {
+                poll(NULL, 0, (int)rnd_between(10, W.broken ? 60 : 1500));
+                lift_start(m);
+        }
+}
+
 static void hostd_main(void *arg)
 {
         struct host *h = arg;
@@ -82,6 +94,8 @@ static void hostd_main(void *arg)
         r = manager_new(&h->config, &m, &e);
         if (r == 0) {
                 h->manager = m;
+                if (W.kind == FENCE_RBD)
+                        manager_spawn(m, lift_often, m);
                 r = manager_run(m, &e);
         }
         h->manager = NULL;
@@ -120,6 +134,7 @@ void host_power_on(struct host *h)
                 return;
         tell("%s: power on", h->name);
         h->powered = true;
+        h->boots++;
         libvirtd_start(h);
         start_later(h, 50, 3000);
 }

@@ -38,7 +38,8 @@ struct work {
 static const char *const break_names[BREAK_MAX] = {
     [BREAK_NOTHING] = "nothing", [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
     [BREAK_CLAIM] = "claim",     [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
-    [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover"};
+    [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
+    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace"};
 
 static void add(struct board *b)
 {
@@ -145,11 +146,11 @@ static void report(const struct work *w)
 
         printf(
             "%llu seeds, %llu failed; %llu steps, %llu storage operations, %llu writes (%llu refused), %llu "
-            "starts, %llu migrations (%llu committed), %llu faults, %llu requests\n",
+            "starts, %llu migrations (%llu committed), %llu faults, %llu requests, %llu lifts\n",
             (unsigned long long)b->done, (unsigned long long)b->failed, (unsigned long long)b->steps,
             (unsigned long long)s->operations, (unsigned long long)s->writes, (unsigned long long)s->refused,
             (unsigned long long)s->starts, (unsigned long long)s->migrations, (unsigned long long)s->commits,
-            (unsigned long long)s->faults, (unsigned long long)s->requests);
+            (unsigned long long)s->faults, (unsigned long long)s->requests, (unsigned long long)s->lifts);
 }
 
 static void seeds_add(struct work *w, uint64_t a, uint64_t b)

@@ -40,6 +40,7 @@ void op_unref(struct op *op)
         if (!op || --op->refs > 0)
                 return;
         free(op->text);
+        free(op->ret_clients);
         snapshot_unref(op->list);
         free(op);
 }

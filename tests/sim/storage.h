@@ -44,6 +44,8 @@ struct op {
         struct lease ret;
         uint64_t ret_number;
         uint32_t ret_uid;
+        struct client *ret_clients; /* CLIENTS_MAX of them, or NULL */
+        size_t ret_n_clients;
         struct snapshot *list;
 };
 
@@ -68,5 +70,9 @@ int sim_fence(struct store *s, const char *instance, const struct lease *mine, c
 int sim_grant(struct store *s, const char *instance, const struct lease *mine,
               const struct start *destination, const struct disk_spec *disks, size_t n_disks,
               struct err *err);
+/* store-lift.c */
+struct machine machine_of(const struct host *h);
+int sim_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);
+int sim_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err);
 int sim_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
              const struct disk_spec *disks, size_t n_disks, struct err *err);

@@ -128,8 +128,10 @@ static void apply_drop(struct op *op)
 
         for (size_t k = 0; k < op->n_blocked; k++)
                 for (size_t i = 0; i < d->n_clients; i++)
-                        if (d->clients[i].pid == op->blocked[k])
+                        if (d->clients[i].pid == op->blocked[k]) {
                                 d->clients[i].recorded = false;
+                                d->clients[i].fenced = true;
+                        }
 }
 
 static int rbd_step(struct store *s, const char *instance, void (*apply)(struct op *op), struct op *list,
@@ -210,10 +212,12 @@ static void apply_gate(struct op *op)
         for (size_t i = 0; i < d->n_clients; i++) {
                 const struct qemu *q = qemu_alive(d->clients[i].pid);
 
-                if (d->clients[i].recorded || !q || q->host != op->host)
+                if (d->clients[i].recorded || d->clients[i].fenced || !q || q->host != op->host)
                         continue;
                 d->clients[i].recorded = true;
                 d->clients[i].epoch = op->lease.epoch;
+                d->clients[i].host = op->lease.host;
+                d->clients[i].ran_on = machine_of(op->host);
                 memcpy(d->clients[i].start, op->start.id, sizeof(op->start.id));
         }
 }

@@ -125,6 +125,8 @@ const struct engine_leases sim_leases = {
     .fence = sim_fence,
     .grant = sim_grant,
     .gate = sim_gate,
+    .fenced = sim_fenced,
+    .lift = sim_lift,
     .attach = sim_attach,
     .remove = sim_remove,
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/http-server.h"
+#include "common/machine.h"
 #include "hostd/config.h"
 #include "hostd/domain.h"
 #include "hostd/gate.h"
@@ -30,6 +31,8 @@ enum sim_break {
         BREAK_LOCK,     /* dir: neither QEMU's image lock nor the second lock */
         BREAK_SWITCH,   /* QEMU tells the destination "complete" though the source goes on */
         BREAK_TAKEOVER, /* the store's self-test fails: nobody is failed over */
+        BREAK_PROOF, /* rbd: a fenced client counts as dead, whichever host is asked and whatever it says */
+        BREAK_GRACE, /* rbd: it is let go as soon as it is known to be dead */
         BREAK_MAX
 };
 
@@ -65,6 +68,9 @@ struct client {
         uint64_t epoch;
         char start[UUID_LEN + 1];
         bool recorded, blocked;
+        bool fenced;           /* was recorded until it was blocked */
+        unsigned host;         /* that let it run */
+        struct machine ran_on; /* as that host says */
 };
 
 /* On a directory: the symbolic link of one QEMU start, and the name that it leads to. */
@@ -125,6 +131,7 @@ struct http_server {
 
 struct host {
         unsigned number;
+        unsigned boots; /* how often it was switched on again */
         char name[16], listen[24], address[24];
         struct config config;
         int64_t offset_ns; /* of its clock */
@@ -148,7 +155,8 @@ struct host {
 };
 
 struct stats {
-        uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests;
+        uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests,
+            lifts;
 };
 
 /* One world in a process: what is wrapped and linked in place of the real thing knows no handle. */

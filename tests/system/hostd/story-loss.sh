@@ -47,10 +47,20 @@ story_a_host_dies_while_imaged_is_dead() {
         runs_soon web h1
 }
 
+# is_here HOST NAME START: what that host's hostd says about that start of it, as another asks who would lift its fence.
+is_here() {
+        curl --silent --show-error --fail -X POST -H "X-Auth-Token: $(cat "/run/wherry-lab/$1/cluster.token")" \
+                "http://$(wherry host show "$1" --json | jq -r '.api | ltrimstr("http://")')/v1/ended" \
+                -d "{\"instance\": \"$(id_of "$2")\", \"start\": \"$3\"}" | jq -c '[.here, (.boot, .view | length > 0)]'
+}
+
 story_hostd_stays_dead_its_guest_lives_on() {
-        local old now
+        local old now start
         given web h1
         old=$(pid_on web h1)
+        start=$(instance_field web .start.id)
+        [[ $(is_here h1 web "$start") == '[true,true,true]' ]] || fail "its host does not see it"
+        [[ $(is_here h2 web "$start") == '[false,true,true]' ]] || fail "another host sees it"
         daemon_dies h1 hostd
         soon "h1 is taken for dead" 20 host_is h1 dead
         if [ "$store" = dir ]; then
@@ -67,6 +77,8 @@ story_hostd_stays_dead_its_guest_lives_on() {
         [[ $(instance_field web '.receipts[-1] | "\(.from) h\(.to) \(.epoch)"') == "1 $now $(epoch_of web)" ]] || fail "no receipt"
         soon "all hosts up" 30 hosts_up
         stays 2 runs_on web "$now"
+        [[ $(is_here h1 web "$start") == '[false,true,true]' ]] || fail "h1 does not say that it is gone"
+        [[ $(is_here "$now" web "$(instance_field web .start.id)") == '[true,true,true]' ]] || fail "$now does not see it"
         [[ $now = h1 ]] || wherry migrate web h1 --timeout 120 >/dev/null
 }
 

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/http-client.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "hostd/manager.h"
+#include "hostd/survey.h"
+#include "migrate/lift.h"
+
+/*
+ * Takes clients that earlier fences shut out off the storage's list once they are dead: migrate/lift.h says
+ * when, and who. Proof is an answer of the host that ran them, about its processes as they are then; it is
+ * asked after the fence, and a process that is gone does not come back, so nothing has to be kept anywhere.
+ * What cannot be asked (a host that is away for good, or another machine in its place) stays on the list.
+ *
+ * A round on a thread of its own every ten minutes; nothing waits for it.
+ */
+#define ASK_MS 2000
+
+/* Whose death is proved, and since when this hostd knows; a new hostd asks again. */
+struct lift_proof {
+        char address[64];
+        int64_t since_ms;
+        bool seen; /* in this round */
+};
+
+struct round {
+        struct manager *m;
+        struct survey s;
+        struct ring_host *ring;
+        unsigned silent; /* a host that did not answer is asked nothing else in this round */
+        const char *instance;
+        unsigned owner;
+        struct fenced_client *mine; /* of that instance, and this host's to lift */
+        size_t n_mine;
+};
+
+/* Is a QEMU of that start here? What is here and cannot be told from it, is it. */
+static int start_is_here(struct manager *m, const char *instance, const char *start, bool *ret,
+                         struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        struct virt_domain d;
+        size_t n = 0;
+        int r = virt_processes(&list, &n, err);
+
+        if (r < 0)
+                return r;
+        *ret = false;
+        for (size_t i = 0; i < n; i++) {
+                if (!streq(list[i].lease.instance, instance))
+                        continue;
+                r = virt_find(m->virt, instance, &d, err);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r == -ENOENT || d.pid != list[i].pid || !d.lease.start.id[0] ||
+                    streq(d.lease.start.id, start))
+                        *ret = true;
+        }
+        return 0;
+}
+
+int lift_answer(struct manager *m, const char *instance, const char *start, json_t **ret, struct err *err)
+{
+        struct machine self;
+        bool here;
+        int r = start_is_here(m, instance, start, &here, err);
+
+        if (r < 0)
+                return r;
+        machine_self(&self);
+        *ret = json_pack("{s:i,s:s,s:s,s:s,s:b}", "host", (int)m->number, "boot", self.boot, "view",
+                         self.view, "board", self.board, "here", (int)here);
+        return *ret ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+/* 1: it is dead; 0: it is not, or nobody can say. */
+static int ask(struct round *q, const struct fenced_client *c, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *host = NULL, *body = NULL, *reply = NULL;
+        struct http_client *http = NULL;
+        struct machine answer = {0};
+        int r = host_record(q->m, c->host, &host, err);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        if (!streq(json_get_str(host, "state", ""), host_state_name(HOST_UP)))
+                return 0;
+        body = json_pack("{s:s,s:s}", "instance", q->instance, "start", c->start);
+        r = http_client_new(json_get_str(host, "api", ""), q->m->config->token, ASK_MS, &http, err);
+        if (r < 0)
+                return r;
+        r = http_call(http, "POST", "/v1/ended", body, &reply, NULL, err);
+        http_client_free(http);
+        if (r < 0)
+                return r;
+        snprintf(answer.boot, sizeof(answer.boot), "%s", json_get_str(reply, "boot", ""));
+        snprintf(answer.view, sizeof(answer.view), "%s", json_get_str(reply, "view", ""));
+        snprintf(answer.board, sizeof(answer.board), "%s", json_get_str(reply, "board", ""));
+        return json_get_int(reply, "host", 0) == c->host &&
+               lift_proved(&c->ran_on, &answer, json_get_bool(reply, "here", true));
+}
+
+static struct lift_proof *proof_of(struct manager *m, const char *address)
+{
+        for (size_t i = 0; i < m->n_lift_proofs; i++)
+                if (streq(m->lift_proofs[i].address, address))
+                        return &m->lift_proofs[i];
+        return NULL;
+}
+
+static void proof_add(struct manager *m, const char *address)
+{
+        struct lift_proof *more = reallocarray(m->lift_proofs, m->n_lift_proofs + 1, sizeof(*more));
+
+        if (!more) /* asked again in the next round */
+                return;
+        m->lift_proofs = more;
+        more[m->n_lift_proofs] = (struct lift_proof){.since_ms = clock_ms(), .seen = true};
+        snprintf(more[m->n_lift_proofs++].address, sizeof(more[0].address), "%s", address);
+}
+
+static int lift(struct round *q, const struct fenced_client *c)
+{
+        struct err e = {0};
+        int r = lease_lift(q->m->store, q->instance, c, &e);
+
+        if (r == 0)
+                log_info(
+                    "instance %s: client %s of epoch %llu on host %u is dead: no longer on the blocklist",
+                    q->instance, c->address, (unsigned long long)c->epoch, c->host);
+        else if (r != -EPERM || !q->m->lift_refused) /* a right that nobody gave: said once */
+                log_warn("instance %s: client %s stays on the blocklist: %s", q->instance, c->address,
+                         err_text(&e));
+        q->m->lift_refused = r == -EPERM;
+        return r;
+}
+
+static int consider(struct round *q, const struct fenced_client *c)
+{
+        struct lift_proof *p = proof_of(q->m, c->address);
+        struct err e = {0};
+        int r;
+
+        if (p) {
+                p->seen = true;
+                return lift_due(p->since_ms, clock_ms()) ? lift(q, c) : 0;
+        }
+        if (c->host == q->silent)
+                return 0;
+        r = ask(q, c, &e);
+        if (r > 0)
+                proof_add(q->m, c->address);
+        else if (r < 0) {
+                q->silent = c->host;
+                log_debug("instance %s: client %s of host %u: %s", q->instance, c->address, c->host,
+                          err_text(&e));
+        }
+        return 0;
+}
+
+static int note(void *arg, const struct fenced_client *c)
+{
+        struct round *q = arg;
+        struct fenced_client *more;
+
+        if (lift_by(q->ring, q->s.n_hosts, q->owner, c->host) != q->m->number)
+                return 0;
+        more = reallocarray(q->mine, q->n_mine + 1, sizeof(*more));
+        if (!more)
+                return -ENOMEM;
+        q->mine = more;
+        more[q->n_mine++] = *c;
+        return 0;
+}
+
+/* -EOPNOTSUPP: no engine for it; -EPERM: nothing can be lifted. */
+static int look_at_instance(struct round *q, const struct survey_instance *in)
+{
+        const unsigned me = q->m->number;
+        struct err e = {0};
+        int r;
+
+        q->instance = in->id;
+        q->owner = in->lease.host;
+        q->n_mine = 0;
+        if (q->owner != me && lift_by(q->ring, q->s.n_hosts, q->owner, q->owner) != me)
+                return 0;
+        r = lease_fenced(q->m->store, in->id, note, q, &e);
+        for (size_t i = 0; i < q->n_mine && r == 0 && !q->m->quit; i++)
+                r = consider(q, &q->mine[i]);
+        return r;
+}
+
+static void round_run(struct round *q)
+{
+        struct manager *m = q->m;
+        size_t kept = 0;
+        int r = 0;
+
+        for (size_t i = 0; i < m->n_lift_proofs; i++)
+                m->lift_proofs[i].seen = false;
+        for (size_t i = 0; i < q->s.n_instances && !m->quit && r != -EOPNOTSUPP && r != -EPERM; i++)
+                r = look_at_instance(q, &q->s.instances[i]);
+        for (size_t i = 0; i < m->n_lift_proofs; i++) /* lifted, or another host's by now */
+                if (m->lift_proofs[i].seen || r == -EPERM)
+                        m->lift_proofs[kept++] = m->lift_proofs[i];
+        m->n_lift_proofs = kept;
+}
+
+static void lift_main(void *arg)
+{
+        struct round q = {.m = arg};
+        struct err e = {0};
+
+        if (survey_all(q.m->store, &q.s, &e) < 0)
+                log_debug("fenced clients not looked at: %s", err_text(&e));
+        else if (survey_ring(&q.s, &q.ring) == 0)
+                round_run(&q);
+        survey_done(&q.s);
+        free(q.ring);
+        free(q.mine);
+        q.m->lifting = false;
+}
+
+void lift_start(struct manager *m)
+{
+        if (m->lifting || !lift_round_due(m->lift_ms, clock_ms()))
+                return;
+        m->lift_ms = clock_ms();
+        m->lifting = true;
+        if (manager_spawn(m, lift_main, m) < 0)
+                m->lifting = false;
+}
