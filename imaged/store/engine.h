@@ -159,7 +159,7 @@ struct engine {
         const struct engine_foreign *foreign; /* optional: others' volumes cannot be read */
 };
 
-extern const struct engine engine_mem; /* store-mem.c */
+extern const struct engine engine_mem; /* mem-engine.c */
 extern const struct engine engine_dir; /* files-engine.c */
 extern const struct engine engine_nfs; /* files-engine.c */
 extern const struct engine engine_rbd; /* rbd-*.c; in store.c's table where HAVE_RBD is defined */
