@@ -352,6 +352,22 @@ WRAP(ssize_t, rbd_write, (rbd_image_t image, uint64_t offset, size_t len, const 
         return CHANGE("rbd-write", __real_rbd_write(image, offset, len, buf));
 }
 
+/* One that was refused at once is one that its caller does not wait for. */
+WRAP(int, rbd_aio_write,
+     (rbd_image_t image, uint64_t offset, size_t len, const char *buf, rbd_completion_t done))
+{
+        enum fault f;
+        int r = before("rbd-write", &f);
+
+        if (r == 0)
+                r = __real_rbd_aio_write(image, offset, len, buf, done);
+        if (r == 0 && f == FAULT_LOSE) {
+                rbd_aio_wait_for_complete(done);
+                r = -ETIMEDOUT;
+        }
+        return r;
+}
+
 WRAP(int, rbd_watchers_list, (rbd_image_t image, rbd_image_watcher_t *watchers, size_t *n))
 {
         return LOOK("rbd-watchers", __real_rbd_watchers_list(image, watchers, n));
