@@ -66,6 +66,17 @@ struct qemu *qemu_start(struct fixture *f, const struct lease *lease, const stru
         return q;
 }
 
+void command_as_admin(const char *command)
+{
+        rados_t admin;
+
+        assert_int_equal(rados_create(&admin, "admin"), 0);
+        assert_int_equal(rados_conf_read_file(admin, getenv("STORE_CEPH_CONF")), 0);
+        assert_int_equal(rados_connect(admin), 0);
+        assert_int_equal(rados_mon_command(admin, &command, 1, "", 0, NULL, NULL, NULL, NULL), 0);
+        rados_shutdown(admin);
+}
+
 size_t recorded(const struct fixture *f)
 {
         _cleanup_(gate_done) struct gate gate = {0};

@@ -41,7 +41,8 @@ int teardown(void **state);
 /* What QEMU opens for a disk, under the name that the lease has. */
 struct qemu *qemu_start(struct fixture *f, const struct lease *lease, const struct start *start,
                         size_t disk);
-size_t recorded(const struct fixture *f); /* clients at the gate */
+void command_as_admin(const char *command); /* JSON, to the monitors */
+size_t recorded(const struct fixture *f);   /* clients at the gate */
 /* Creates the disks and brings them to where a QEMU of host A runs. */
 struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *start);
 

@@ -53,14 +53,8 @@ static void forget_entry(const struct fixture *f, const char *address)
         _cleanup_(freep) char *cmd = str_printf("{\"prefix\": \"osd blocklist\", \"blocklistop\": \"rm\", "
                                                 "\"addr\": \"%s\"}",
                                                 address);
-        const char *cmds[] = {cmd};
-        rados_t admin;
 
-        assert_int_equal(rados_create(&admin, "admin"), 0);
-        assert_int_equal(rados_conf_read_file(admin, getenv("STORE_CEPH_CONF")), 0);
-        assert_int_equal(rados_connect(admin), 0);
-        assert_int_equal(rados_mon_command(admin, cmds, 1, "", 0, NULL, NULL, NULL, NULL), 0);
-        rados_shutdown(admin);
+        command_as_admin(cmd);
 }
 
 static void test_a_fenced_client_is_kept_and_lifted_only_when_asked(void **state)

@@ -286,14 +286,8 @@ static void set_quota(const char *pool, uint64_t bytes)
         _cleanup_(freep) char *cmd = str_printf("{\"prefix\": \"osd pool set-quota\", \"pool\": \"%s\", "
                                                 "\"field\": \"max_bytes\", \"val\": \"%llu\"}",
                                                 pool, (unsigned long long)bytes);
-        const char *cmds[] = {cmd};
-        rados_t admin;
 
-        assert_int_equal(rados_create(&admin, "admin"), 0);
-        assert_int_equal(rados_conf_read_file(admin, getenv("STORE_CEPH_CONF")), 0);
-        assert_int_equal(rados_connect(admin), 0);
-        assert_int_equal(rados_mon_command(admin, cmds, 1, "", 0, NULL, NULL, NULL, NULL), 0);
-        rados_shutdown(admin);
+        command_as_admin(cmd);
 }
 
 static int put_big(struct store *s, const char *id)
