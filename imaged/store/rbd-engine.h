@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rados/librados.h>
+#include <rbd/librbd.h>
 #include <pthread.h>
 
 #include "common/err.h"
@@ -81,6 +82,17 @@ void pool_write_op_donep(rados_write_op_t *op); /* for _cleanup_ */
 int pool_code(int r);
 /* pool_code() and a message "<fmt>: <reason>". */
 int pool_fail(struct err *err, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* An RBD image that is read, with what it was opened by; each may be NULL still. */
+struct pool_reading {
+        struct pool_client *client;
+        rados_ioctx_t io;
+        rbd_image_t image;
+};
+/* All of it, or an error that begins with `what`. */
+int pool_reading_read(const struct pool_reading *i, const char *what, void *buf, size_t len, uint64_t offset,
+                      struct err *err);
+void pool_reading_close(struct pool_reading *i);
 
 /* Calls cb for every RBD image whose name starts with prefix, as the pool's directory says. cb as in
  * record_list. */

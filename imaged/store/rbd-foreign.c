@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <rbd/librbd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,9 +27,7 @@ struct identity {
 
 struct reading {
         struct foreign_rbd name;
-        struct pool_client *client;
-        rados_ioctx_t io;
-        rbd_image_t image;
+        struct pool_reading open;
         struct identity was;
         uint64_t window; /* where it begins; UINT64_MAX: none was asked for */
         bool data[WINDOW / CELL];
@@ -40,16 +39,16 @@ static int pool_open(struct foreign *f, struct reading *reading, struct err *err
         int r;
 
         if (!n->pool[0])
-                return pool_io(f->store, &reading->client, &reading->io, err);
-        r = pool_client_get(f->store, &reading->client, err);
+                return pool_io(f->store, &reading->open.client, &reading->open.io, err);
+        r = pool_client_get(f->store, &reading->open.client, err);
         if (r < 0)
                 return r;
-        r = rados_ioctx_create(reading->client->cluster, n->pool, &reading->io);
+        r = rados_ioctx_create(reading->open.client->cluster, n->pool, &reading->open.io);
         if (r < 0) {
-                reading->io = NULL;
+                reading->open.io = NULL;
                 return pool_fail(err, r, "volume %s: pool %s", f->name, n->pool);
         }
-        rados_ioctx_set_namespace(reading->io, n->ns);
+        rados_ioctx_set_namespace(reading->open.io, n->ns);
         return 0;
 }
 
@@ -58,7 +57,7 @@ static int image_open_again(const struct reading *reading, rbd_image_t *ret, str
         const struct foreign_rbd *n = &reading->name;
         struct identity i = {};
         rbd_image_t image;
-        int r = rbd_open_read_only(reading->io, n->image, &image, n->snap[0] ? n->snap : NULL);
+        int r = rbd_open_read_only(reading->open.io, n->image, &image, n->snap[0] ? n->snap : NULL);
 
         if (r < 0)
                 return r;
@@ -89,7 +88,7 @@ static int unwatched(struct foreign *f, struct err *err)
 
         if (reading->name.snap[0])
                 return 0;
-        r = rbd_watchers_list(reading->image, one, &n);
+        r = rbd_watchers_list(reading->open.image, one, &n);
         if (r < 0 && r != -ERANGE)
                 return pool_fail(err, r, "volume %s: list its watchers", f->name);
         if (r == 0 && n == 0)
@@ -119,7 +118,7 @@ static int rbd_foreign_open(struct foreign *f, struct err *err)
                 r = pool_open(f, reading, err);
         if (r < 0)
                 return r;
-        r = image_open_again(reading, &reading->image, &reading->was);
+        r = image_open_again(reading, &reading->open.image, &reading->was);
         if (r == -EPERM || r == -EACCES)
                 return err_set(
                     err, -EACCES,
@@ -139,17 +138,10 @@ static int rbd_foreign_open(struct foreign *f, struct err *err)
 static int rbd_foreign_read(struct foreign *f, void *buf, size_t len, uint64_t offset, struct err *err)
 {
         const struct reading *reading = f->state;
-        ssize_t n;
+        char what[FOREIGN_RBD_MAX * 4 + 16];
 
-        for (size_t done = 0; done < len; done += (size_t)n) {
-                n = rbd_read(reading->image, offset + done, len - done, (char *)buf + done);
-                if (n == 0)
-                        n = -EIO;
-                if (n < 0)
-                        return pool_fail(err, (int)n, "read volume %s at %llu", f->name,
-                                         (unsigned long long)(offset + done));
-        }
-        return 0;
+        snprintf(what, sizeof what, "volume %s", f->name);
+        return pool_reading_read(&reading->open, what, buf, len, offset, err);
 }
 
 static int mark(uint64_t offset, size_t len, int exists, void *arg)
@@ -173,8 +165,8 @@ static uint64_t rbd_foreign_hole(struct foreign *f, uint64_t offset)
 
                 reading->window = at;
                 memset(reading->data, 0, sizeof reading->data);
-                if (rbd_diff_iterate2(reading->image, NULL, at, MIN_OF(WINDOW, f->size - at), 1, 1, mark,
-                                      reading) < 0)
+                if (rbd_diff_iterate2(reading->open.image, NULL, at, MIN_OF(WINDOW, f->size - at), 1, 1,
+                                      mark, reading) < 0)
                         memset(reading->data, 1, sizeof reading->data); /* not known: then it is read */
         }
         for (i = (offset - reading->window) / CELL; i < WINDOW / CELL && !reading->data[i]; i++)
@@ -212,10 +204,7 @@ static void rbd_foreign_close(struct foreign *f)
 
         if (!reading)
                 return;
-        if (reading->image)
-                rbd_close(reading->image);
-        pool_io_donep(&reading->io);
-        pool_client_putp(&reading->client);
+        pool_reading_close(&reading->open);
         free(reading);
 }
 

@@ -297,3 +297,27 @@ int pool_path(const struct store *s, const char *image, char *ret, size_t len, s
 
         return n > 0 && (size_t)n < len ? 0 : err_set(err, -EINVAL, "the path of %s is too long", image);
 }
+
+int pool_reading_read(const struct pool_reading *i, const char *what, void *buf, size_t len, uint64_t offset,
+                      struct err *err)
+{
+        ssize_t n;
+
+        for (size_t done = 0; done < len; done += (size_t)n) {
+                n = rbd_read(i->image, offset + done, len - done, (char *)buf + done);
+                if (n == 0)
+                        n = -EIO;
+                if (n < 0)
+                        return pool_fail(err, (int)n, "%s: read at %llu", what,
+                                         (unsigned long long)(offset + done));
+        }
+        return 0;
+}
+
+void pool_reading_close(struct pool_reading *i)
+{
+        if (i->image)
+                rbd_close(i->image);
+        pool_io_donep(&i->io);
+        pool_client_putp(&i->client);
+}

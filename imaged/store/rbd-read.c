@@ -5,20 +5,15 @@
  */
 #include <errno.h>
 #include <rbd/librbd.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "imaged/store/rbd-engine.h"
 
-struct reading {
-        struct pool_client *client;
-        rados_ioctx_t io;
-        rbd_image_t image;
-};
-
 static int rbd_disk_open(struct disk_reader *d, const struct lease *lease, const struct disk_spec *disk,
                          struct err *err)
 {
-        struct reading *reading = calloc(1, sizeof *reading);
+        struct pool_reading *reading = calloc(1, sizeof *reading);
         char name[POOL_NAME_MAX];
         int r;
 
@@ -44,31 +39,17 @@ static int rbd_disk_open(struct disk_reader *d, const struct lease *lease, const
 
 static int rbd_disk_read(struct disk_reader *d, void *buf, size_t len, uint64_t offset, struct err *err)
 {
-        const struct reading *reading = d->state;
-        ssize_t n;
+        char what[128];
 
-        for (size_t done = 0; done < len; done += (size_t)n) {
-                n = rbd_read(reading->image, offset + done, len - done, (char *)buf + done);
-                if (n == 0)
-                        n = -EIO;
-                if (n < 0)
-                        return pool_fail(err, (int)n, "read the disk of instance %s at %llu", d->instance,
-                                         (unsigned long long)(offset + done));
-        }
-        return 0;
+        snprintf(what, sizeof what, "disk of instance %s", d->instance);
+        return pool_reading_read(d->state, what, buf, len, offset, err);
 }
 
 static void rbd_disk_close(struct disk_reader *d)
 {
-        struct reading *reading = d->state;
-
-        if (!reading)
-                return;
-        if (reading->image)
-                rbd_close(reading->image);
-        pool_io_donep(&reading->io);
-        pool_client_putp(&reading->client);
-        free(reading);
+        if (d->state)
+                pool_reading_close(d->state);
+        free(d->state);
 }
 
 const struct engine_disks rbd_disks = {
