@@ -291,6 +291,8 @@ static void file_close(struct fs_file *f)
 {
         if (!f)
                 return;
+        fs_nfs_commit_end(f);
+        pthread_cond_destroy(&f->more);
         pthread_mutex_destroy(&f->lock);
         free(f);
 }
@@ -305,15 +307,25 @@ static int run_file_open_again(struct fs_nfs *n, struct nfs_conn *c, void *arg)
         return r < 0 ? r : nfs3_commit(c, &a->file->fh, &verifier);
 }
 
-static int make_file(struct fs *fs, const struct nfs_op *op, struct fs_file **ret, struct err *err)
+struct fs_file *fs_nfs_file_new(struct fs *fs)
 {
         struct fs_file *f = calloc(1, sizeof(*f));
+
+        if (!f)
+                return NULL;
+        f->fs = fs;
+        pthread_mutex_init(&f->lock, NULL);
+        pthread_cond_init(&f->more, NULL);
+        return f;
+}
+
+static int make_file(struct fs *fs, const struct nfs_op *op, struct fs_file **ret, struct err *err)
+{
+        struct fs_file *f = fs_nfs_file_new(fs);
         int r;
 
         if (!f)
                 return err_set(err, -ENOMEM, "%s: out of memory", op->path);
-        f->fs = fs;
-        pthread_mutex_init(&f->lock, NULL);
         ((struct file_arg *)op->arg)->file = f;
         r = nfs_run(fs, op, err);
         if (r < 0) {
@@ -394,6 +406,7 @@ static int run_file_write(struct fs_nfs *n, struct nfs_conn *c, void *arg)
         a->restarted = a->file->written && verifier != a->file->verifier;
         a->file->written = true;
         a->file->verifier = verifier;
+        fs_nfs_commit_soon(a->file, a->len);
         pthread_mutex_unlock(&a->file->lock);
         return 0;
 }

@@ -56,12 +56,10 @@ int fs_nfs_open_import(struct fs *fs, const char *path, struct fs_file **ret, st
         if (!a.attr.plain)
                 return err_set(err, -EINVAL, "nfs://%s%s/%s is not a plain file", nfs_of(fs)->server,
                                nfs_of(fs)->path, path);
-        f = calloc(1, sizeof(*f));
+        f = fs_nfs_file_new(fs);
         if (!f)
                 return err_set(err, -ENOMEM, "%s: out of memory", path);
-        f->fs = fs;
         f->fh = a.fh;
-        pthread_mutex_init(&f->lock, NULL);
         *ret_attr = a.attr;
         *ret = f;
         return 0;

@@ -6,7 +6,7 @@
 #include "imaged/store/nfs3.h"
 
 /* Inside the nfs file operations: fs-nfs.c (names), fs-nfs-list.c (listings), fs-nfs-file.c
- * (content), fs-nfs-own.c (the fence). */
+ * (content), fs-nfs-commit.c (its write-back), fs-nfs-own.c (the fence). */
 #define FOLDER_BUCKETS 1024
 
 struct folder {
@@ -64,7 +64,17 @@ struct fs_file {
         pthread_mutex_t lock; /* over what follows */
         bool written;
         uint64_t verifier; /* of the first write that was not stable */
+        uint64_t unstable; /* bytes written since the last early COMMIT began */
+        pthread_t committer;
+        bool commits, closing; /* commits: the thread was started */
+        pthread_cond_t more;
 };
+
+/* fs-nfs-commit.c: both with a thread of its own behind them. With the file's lock: so many bytes more were
+ * written. */
+void fs_nfs_commit_soon(struct fs_file *f, uint64_t written);
+/* Waits for a COMMIT that is under way. */
+void fs_nfs_commit_end(struct fs_file *f);
 
 /* fs-nfs-list.c */
 int fs_nfs_list(struct fs *fs, const char *path, fs_name_cb cb, void *arg, struct err *err);
@@ -74,6 +84,7 @@ int fs_nfs_put(struct fs *fs, const char *path, const void *data, size_t len, co
                bool durable, struct err *err);
 int fs_nfs_read(struct fs *fs, const char *folder, const char *const *names, size_t n, size_t max,
                 fs_text_cb cb, void *arg, struct err *err);
+struct fs_file *fs_nfs_file_new(struct fs *fs); /* without a handle yet; NULL: out of memory */
 extern const struct fs_file_ops fs_nfs_file_ops;
 
 /* fs-nfs-import.c */
