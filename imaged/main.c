@@ -218,8 +218,10 @@ int main(int argc, char **argv)
                 return r < 0 ? 2 : 0;
         mallopt(M_ARENA_MAX,
                 2); /* a thread per connection: an arena for each would cost more memory than all else */
-        mallopt(M_MMAP_THRESHOLD,
-                512 * 1024); /* the buffers of an upload go back to the system with its end */
+        /* An upload's buffers, of 1 MiB each, are used again and again: mapped anew each time they would
+         * cost a page fault every 4 KiB. They go back to the system with its end (imaged/pipeline.c). */
+        mallopt(M_MMAP_THRESHOLD, 4 << 20);
+        mallopt(M_TRIM_THRESHOLD, 32 << 20);
         signal(SIGPIPE, SIG_IGN);
         sigemptyset(&ends);
         sigaddset(&ends, SIGTERM);

@@ -2,6 +2,7 @@
 #include "imaged/pipeline.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -157,6 +158,7 @@ struct pipeline *pipeline_free(struct pipeline *p)
         pthread_cond_destroy(&p->hash.more);
         pthread_cond_destroy(&p->freed);
         free(p);
+        malloc_trim(0);
         return NULL;
 }
 
