@@ -7,8 +7,9 @@
 
 /*
  * All image records in memory, in the order of their age, so that a page of 100,000 costs what the page
- * costs. It lags behind the store as lists may (1 s), but for this imaged's own changes, which show at once.
- * A thread of its own follows the store while somebody asks. Any thread.
+ * costs. It lags behind the store by 1 s, or by twice what a look at all records takes, but for this
+ * imaged's own changes, which show at once. A thread of its own follows the store while somebody asks. Any
+ * thread.
  */
 struct catalog;
 
@@ -36,8 +37,9 @@ int catalog_new(struct store *store, struct catalog **ret, struct err *err);
 struct catalog *catalog_free(struct catalog *c);
 
 /*
- * Holds the catalog still for reading, at most max_age_ms old, the oldest image first; deleted ones too.
- * catalog_close() lets go. Between the two: no other call of this catalog, and nothing that blocks.
+ * Holds the catalog still for reading, at most max_age_ms (or that lag) old, with 0 as it is now, the oldest
+ * image first; deleted ones too. catalog_close() lets go. Between the two: no other call of this catalog,
+ * and nothing that blocks.
  */
 int catalog_open(struct catalog *c, int64_t max_age_ms, const struct cataloged *const **ret, size_t *ret_n,
                  struct err *err);

@@ -296,6 +296,14 @@ static bool shown(const struct image_filter *f, const struct cataloged *e)
                           streq(json_get_str(member, "status", NULL), f->member_status));
 }
 
+static bool term_may_fit(const struct term *t, const struct cataloged *e)
+{
+        if (!t->needle.text)
+                return true;
+        return t->kind == TERM_STRING && streq(t->key, "name") ? streq(e->name, t->value)
+                                                               : catalog_may_have(e, &t->needle);
+}
+
 bool image_filter_fits(const struct image_filter *f, const struct cataloged *e)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
@@ -308,7 +316,7 @@ bool image_filter_fits(const struct image_filter *f, const struct cataloged *e)
         if (f->n == 0)
                 return true;
         for (size_t i = 0; i < f->n; i++) { /* without a look into the JSON, as far as that goes */
-                if (f->terms[i].needle.text && !catalog_may_have(e, &f->terms[i].needle))
+                if (!term_may_fit(&f->terms[i], e))
                         return false;
         }
         record = json_loads(e->text, 0, NULL);
