@@ -105,5 +105,5 @@ int image_on_schema(struct http_request *req, void *userdata, struct err *err);
 int image_on_info_import(struct http_request *req, void *userdata, struct err *err);
 int image_on_info_usage(struct http_request *req, void *userdata, struct err *err);
 extern const struct http_body image_upload_body, image_stage_body;
-/* GET /v1/images/{name}: image_find() */
+/* GET /v1/images/{name}, and ?name= where the name has a slash: image_find() */
 int image_on_find(struct http_request *req, void *userdata, struct err *err);

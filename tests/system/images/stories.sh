@@ -229,6 +229,10 @@ LIST
         equal "bob: stage" "$status" 404
         call bob GET "/v1/images/mine"
         equal "bob: by name" "$status" 404
+        call bob GET "/v1/images?name=mine"
+        equal "bob: by name" "$status" 404
+        call bob GET /v1/images
+        equal "bob: by no name" "$status" 400
         call bob POST /v2/images -d "{\"name\":\"x\",\"owner\":\"$(account_id alice)\"}"
         equal "bob: for alice" "$status" 403
         call bob POST /v2/images -d '{"name":"x","visibility":"public"}'
