@@ -111,7 +111,8 @@ int cmd_image_list(struct cli *cli, struct err *err)
                         puts(name ? name : "");
                 }
         } else if (json_array_size(images) == 0)
-                puts("no images yet; \"wherry image add FILE|URL\" adds one");
+                puts(cli_given(cli, "--deleted") ? "no deleted images that can still be undeleted"
+                                                 : "no images yet; \"wherry image add FILE|URL\" adds one");
         else if (print_table(images) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         return 0;
