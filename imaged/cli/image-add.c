@@ -176,6 +176,9 @@ static int add_opened(struct cli *cli, const char *name, int fd, const struct st
 
                 if (interrupted())
                         err_set(err, r, "interrupted");
+                else if (r == -ENOSPC)
+                        err_set(err, r, "%s; \"wherry store\" shows how full the server's store is",
+                                err_text(err));
                 return err_wrap(err, r, "image %s is not added%s%s%s", name, gone ? "" : " (and its record ",
                                 gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
         }
