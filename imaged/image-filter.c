@@ -2,14 +2,17 @@
 #include "imaged/image-filter.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "common/json.h"
 #include "imaged/image.h"
 
 #define TERMS_MAX 32
+#define TIME_LEN 19 /* to the second: what is written behind it differs between clients */
 
 enum term_kind {
         TERM_STRING, /* a member is that string, or one of "in:A,B" */
@@ -24,7 +27,7 @@ enum term_kind {
 struct term {
         enum term_kind kind;
         const char *key, *value;
-        char compare[4]; /* TERM_TIME */
+        char compare[4], time[TIME_LEN + 1]; /* TERM_TIME */
         int64_t number;
         struct catalog_needle needle; /* TERM_STRING of one value, TERM_TAG; else empty */
 };
@@ -106,6 +109,31 @@ static int term_number(struct term *t, struct err *err)
                    : 0;
 }
 
+/* ISO 8601 with or without a time, a fraction of a second and an offset, as records have it: in UTC. */
+static bool time_utc(const char *text, char ret[TIME_LEN + 1])
+{
+        struct tm tm = {0};
+        const char *p = strptime(text, "%Y-%m-%d", &tm);
+        int hours = 0, minutes = 0, n = 0, sign;
+        time_t at;
+
+        if (p && *p == 'T')
+                p = strptime(p + 1, "%H:%M:%S", &tm);
+        if (!p)
+                return false;
+        if (*p == '.')
+                p += 1 + strspn(p + 1, "0123456789");
+        sign = *p == '-' ? -1 : *p == '+' || *p == ' ' ? 1 : 0; /* a + that was not escaped is a space */
+        if (sign && (sscanf(p + 1, "%2d%n", &hours, &n) != 1 ||
+                     (p[1 + n] == ':' ? sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2
+                                      : p[1 + n] && sscanf(p + 1, "%2d%2d%n", &hours, &minutes, &n) != 2)))
+                return false;
+        p += sign ? 1 + n : *p == 'Z';
+        at = timegm(&tm) - sign * (hours * 3600 + minutes * 60);
+        return !*p && gmtime_r(&at, &tm) &&
+               strftime(ret, TIME_LEN + 1, "%Y-%m-%dT%H:%M:%S", &tm) == TIME_LEN;
+}
+
 static int term_time(struct term *t, struct err *err)
 {
         static const char *const compares[] = {"gt", "gte", "lt", "lte", "eq", "neq"};
@@ -118,10 +146,7 @@ static int term_time(struct term *t, struct err *err)
                         t->value += n + 1;
                 }
         }
-        for (n = 0; n < strlen("2026-01-31") && t->value[n] &&
-                    (n == 4 || n == 7 ? t->value[n] == '-' : strchr("0123456789", t->value[n]) != NULL);)
-                n++;
-        if (n < strlen("2026-01-31"))
+        if (!time_utc(t->value, t->time))
                 return err_set(err, -EINVAL, "%s: \"%s\" is no time like gt:2026-01-31T12:00:00Z", t->key,
                                t->value);
         return 0;
@@ -258,8 +283,7 @@ static bool in_list(const char *list, const char *have)
 
 static bool time_fits(const struct term *t, const char *have)
 {
-        /* to the second: what is written behind it differs between clients */
-        int order = strncmp(have, t->value, MIN_OF(strlen(t->value), strlen("2026-01-31T12:00:00")));
+        int order = strncmp(have, t->time, TIME_LEN);
 
         return streq(t->compare, "gt")    ? order > 0
                : streq(t->compare, "gte") ? order >= 0

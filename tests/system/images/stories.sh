@@ -388,7 +388,7 @@ story_the_users_checksum_is_checked() {
 
 # Order, pages, filters and refusals, as Glance 25 answered the same requests.
 story_lists_and_patches_answer_as_glance() {
-        local patch='Content-Type: application/openstack-images-v2.1-json-patch' n=0 spec
+        local patch='Content-Type: application/openstack-images-v2.1-json-patch' n=0 spec now
         local -A want_names
         local token
         token=$(login bob)
@@ -415,10 +415,17 @@ story_lists_and_patches_answer_as_glance() {
                 ask GET "/v2/images?tag=order&$spec"
                 equal "$spec" "$(field '[.images[] | if .name == "a" then .name + .n else .name end] | join(" ")')" "${want_names[$spec]}"
         done
+        now=$(date -u +%Y-%m-%dT%H:%M:%S)
+        for spec in "gt:$now+05:00" "gt:$now.5%2B0500" "lt:$now-05:00" "lt:$now-05" neq:2001-01-01T00:00:00Z "gt:2001-01-01T00:00:00"; do
+                ask GET "/v2/images?tag=order&created_at=$spec"
+                equal "created_at=$spec" "$(field '.images|length')" 5
+        done
+        ask GET "/v2/images?tag=order&created_at=lt:$now+05:00"
+        equal "created 5 hours ago" "$(field '.images|length')" 0
         ask GET '/v2/images?tag=order&sort=name:asc&limit=2'
         ask GET "$(field .next)"
         equal "second page" "$(field '[.images[] | .name + .n] | join(" ")')" "a3 b0"
-        for spec in 'name=in:%22a' 'name=in:%22a%22b' created_at=foo:2020-01-01T00:00:00Z created_at=in:2020-01-01T00:00:00Z created_at=gt:yesterday; do
+        for spec in 'name=in:%22a' 'name=in:%22a%22b' created_at=foo:2020-01-01T00:00:00Z created_at=in:2020-01-01T00:00:00Z created_at=gt:yesterday created_at=gt:2026-01-31T12 created_at=2026-01-31T12:00:00Zulu; do
                 ask GET "/v2/images?$spec"
                 equal "status of $spec" "$status" 400
         done
