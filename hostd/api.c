@@ -60,7 +60,6 @@ static int post_store_check(struct http_request *req, void *userdata, struct err
         char text[FENCE_TEXT];
         int verdict = fence_test(userdata, text);
         _cleanup_(json_decrefpp) json_t *findings = json_array();
-
         int r = verdict < 0 ? 0 : fence_findings(userdata, findings, err);
 
         if (r < 0)
