@@ -24,8 +24,9 @@ int http_status_of(int r)
                 return 409;
         case EINVAL:
         case EBADMSG:
-        case ERANGE:
                 return 400;
+        case ERANGE:
+                return 416;
         case EACCES:
                 return 403;
         case EPERM:

@@ -18,9 +18,10 @@ struct http_server;
 
 /*
  * Answers by calling exactly one http_reply_* below. A negative return (with err set) becomes an error
- * reply: -ENOENT 404, -EEXIST and -ESTALE 409, -EINVAL, -EBADMSG and -ERANGE 400, -EACCES 403, -EPERM 401,
- * -ENOSPC 507, -EFBIG and -EDQUOT 413, -EMEDIUMTYPE 415, -EBUSY 409, -EOPNOTSUPP 501, -EROFS, -ETIMEDOUT,
- * -EHOSTUNREACH and -ECONNREFUSED 503, else 500; its body is {"error": {"code": N, "message": TEXT}}.
+ * reply: -ENOENT 404, -EEXIST and -ESTALE 409, -EINVAL and -EBADMSG 400, -ERANGE 416, -EACCES 403, -EPERM
+ * 401, -ENOSPC 507, -EFBIG and -EDQUOT 413, -EMEDIUMTYPE 415, -EBUSY 409, -EOPNOTSUPP 501, -EROFS,
+ * -ETIMEDOUT, -EHOSTUNREACH and -ECONNREFUSED 503, else 500; its body is {"error": {"code": N, "message":
+ * TEXT}}.
  */
 typedef int (*http_handler)(struct http_request *req, void *userdata, struct err *err);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/util.h"
 #include "formats/bytes.h"
@@ -65,6 +67,20 @@ static bool matches(const struct signature *s, const uint8_t *head, size_t len)
         return len >= s->offset + s->len && memcmp(head + s->offset, s->bytes, s->len) == 0;
 }
 
+/* What a web server gives in place of a file that it does not have, or that one has to log in for. */
+static bool is_html(const uint8_t *head, size_t len)
+{
+        static const char *const begins[] = {"<!doctype html", "<html"};
+
+        while (len > 0 && isspace(*head))
+                head++, len--;
+        for (size_t i = 0; i < ARRAY_SIZE(begins); i++)
+                if (len >= strlen(begins[i]) &&
+                    strncasecmp((const char *)head, begins[i], strlen(begins[i])) == 0)
+                        return true;
+        return false;
+}
+
 static const char *foreign_name(const uint8_t *head, size_t len)
 {
         for (size_t i = 0; i < ARRAY_SIZE(foreign); i++)
@@ -75,6 +91,8 @@ static const char *foreign_name(const uint8_t *head, size_t len)
                 return "bzip2";
         if (len >= 8 && memcmp(head, "QFI\xfb", 4) == 0 && get_be32(head + 4) == 1)
                 return "qcow";
+        if (is_html(head, len))
+                return "html";
         return NULL;
 }
 
@@ -140,5 +158,5 @@ void detect(const uint8_t *head, size_t len, const uint8_t *tail, uint64_t file_
         if (declared >= 0 && declared != (int)ret->format)
                 refuse(ret, "format-mismatch", "disk_format", image_format_name(ret->format),
                        image_format_name((enum image_format)declared),
-                       "the content is not of the declared format");
+                       "the content is not of the declared format: declare the one that it has");
 }

@@ -56,7 +56,7 @@ int image_format_parse(const char *name); /* the enum, or -EINVAL */
 struct image_refusal {
         char code[32];
         char field[48]; /* the header field, by its name in the format's specification */
-        char value[64], limit[64];
+        char value[72], limit[72];
         char message[256];
 };
 

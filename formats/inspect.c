@@ -10,6 +10,7 @@
 #include "formats/bytes.h"
 #include "formats/internal.h"
 #include "formats/map.h"
+#include "formats/ova.h"
 #include "formats/qcow2.h"
 
 /* Guests see whole sectors: what a file lacks at its end reads as zeros. */
@@ -109,7 +110,7 @@ static int ova_inspect(const struct source *src, bool quick, struct image_info *
 
                 refuse(info, f->code, f->field, f->value, f->limit, f->message);
         }
-        return 0;
+        return quick || info->n_refusals > 0 ? 0 : ova_manifest_check(src, info, err);
 }
 
 static int inspect_body(const struct source *src, bool quick, const uint8_t *head, size_t len,

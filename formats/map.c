@@ -70,7 +70,7 @@ bool map_size_check(const struct map *m, const char *field, struct image_info *i
 {
         if (m->size == 0 || m->size > FORMAT_SIZE_MAX || m->size % 512 != 0) {
                 refuse_number(info, "size", field, m->size, FORMAT_SIZE_MAX,
-                              "the disk's size has to be a multiple of 512, above 0");
+                              "the disk's size has to be a multiple of 512, above 0 and up to the limit");
                 return false;
         }
         if ((m->size - 1) / m->block + 1 > MAP_BLOCKS_MAX) {

@@ -9,22 +9,11 @@
 #include "common/util.h"
 #include "formats/bytes.h"
 #include "formats/internal.h"
+#include "formats/ova.h"
 
 /* Offsets: docs/formats/ova.md. An OVA is a tar archive: the OVF description first, then the disk. */
 #define BLOCK 512u
-#define MEMBERS_MAX 64u
 #define OVF_MAX ((uint64_t)1 << 20)
-#define NAME_LEN 100u
-
-struct member {
-        char name[NAME_LEN + 1];
-        uint64_t offset, len;
-};
-
-struct archive {
-        struct member members[MEMBERS_MAX];
-        size_t n;
-};
 
 /* Octal digits, or big-endian binary with the first bit set. Returns false for what is neither. */
 static bool number(const uint8_t *p, size_t len, uint64_t *ret)
@@ -62,10 +51,11 @@ static bool ends_with(const char *name, const char *ending)
 }
 
 /* One header that is not empty. Returns false after a refusal. */
-static bool member_take(struct archive *a, const uint8_t *h, uint64_t at, uint64_t file_size,
+static bool member_take(struct ova_archive *a, const uint8_t *h, uint64_t at, uint64_t file_size,
                         uint64_t *ret_next, struct image_info *info)
 {
-        struct member *m = &a->members[a->n];
+        struct ova_member *m = &a->members[a->n];
+        size_t skip = 0;
         uint64_t len;
 
         if (memcmp(h + 257, "ustar", 5) != 0 || !checksum_fits(h) || !number(h + 124, 12, &len)) {
@@ -80,14 +70,17 @@ static bool member_take(struct archive *a, const uint8_t *h, uint64_t at, uint64
         *ret_next = at + BLOCK + ((len + BLOCK - 1) & ~(uint64_t)(BLOCK - 1));
         if (h[156] == 'x' || h[156] == 'g' || h[156] == '5') /* attributes, a folder */
                 return true;
-        text_clean(m->name, sizeof(m->name), h, strnlen((const char *)h, NAME_LEN));
+        if (h[0] == '.' && h[1] == '/') /* as from "tar cf x.ova ./FILE" */
+                skip = 2;
+        text_clean(m->name, sizeof(m->name), h + skip, strnlen((const char *)h + skip, OVA_NAME_LEN - skip));
         if (h[156] != '0' && h[156] != '\0') {
                 refuse(info, "archive", "tar member", m->name, "a plain file",
                        "an OVA holds plain files only, no links or devices");
                 return false;
         }
-        if (a->n + 1 == MEMBERS_MAX) {
-                refuse_number(info, "archive", "tar members", a->n + 1, MEMBERS_MAX - 1, "too many files");
+        if (a->n + 1 == OVA_MEMBERS_MAX) {
+                refuse_number(info, "archive", "tar members", a->n + 1, OVA_MEMBERS_MAX - 1,
+                              "too many files");
                 return false;
         }
         m->offset = at + BLOCK;
@@ -96,8 +89,8 @@ static bool member_take(struct archive *a, const uint8_t *h, uint64_t at, uint64
         return true;
 }
 
-static int members_read(const struct source *src, struct archive *a, struct image_info *info,
-                        struct err *err)
+int ova_archive_read(const struct source *src, struct ova_archive *a, struct image_info *info,
+                     struct err *err)
 {
         uint8_t h[BLOCK];
 
@@ -108,8 +101,8 @@ static int members_read(const struct source *src, struct archive *a, struct imag
                         return r;
                 if (bytes_are_zero(h, BLOCK))
                         return 0;
-                if (n > 4 * MEMBERS_MAX) {
-                        refuse_number(info, "archive", "tar headers", n, 4 * MEMBERS_MAX, "too many");
+                if (n > 4 * OVA_MEMBERS_MAX) {
+                        refuse_number(info, "archive", "tar headers", n, 4 * OVA_MEMBERS_MAX, "too many");
                         return 0;
                 }
                 if (!member_take(a, h, at, src->size, &at, info))
@@ -118,7 +111,7 @@ static int members_read(const struct source *src, struct archive *a, struct imag
         return 0;
 }
 
-static const struct member *member_named(const struct archive *a, const char *name)
+const struct ova_member *ova_member_named(const struct ova_archive *a, const char *name)
 {
         for (size_t i = 0; i < a->n; i++)
                 if (streq(a->members[i].name, name))
@@ -127,7 +120,7 @@ static const struct member *member_named(const struct archive *a, const char *na
 }
 
 /* Every file that the description names has to be in the archive. */
-static void references_check(const struct archive *a, char *text, struct image_info *info)
+static void references_check(const struct ova_archive *a, char *text, struct image_info *info)
 {
         if (strstr(text, "<!DOCTYPE") || strstr(text, "<!ENTITY"))
                 refuse(info, "ovf", "document type", "present", "none",
@@ -148,7 +141,7 @@ static void references_check(const struct archive *a, char *text, struct image_i
                 if (close) {
                         *close = '\0';
                         text_clean(value, sizeof(value), (const uint8_t *)href + 6, strlen(href + 6));
-                        if (!member_named(a, href + 6))
+                        if (!ova_member_named(a, href + 6))
                                 refuse(info, "external-file", "File href", value, "a file of the archive",
                                        "an image must not refer to another file");
                 }
@@ -158,14 +151,14 @@ static void references_check(const struct archive *a, char *text, struct image_i
 
 int ova_check(const struct source *src, struct ova *ret, struct image_info *info, struct err *err)
 {
-        _cleanup_(freep) struct archive *a = calloc(1, sizeof(*a));
+        _cleanup_(freep) struct ova_archive *a = calloc(1, sizeof(*a));
         _cleanup_(freep) char *text = NULL;
-        const struct member *disk = NULL;
+        const struct ova_member *disk = NULL;
         int r;
 
         if (!a)
                 return err_set(err, -ENOMEM, "out of memory");
-        r = members_read(src, a, info, err);
+        r = ova_archive_read(src, a, info, err);
         if (r < 0 || info->n_refusals > 0)
                 return r;
         if (a->n == 0 || !ends_with(a->members[0].name, ".ovf")) {
@@ -174,7 +167,7 @@ int ova_check(const struct source *src, struct ova *ret, struct image_info *info
                 return 0;
         }
         for (size_t i = 0; i < a->n; i++) {
-                const struct member *m = &a->members[i];
+                const struct ova_member *m = &a->members[i];
 
                 note(info, "file", "%.40s, %" PRIu64 " bytes", m->name, m->len);
                 if (!ends_with(m->name, ".vmdk") && !ends_with(m->name, ".vhd") &&
@@ -186,7 +179,8 @@ int ova_check(const struct source *src, struct ova *ret, struct image_info *info
                 disk = m;
         }
         if (!disk || !ends_with(disk->name, ".vmdk")) {
-                refuse(info, "ovf", "disk", disk ? disk->name : "none", "*.vmdk", "there is no VMDK in it");
+                refuse(info, "ovf", "disk", disk ? disk->name : "none", "*.vmdk",
+                       "there is no VMDK in it: unpack the archive, and add or convert what is its disk");
                 return 0;
         }
         if (a->members[0].len > OVF_MAX) {

@@ -196,7 +196,7 @@ void qcow2_header_check(const uint8_t *head, size_t len, uint64_t file_size, str
         q.size = info->virtual_size = get_be64(head + 24);
         if (q.size == 0 || q.size % 512 != 0 || q.size > FORMAT_SIZE_MAX) {
                 refuse_number(info, "size", "size", q.size, FORMAT_SIZE_MAX,
-                              "the disk's size has to be a multiple of 512, above 0");
+                              "the disk's size has to be a multiple of 512, above 0 and up to the limit");
                 return;
         }
         note(info, "version", "%u", q.version);

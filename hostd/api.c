@@ -59,8 +59,14 @@ static int post_store_check(struct http_request *req, void *userdata, struct err
 {
         char text[FENCE_TEXT];
         int verdict = fence_test(userdata, text);
+        _cleanup_(json_decrefpp) json_t *findings = json_array();
+        int r = verdict < 0 ? 0 : fence_findings(userdata, findings, err);
 
-        return reply_packed(req, 200, json_pack("{s:b,s:s}", "ok", verdict > 0, "text", text), err);
+        if (r < 0)
+                return r;
+        return reply_packed(
+            req, 200, json_pack("{s:b,s:s,s:O}", "ok", verdict > 0, "text", text, "findings", findings),
+            err);
 }
 
 static int post_ended(struct http_request *req, void *userdata, struct err *err)

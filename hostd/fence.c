@@ -38,6 +38,26 @@ static void fence_record(struct manager *m, bool ok, const char *text)
                          err_text(&e));
 }
 
+static int finding_add(void *arg, const struct store_finding *f)
+{
+        json_t *j = json_pack("{s:s,s:s,s:s}", "code", f->code, "text", f->text, "advice", f->advice);
+
+        return json_array_append_new(arg, j) < 0 ? -ENOMEM : 0;
+}
+
+int fence_findings(struct manager *m, json_t *list, struct err *err)
+{
+        return store_diagnose_host(m->store, finding_add, list, err);
+}
+
+static int finding_log(void *arg, const struct store_finding *f)
+{
+        const struct manager *m = arg;
+
+        log_warn("host %s: %s; what to do: %s", m->config->name, f->text, f->advice);
+        return 0;
+}
+
 int fence_test(struct manager *m, char ret_text[FENCE_TEXT])
 {
         struct err e = {0};
@@ -62,6 +82,8 @@ int fence_test(struct manager *m, char ret_text[FENCE_TEXT])
                 log_warn("host %s: the store's fence: %s", m->config->name, ret_text);
         if (r > 0 && before == 0)
                 event_add(m, "fence-holds", NULL, NULL, "the store's fence holds again: failover is on");
+        if (r >= 0 && before < 0) /* once */
+                store_diagnose_host(m->store, finding_log, m, NULL);
         if (r >= 0 || before < 0)
                 fence_record(m, r > 0, ret_text);
         pthread_mutex_unlock(&m->fence_lock);

@@ -117,6 +117,10 @@ void takeover_start(struct manager *m, unsigned dead);
 #define FENCE_TEXT 512
 int fence_test(struct manager *m, char ret_text[FENCE_TEXT]);
 
+/* What else this host's user of the storage lacks, appended to the array `list`: {"code","text","advice"}.
+ * The log has it once, after the first fence_test() that could be tried. */
+int fence_findings(struct manager *m, json_t *list, struct err *err);
+
 /* lift.c: from time to time, on a thread of its own. lift_answer: what another host asks for it,
  * POST /v1/ended; the caller drops *ret. */
 void lift_start(struct manager *m);

@@ -66,6 +66,7 @@ const struct http_route imaged_routes[] = {
     {"DELETE", "/v2/images/{id}/members/{member}", image_on_member_remove, NULL, false},
     {"GET", "/v1/images/{id}/written", image_on_written, NULL, false},
     {"GET", "/v1/images/{name}", image_on_find, NULL, false},
+    {"GET", "/v1/images", image_on_find, NULL, false},
 
     {"GET", "/v3", identity_on_version, NULL, true},
     {"GET", "/v3/", identity_on_version, NULL, true},

@@ -225,9 +225,13 @@ static int failure(struct attempt *a, CURLcode rc, const char *text, struct err 
         case CURLE_URL_MALFORMAT:
         case CURLE_UNSUPPORTED_PROTOCOL:
         case CURLE_TOO_MANY_REDIRECTS:
-        case CURLE_PEER_FAILED_VERIFICATION:
         case CURLE_OUT_OF_MEMORY:
                 break;
+        case CURLE_PEER_FAILED_VERIFICATION:
+                return err_set(err, -EIO,
+                               "%s; imaged's machine has to trust the certificate (update-ca-certificates), "
+                               "or download the file and add that",
+                               text[0] ? text : curl_easy_strerror(rc));
         default:
                 a->again = true;
         }

@@ -52,9 +52,25 @@ static int check_tags(const json_t *tags, struct err *err)
         return 0;
 }
 
+json_t *image_tags(const json_t *tags)
+{
+        json_t *once = json_array(), *tag, *other;
+        size_t i, k;
+
+        json_array_foreach ((json_t *)tags, i, tag) {
+                bool new = true;
+
+                json_array_foreach (once, k, other)
+                        new = new && !json_equal(tag, other);
+                if (new)
+                        json_array_append(once, tag);
+        }
+        return once;
+}
+
 int image_check_member(const char *key, const json_t *value, struct err *err)
 {
-        size_t n = strlen(key);
+        size_t n = strlen(key), limit;
 
         if (ONE_OF(key, read_only))
                 return err_set(err, -EACCES, "%s is read-only", key);
@@ -77,9 +93,10 @@ int image_check_member(const char *key, const json_t *value, struct err *err)
         if (!json_is_string(value))
                 return err_set(err, -EINVAL, "%s is not a string%s", key,
                                ONE_OF(key, writable) ? "" : "; properties are");
-        if (json_string_length(value) > (streq(key, "name") ? 255 : 4096))
-                return err_set(err, -EINVAL, "%s has %zu bytes, the limit is %d", key,
-                               json_string_length(value), streq(key, "name") ? 255 : 4096);
+        limit = streq(key, "name") ? 255 : IMAGE_PROPERTY_MAX;
+        if (json_string_length(value) > limit)
+                return err_set(err, -EINVAL, "%s has %zu bytes, the limit is %zu", key,
+                               json_string_length(value), limit);
         return 0;
 }
 
@@ -109,6 +126,7 @@ static int check_words(const json_t *record, struct err *err)
 int image_check_record(const struct caller *c, const json_t *before, const json_t *record, struct err *err)
 {
         const char *owner = json_get_str(record, "owner", NULL), *key;
+        _cleanup_(freep) char *text = NULL;
         unsigned properties = 0;
         json_t *value;
         int r = check_words(record, err);
@@ -120,6 +138,13 @@ int image_check_record(const struct caller *c, const json_t *before, const json_
         if (properties > IMAGE_PROPERTIES_MAX)
                 return err_set(err, -EFBIG, "there are %u properties, the limit is %d", properties,
                                IMAGE_PROPERTIES_MAX);
+        text = json_text(record);
+        if (!text)
+                return err_set(err, -ENOMEM, "out of memory");
+        if (strlen(text) > IMAGE_TEXT_MAX)
+                return err_set(err, -EFBIG,
+                               "name, tags and properties have %zu bytes in all, the limit is %d",
+                               strlen(text), IMAGE_TEXT_MAX);
         if (owner && strlen(owner) > UUID_LEN)
                 return err_set(err, -EINVAL, "owner has %zu bytes, the limit is %d", strlen(owner),
                                UUID_LEN);

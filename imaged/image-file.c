@@ -192,8 +192,11 @@ static int download_reply(struct http_request *req, struct volume *volume, struc
         *d = (struct download){.volume = volume, .len = size};
         r = range_parse(http_header(req, "Range"), size, &first, &last);
         if (r < 0) {
+                range = str_printf("bytes */%llu", (unsigned long long)size);
+                if (range)
+                        http_reply_header(req, "Content-Range", range);
                 download_done(d);
-                return err_set(err, -EINVAL, "Range \"%s\": the image ends at %llu",
+                return err_set(err, -ERANGE, "Range \"%s\": the image ends at %llu",
                                http_header(req, "Range"), (unsigned long long)size);
         }
         http_reply_header(req, "Accept-Ranges", "bytes");

@@ -2,19 +2,22 @@
 #include "imaged/image-filter.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "common/json.h"
 #include "imaged/image.h"
 
 #define TERMS_MAX 32
+#define TIME_LEN 19 /* to the second: what is written behind it differs between clients */
 
 enum term_kind {
         TERM_STRING, /* a member is that string, or one of "in:A,B" */
         TERM_TAG,
-        TERM_NUMBER, /* min_disk, min_ram: at least */
+        TERM_NUMBER, /* a member is that number */
         TERM_BOOL,
         TERM_TIME, /* "gt:TIME" and so on */
         TERM_SIZE_MIN,
@@ -24,7 +27,7 @@ enum term_kind {
 struct term {
         enum term_kind kind;
         const char *key, *value;
-        char compare[4]; /* TERM_TIME */
+        char compare[4], time[TIME_LEN + 1]; /* TERM_TIME */
         int64_t number;
         struct catalog_needle needle; /* TERM_STRING of one value, TERM_TAG; else empty */
 };
@@ -49,10 +52,38 @@ static int boolean(const char *key, const char *value, bool *ret, struct err *er
         return 0;
 }
 
+/* The next value of "A,B,\"C,D\"": [*ret, *ret + *ret_n). False where there is none, or its quote is not
+ * closed: then *list is not NULL. */
+static bool in_next(const char **list, const char **ret, size_t *ret_n)
+{
+        const char *p = *list, *end;
+        bool quoted = p && *p == '"';
+
+        if (!p)
+                return false;
+        end = quoted ? strchr(p + 1, '"') : p + strcspn(p, ",");
+        if (!end || (quoted && end[1] && end[1] != ','))
+                return false;
+        *ret = p + quoted;
+        *ret_n = (size_t)(end - *ret);
+        end += quoted;
+        *list = *end ? end + 1 : NULL;
+        return true;
+}
+
 static int term_string(struct term *t, struct err *err)
 {
-        if (strncmp(t->value, "in:", 3) == 0)
-                return 0;
+        if (strncmp(t->value, "in:", 3) == 0) {
+                const char *list = t->value + 3, *value;
+                size_t n;
+
+                while (in_next(&list, &value, &n))
+                        ;
+                return list ? err_set(err, -EINVAL,
+                                      "%s: \"%s\": a quote is not closed, or no comma follows it", t->key,
+                                      t->value)
+                            : 0;
+        }
         return catalog_needle(t->key, t->value, &t->needle) < 0
                    ? err_set(err, -EINVAL, "%s: the value is not UTF-8", t->key)
                    : 0;
@@ -78,6 +109,31 @@ static int term_number(struct term *t, struct err *err)
                    : 0;
 }
 
+/* ISO 8601 with or without a time, a fraction of a second and an offset, as records have it: in UTC. */
+static bool time_utc(const char *text, char ret[TIME_LEN + 1])
+{
+        struct tm tm = {0};
+        const char *p = strptime(text, "%Y-%m-%d", &tm);
+        int hours = 0, minutes = 0, n = 0, sign;
+        time_t at;
+
+        if (p && *p == 'T')
+                p = strptime(p + 1, "%H:%M:%S", &tm);
+        if (!p)
+                return false;
+        if (*p == '.')
+                p += 1 + strspn(p + 1, "0123456789");
+        sign = *p == '-' ? -1 : *p == '+' || *p == ' ' ? 1 : 0; /* a + that was not escaped is a space */
+        if (sign && (sscanf(p + 1, "%2d%n", &hours, &n) != 1 ||
+                     (p[1 + n] == ':' ? sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2
+                                      : p[1 + n] && sscanf(p + 1, "%2d%2d%n", &hours, &minutes, &n) != 2)))
+                return false;
+        p += sign ? 1 + n : *p == 'Z';
+        at = timegm(&tm) - sign * (hours * 3600 + minutes * 60);
+        return !*p && gmtime_r(&at, &tm) &&
+               strftime(ret, TIME_LEN + 1, "%Y-%m-%dT%H:%M:%S", &tm) == TIME_LEN;
+}
+
 static int term_time(struct term *t, struct err *err)
 {
         static const char *const compares[] = {"gt", "gte", "lt", "lte", "eq", "neq"};
@@ -90,7 +146,7 @@ static int term_time(struct term *t, struct err *err)
                         t->value += n + 1;
                 }
         }
-        if (strlen(t->value) < strlen("2026-01-31"))
+        if (!time_utc(t->value, t->time))
                 return err_set(err, -EINVAL, "%s: \"%s\" is no time like gt:2026-01-31T12:00:00Z", t->key,
                                t->value);
         return 0;
@@ -100,6 +156,7 @@ static enum term_kind kind_of(const char *key)
 {
         return streq(key, "tag")                                      ? TERM_TAG
                : streq(key, "min_disk") || streq(key, "min_ram")      ? TERM_NUMBER
+               : streq(key, "size") || streq(key, "virtual_size")     ? TERM_NUMBER
                : streq(key, "protected")                              ? TERM_BOOL
                : streq(key, "created_at") || streq(key, "updated_at") ? TERM_TIME
                : streq(key, "size_min")                               ? TERM_SIZE_MIN
@@ -154,7 +211,7 @@ static int visibility_read(struct image_filter *f, const char *value)
 
 static int query_one(void *arg, const char *key, const char *value)
 {
-        static const char *const not_filters[] = {"limit", "marker", "sort", "sort_key", "sort_dir"};
+        static const char *const not_filters[] = {"", "limit", "marker", "sort", "sort_key", "sort_dir"};
         struct image_filter *f = arg;
 
         for (size_t i = 0; i < ARRAY_SIZE(not_filters); i++) {
@@ -212,26 +269,21 @@ struct image_filter *image_filter_free(struct image_filter *f)
 
 /* --- does it fit? --- */
 
-/* "in:A,B,\"C\"" */
 static bool in_list(const char *list, const char *have)
 {
-        size_t len = strlen(have);
+        const char *value;
+        size_t n;
 
-        for (const char *p = list;; p++) {
-                size_t n = strcspn(p, ","), quoted = n >= 2 && p[0] == '"' && p[n - 1] == '"';
-
-                if (n - 2 * quoted == len && memcmp(p + quoted, have, len) == 0)
+        while (in_next(&list, &value, &n)) {
+                if (n == strlen(have) && memcmp(value, have, n) == 0)
                         return true;
-                p += n;
-                if (!*p)
-                        return false;
         }
+        return false;
 }
 
 static bool time_fits(const struct term *t, const char *have)
 {
-        /* to the second: what is written behind it differs between clients */
-        int order = strncmp(have, t->value, MIN_OF(strlen(t->value), strlen("2026-01-31T12:00:00")));
+        int order = strncmp(have, t->time, TIME_LEN);
 
         return streq(t->compare, "gt")    ? order > 0
                : streq(t->compare, "gte") ? order >= 0
@@ -244,6 +296,7 @@ static bool time_fits(const struct term *t, const char *have)
 static bool term_fits(const struct term *t, const json_t *record)
 {
         const char *have = json_get_str(record, t->key, NULL);
+        const json_t *size = json_object_get(record, "size"); /* null as long as there are no bytes */
         json_t *tag;
         size_t i;
 
@@ -255,15 +308,15 @@ static bool term_fits(const struct term *t, const json_t *record)
                 }
                 return false;
         case TERM_NUMBER:
-                return json_get_int(record, t->key, 0) >= t->number;
+                return json_get_int(record, t->key, -1) == t->number;
         case TERM_BOOL:
                 return json_get_bool(record, t->key, false) == (t->number != 0);
         case TERM_TIME:
                 return have && time_fits(t, have);
         case TERM_SIZE_MIN:
-                return json_get_int(record, "size", 0) >= t->number;
+                return json_is_integer(size) && json_integer_value(size) >= t->number;
         case TERM_SIZE_MAX:
-                return json_get_int(record, "size", 0) <= t->number;
+                return json_is_integer(size) && json_integer_value(size) <= t->number;
         case TERM_STRING:
                 break;
         }

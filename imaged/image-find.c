@@ -114,8 +114,14 @@ int image_find(struct imaged *im, const struct caller *c, const char *text, bool
 int image_on_find(struct http_request *req, void *userdata, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL, *view = NULL;
-        int r = image_find(userdata, caller_of(req), http_param(req, "name"), true, &record, err);
+        const char *name = http_param(req, "name");
+        int r;
 
+        if (!name)
+                name = http_query(req, "name");
+        if (!name)
+                return err_set(err, -EINVAL, "name is missing: /v1/images/NAME or /v1/images?name=NAME");
+        r = image_find(userdata, caller_of(req), name, true, &record, err);
         if (r < 0)
                 return r;
         view = image_view(record);

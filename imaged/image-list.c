@@ -32,8 +32,9 @@ struct list {
                 bool ascending;
         } sorts[SORTS_MAX];
         size_t n_sorts;
-        bool by_age;  /* the catalog's own order, or its reverse */
-        bool records; /* the order asks for what only records have */
+        bool rest_ascending; /* of those that are equal by these keys: age, then id */
+        bool by_age;         /* the catalog's own order, or its reverse */
+        bool records;        /* the order asks for what only records have */
 
         struct item *items; /* that fit, where they have to be sorted */
         size_t n, room;
@@ -116,6 +117,9 @@ static int order_read(struct list *l, struct err *err)
         if (r == 0 && l->n_sorts == 0)
                 r = sort_add(l, "created_at", strlen("created_at"), query_nth(l->req, "sort_dir", 0), err);
         l->by_age = streq(l->sorts[0].key, "created_at");
+        /* one direction for all, or the default */
+        l->rest_ascending =
+            l->sorts[0].ascending && (sort ? l->n_sorts == 1 : query_nth(l->req, "sort_dir", 1) == NULL);
         return r;
 }
 
@@ -144,8 +148,10 @@ static int compare(const void *a, const void *b, void *arg)
                 if (r)
                         return l->sorts[i].ascending ? r : -r;
         }
-        r = compare_key(a, b, "id"); /* a total order, or pages would overlap */
-        return l->sorts[0].ascending ? r : -r;
+        r = compare_key(a, b, "created_at");
+        if (r == 0)
+                r = compare_key(a, b, "id"); /* a total order, or pages would overlap */
+        return l->rest_ascending ? r : -r;
 }
 
 /* --- the page; all with the catalog open --- */

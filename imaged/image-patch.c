@@ -32,6 +32,8 @@ static int pointer_read(const char *path, char **ret, struct err *err)
                 if (p[0] == '~' && (p[1] == '0' || p[1] == '1')) {
                         *to++ = p[1] == '1' ? '/' : '~';
                         p++;
+                } else if (p[0] == '~') {
+                        return err_set(err, -EINVAL, "path \"%s\": behind ~ stands 0 or 1", path);
                 } else {
                         *to++ = *p;
                 }
@@ -67,7 +69,8 @@ static int apply_value(json_t *record, const char *op, const char *key, json_t *
         if ((streq(key, "disk_format") || streq(key, "container_format")) && !streq(status, "queued"))
                 return err_set(err, -EACCES, "%s can be changed only while the image is queued; it is %s",
                                key, status);
-        if (json_object_set(record, key, value) < 0)
+        if (streq(key, "tags") ? json_object_set_new(record, key, image_tags(value)) < 0
+                               : json_object_set(record, key, value) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         return 0;
 }

@@ -10,6 +10,9 @@
 
 #define IMAGE_SIZE_MAX (16ULL << 40) /* bytes: what an overlay can describe */
 #define IMAGE_TAGS_MAX 128
+#define IMAGE_PROPERTY_MAX 65535 /* bytes of one, as Glance has it */
+#define IMAGE_TEXT_MAX                                                                                      \
+        (192 * 1024) /* of all that callers write: what the service adds has to fit into the record, too */
 #define IMAGE_MEMBERS_MAX 128
 #define IMAGE_PROPERTIES_MAX 128
 
@@ -43,6 +46,7 @@ int image_of(struct http_request *req, struct imaged *im, enum image_right right
 
 /* A member that a caller wants to set. -EACCES: never by callers. */
 int image_check_member(const char *key, const json_t *value, struct err *err);
+json_t *image_tags(const json_t *tags); /* each once; a new reference */
 /* A whole record: what members together have to be, and what only administrators may set. before: as it was,
  * or NULL. */
 int image_check_record(const struct caller *c, const json_t *before, const json_t *record, struct err *err);
@@ -101,5 +105,5 @@ int image_on_schema(struct http_request *req, void *userdata, struct err *err);
 int image_on_info_import(struct http_request *req, void *userdata, struct err *err);
 int image_on_info_usage(struct http_request *req, void *userdata, struct err *err);
 extern const struct http_body image_upload_body, image_stage_body;
-/* GET /v1/images/{name}: image_find() */
+/* GET /v1/images/{name}, and ?name= where the name has a slash: image_find() */
 int image_on_find(struct http_request *req, void *userdata, struct err *err);

@@ -94,6 +94,7 @@ static json_t *create_record(const struct caller *c, const json_t *body, const c
                       "protected", 0, "os_hidden", 0, "owner", c->id, "tags", "created_at", at, "updated_at",
                       at, "checksum", "os_hash_algo", "os_hash_value", "import");
         json_object_update(record, (json_t *)body);
+        json_object_set_new(record, "tags", image_tags(json_object_get(record, "tags")));
         json_object_set_new(record, "id", json_string(id));
         return record;
 }
@@ -105,8 +106,12 @@ int image_on_create(struct http_request *req, void *userdata, struct err *err)
         _cleanup_(json_decrefpp) json_t *body = NULL, *record = NULL, *view = NULL;
         _cleanup_(freep) char *location = NULL;
         char id[UUID_LEN + 1];
+        size_t n_body;
         int r;
 
+        http_body_text(req, &n_body);
+        if (n_body == 0)
+                return err_set(err, -EINVAL, "the body is missing: a JSON object, {} at least");
         r = http_body_json(req, &body, err);
         if (r == 0)
                 r = create_check(c, body, err);

@@ -27,6 +27,7 @@ struct asking {
         bool started;
         bool ok;
         char text[512];
+        json_t *findings; /* the host's own; NULL: none */
 };
 
 static void *ask_host(void *arg)
@@ -48,6 +49,7 @@ static void *ask_host(void *arg)
                 r = http_call(client, "POST", "/v1/store-check", NULL, &reply, NULL, &err);
         http_client_free(client);
         a->ok = r == 0 && json_get_bool(reply, "ok", false);
+        a->findings = json_incref(json_object_get(reply, "findings"));
         snprintf(a->text, sizeof(a->text), "%s%s", r < 0 ? "cannot be asked: " : "",
                  r < 0 ? err_text(&err) : json_get_str(reply, "text", ""));
         return NULL;
@@ -87,6 +89,33 @@ static int check_here(struct imaged *im, json_t *reply)
         return place_add(reply, "imaged", 0, r > 0, text ? text : "");
 }
 
+/* What several hosts say alike is said once, with their names. */
+static int findings_add(json_t *reply, const struct asking *a)
+{
+        json_t *all = json_object_get(reply, "findings");
+        const json_t *f;
+        size_t i, k;
+
+        json_array_foreach (a->findings, i, f) {
+                json_t *same = NULL, *old;
+
+                json_array_foreach (all, k, old)
+                        if (streq(json_get_str(old, "code", ""), json_get_str(f, "code", "?")) &&
+                            streq(json_get_str(old, "text", ""), json_get_str(f, "text", "?")))
+                                same = old;
+                if (!same) {
+                        same = json_pack("{s:s,s:s,s:s,s:[]}", "code", json_get_str(f, "code", "?"), "text",
+                                         json_get_str(f, "text", ""), "advice",
+                                         json_get_str(f, "advice", ""), "hosts");
+                        if (json_array_append_new(all, same) < 0)
+                                return -ENOMEM;
+                }
+                if (json_array_append_new(json_object_get(same, "hosts"), json_string(a->name)) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
 static int check_hosts(struct imaged *im, json_t *reply, struct err *err)
 {
         struct planner_host *hosts = NULL;
@@ -103,9 +132,14 @@ static int check_hosts(struct imaged *im, json_t *reply, struct err *err)
         for (size_t i = 0; list && i < n; i += AT_ONCE)
                 ask_hosts(list + i, MIN_OF(n - i, AT_ONCE));
         r = list ? 0 : -ENOMEM;
-        for (size_t i = 0; r == 0 && i < n; i++)
-                r = place_add(reply, list[i].name, list[i].number, list[i].alive ? list[i].ok : -1,
-                              list[i].text);
+        for (size_t i = 0; list && i < n; i++) {
+                if (r == 0)
+                        r = place_add(reply, list[i].name, list[i].number, list[i].alive ? list[i].ok : -1,
+                                      list[i].text);
+                if (r == 0)
+                        r = findings_add(reply, &list[i]);
+                json_decref(list[i].findings);
+        }
         hosts_view_free(hosts, n);
         return r < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }

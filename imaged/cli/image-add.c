@@ -22,6 +22,7 @@
 #include "imaged/cli/interrupt.h"
 #include "imaged/cli/progress.h"
 #include "imaged/cli/sparse.h"
+#include "imaged/cli/table.h"
 
 #define DISCARD_TIMEOUT_MS 15000
 #define PIECE ((size_t)1 << 20)
@@ -80,7 +81,7 @@ int image_create(struct cli *cli, const char *name, const char *disk_format, jso
 
 int image_discard(struct cli *cli, const char *id)
 {
-        _cleanup_(freep) char *path = str_printf("/v2/images/%s", id);
+        _cleanup_(freep) char *path = str_printf("/v2/images/%s?purge=true", id);
         struct http_client *http = NULL;
         int r = path ? http_client_new(cli->url, cli->token, DISCARD_TIMEOUT_MS, &http, NULL) : -ENOMEM;
 
@@ -93,12 +94,13 @@ int image_discard(struct cli *cli, const char *id)
 void image_tell_added(struct cli *cli, const json_t *image, const char *how)
 {
         int64_t size = json_get_int(image, "virtual_size", json_get_int(image, "size", 0));
+        _cleanup_(freep) char *name = text_printable(json_get_str(image, "name", "?"));
         char buf[24];
 
         if (cli->json)
                 cli_print(cli, image);
         else
-                printf("image %s is added: %s, %s%s%s\nid %s\n", json_get_str(image, "name", "?"),
+                printf("image %s is added: %s, %s%s%s\nid %s\n", name ? name : "?",
                        json_get_str(image, "disk_format", "?"),
                        size_format((uint64_t)size, buf, sizeof(buf)), how[0] ? ", " : "", how,
                        json_get_str(image, "id", "?"));
@@ -115,25 +117,6 @@ static int image_input_extent(void *state, uint64_t offset, uint64_t *ret_len, b
         return image_extent(state, offset, ret_len, ret_data, err);
 }
 
-/* Every reason, not only the first: whoever made the image wants to repair it once. */
-static int refused(struct cli *cli, const char *path, const struct image_info *info, struct err *err)
-{
-        _cleanup_(json_decrefpp) json_t *doc = NULL;
-
-        for (size_t i = 0; i < info->n_refusals; i++)
-                fprintf(stderr, "wherry: %s: %s: %s\n", path, info->refusals[i].code,
-                        info->refusals[i].message);
-        err_set(err, -EBADMSG,
-                "%s is refused for %zu reason%s: it could harm a host or a guest, or is damaged", path,
-                info->n_refusals, info->n_refusals == 1 ? "" : "s");
-        if (cli->json) {
-                doc = json_pack("{s:{s:i,s:s,s:o}}", "error", "code", EBADMSG, "message", err_text(err),
-                                "refusals", image_refusals_json(info));
-                cli_print(cli, doc);
-        }
-        return -EBADMSG;
-}
-
 /* The server takes a raw disk that looks like a file of another format for a trap; better said before it is
  * sent. */
 static int disk_check(struct cli *cli, const char *path, const struct image_info *info, struct image *img,
@@ -148,12 +131,25 @@ static int disk_check(struct cli *cli, const char *path, const struct image_info
         r = image_inspect_quick(&disk, IMAGE_RAW, &inner, err);
         if (r < 0)
                 return err_wrap(err, r, "%s: the disk inside", path);
-        return inner.n_refusals > 0 ? refused(cli, path, &inner, err) : 0;
+        return inner.n_refusals > 0 ? image_refused(cli, path, &inner, err) : 0;
+}
+
+/* What was inspected, and proved by a checksum, has to be what was sent. */
+static int file_unchanged(int fd, const struct stat *begin, struct err *err)
+{
+        struct stat now;
+
+        if (fstat(fd, &now) < 0)
+                return err_set(err, -errno, "the file: %s", strerror(errno));
+        if (now.st_size != begin->st_size || now.st_mtim.tv_sec != begin->st_mtim.tv_sec ||
+            now.st_mtim.tv_nsec != begin->st_mtim.tv_nsec)
+                return err_set(err, -ESTALE, "the file was changed while it was read");
+        return 0;
 }
 
 /* The record, the data, the record again; whatever goes wrong, and Ctrl-C, leaves no image behind. */
-static int add_opened(struct cli *cli, const char *name, int fd, const struct image_info *info,
-                      struct image *img, struct err *err)
+static int add_opened(struct cli *cli, const char *name, int fd, const struct stat *begin,
+                      const struct image_info *info, struct image *img, struct err *err)
 {
         const struct sparse_input in = {
             .size = image_size(img), .read = image_input_read, .extent = image_input_extent, .state = img};
@@ -172,12 +168,17 @@ static int add_opened(struct cli *cli, const char *name, int fd, const struct im
                 return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
         r = image_send(cli, id, name, &in, fd, &sent, err);
         if (r == 0)
+                r = file_unchanged(fd, begin, err);
+        if (r == 0)
                 r = cli_call(cli, "GET", NULL, &added, err, "/v2/images/%s", id);
         if (r < 0) {
                 bool gone = image_discard(cli, id) == 0;
 
                 if (interrupted())
                         err_set(err, r, "interrupted");
+                else if (r == -ENOSPC)
+                        err_set(err, r, "%s; \"wherry store\" shows how full the server's store is",
+                                err_text(err));
                 return err_wrap(err, r, "image %s is not added%s%s%s", name, gone ? "" : " (and its record ",
                                 gone ? "" : id, gone ? "" : " is left; remove it with \"wherry image rm\")");
         }
@@ -225,31 +226,33 @@ static int checksum_file(struct cli *cli, int fd, const char *path, struct err *
 int image_add_file(struct cli *cli, const char *path, struct err *err)
 {
         _cleanup_(freep) char *own = image_name_from(path);
-        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+        _cleanup_(closep) int fd = -1;
         const char *format = cli_value(cli, "--format"), *name = cli_value(cli, "--name");
         int declared = format ? image_format_parse(format) : -1, r;
         struct image_info info = {0};
         struct image *img = NULL;
         struct source src;
+        struct stat begin;
 
-        if (fd < 0)
-                return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
+        r = image_file_open(path, &fd, &src, err);
+        if (r < 0)
+                return r;
+        if (fstat(fd, &begin) < 0)
+                return err_set(err, -errno, "%s: %s", path, strerror(errno));
         r = checksum_file(cli, fd, path, err);
         if (r < 0)
                 return r;
-        r = source_from_fd(fd, &src, err);
-        if (r == 0)
-                r = image_inspect(&src, declared, &info, err);
+        r = image_inspect(&src, declared, &info, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
         if (info.n_refusals > 0)
-                return refused(cli, path, &info, err);
+                return image_refused(cli, path, &info, err);
         r = image_open(&src, &info, &img, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
         r = disk_check(cli, path, &info, img, err);
         if (r == 0)
-                r = name || own ? add_opened(cli, name ? name : own, fd, &info, img, err)
+                r = name || own ? add_opened(cli, name ? name : own, fd, &begin, &info, img, err)
                                 : err_set(err, -ENOMEM, "out of memory");
         image_close(img);
         return r;
@@ -267,6 +270,8 @@ int cmd_image_add(struct cli *cli, struct err *err)
         if (checksum && checksum_new(checksum, &check, err) < 0)
                 return cli_usage(
                     cli, err, "--checksum %.140s: sha256:HEX or sha512:HEX, of the file as it is", checksum);
+        if (cli_value(cli, "--name") && !cli_value(cli, "--name")[0])
+                return cli_usage(cli, err, "--name \"\": a name has 1 to 255 bytes");
         if (cli_given(cli, "--from-store"))
                 return image_add_volume(cli, what, err);
         if (strstr(what, "://"))

@@ -217,11 +217,17 @@ int cmd_image_undelete(struct cli *cli, struct err *err)
         if (r < 0)
                 return r;
         images = json_object_get(reply, "images");
-        if (json_array_size(images) != 1)
+        if (json_array_size(images) == 0)
                 return err_set(
                     err, -ENOENT,
-                    "%zu deleted images are %s; \"wherry image list --deleted\" shows what there is",
-                    json_array_size(images), wanted);
+                    "there is no deleted image \"%s\" that can still be undeleted; \"wherry image "
+                    "list --deleted\" shows what there is",
+                    wanted);
+        if (json_array_size(images) > 1)
+                return err_set(err, -EINVAL,
+                               "%zu deleted images have the name \"%s\"; give the id of one: \"wherry image "
+                               "list --deleted\" shows them",
+                               json_array_size(images), wanted);
         return action(cli, json_array_get(images, 0), "undelete", "is back", err);
 }
 

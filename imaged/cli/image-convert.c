@@ -102,7 +102,8 @@ static int convert_to(struct cli *cli, struct image *img, const char *out, struc
         interrupt_catch(NULL);
         fd = open(out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
         if (fd < 0)
-                return err_set(err, -errno, "%s: cannot create: %s", out, strerror(errno));
+                return err_set(err, -errno, "%s: cannot create: %s%s", out, strerror(errno),
+                               errno == EEXIST ? "; remove it, or give another name" : "");
         progress_begin(&progress, "converting", cli->json);
         r = convert(img, fd, &progress, &data, err);
         progress_end(&progress);
@@ -124,30 +125,10 @@ static int convert_to(struct cli *cli, struct image *img, const char *out, struc
         return 0;
 }
 
-static int refused(struct cli *cli, const char *path, const struct image_info *info, struct err *err)
-{
-        _cleanup_(json_decrefpp) json_t *doc = NULL;
-
-        for (size_t i = 0; i < info->n_refusals; i++)
-                fprintf(stderr, "wherry: %s: %s: %s is %s, limit %s: %s\n", path, info->refusals[i].code,
-                        info->refusals[i].field, info->refusals[i].value, info->refusals[i].limit,
-                        info->refusals[i].message);
-        cli->refused = true;
-        err_set(err, -EBADMSG, "%s is refused for %zu reason%s", path, info->n_refusals,
-                info->n_refusals == 1 ? "" : "s");
-        if (cli->json) {
-                doc = json_pack("{s:{s:i,s:s,s:o}}", "error", "code", EBADMSG, "message", err_text(err),
-                                "refusals", image_refusals_json(info));
-                cli_print(cli, doc);
-                cli->told = true;
-        }
-        return -EBADMSG;
-}
-
 int cmd_image_convert(struct cli *cli, struct err *err)
 {
         const char *path = cli->arguments[0], *out = cli->arguments[1];
-        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+        _cleanup_(closep) int fd = -1;
         struct image_info info = {0};
         struct image *img = NULL;
         struct source src;
@@ -156,15 +137,16 @@ int cmd_image_convert(struct cli *cli, struct err *err)
         r = image_declared(cli, &declared, err);
         if (r < 0)
                 return r;
-        if (fd < 0)
-                return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
-        r = source_from_fd(fd, &src, err);
-        if (r == 0)
-                r = image_inspect(&src, declared, &info, err);
+        r = image_file_open(path, &fd, &src, err);
+        if (r < 0)
+                return r;
+        r = image_inspect(&src, declared, &info, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
-        if (info.n_refusals > 0)
-                return refused(cli, path, &info, err);
+        if (info.n_refusals > 0) {
+                cli->refused = true;
+                return image_refused(cli, path, &info, err);
+        }
         r = image_open(&src, &info, &img, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/json.h"
 #include "common/util.h"
@@ -19,8 +20,11 @@
 
 static int import_failed(const char *what, const json_t *image, struct err *err)
 {
-        const char *why = json_get_str(image, "import_error", NULL);
+        const char *why = json_get_str(image, "import_error", NULL), *source = strchr(what, ' ');
+        size_t n = source ? strlen(++source) : 0;
 
+        if (why && n > 0 && strncmp(why, source, n) == 0 && strncmp(why + n, ": ", 2) == 0)
+                why += n + 2; /* it is named already */
         return err_set(err, -EIO, "the server cannot %s: %s", what,
                        why ? why : "it does not say why; its log does");
 }
@@ -162,11 +166,15 @@ int image_add_url(struct cli *cli, const char *url, struct err *err)
                                         .what = what,
                                         .how = "fetched by the server"};
 
+        if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
+                return cli_usage(cli, err, "%s: http:// and https:// are possible, or a file's path", url);
         if (!format)
                 format = image_format_from(url);
         if (!format)
-                return cli_usage(
-                    cli, err, "%s: the ending does not say what it is; add --format raw, qcow2 or iso", url);
+                return cli_usage(cli, err,
+                                 "%s: the ending does not say what it is; add --format raw, qcow2, iso, "
+                                 "vmdk, vdi, vhd, vhdx or ova",
+                                 url);
         if (!name || !what)
                 return err_set(err, -ENOMEM, "out of memory");
         return image_fill(cli, name, format, &f, err);

@@ -29,6 +29,39 @@ json_t *image_refusals_json(const struct image_info *info)
         return list;
 }
 
+int image_file_open(const char *path, int *ret, struct source *ret_src, struct err *err)
+{
+        /* Without waiting: a FIFO would wait for its writer for ever. */
+        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        int r;
+
+        if (fd < 0)
+                return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
+        r = source_from_fd(fd, ret_src, err);
+        if (r < 0)
+                return err_wrap(err, r, "%s", path);
+        *ret = take_fd(&fd);
+        return 0;
+}
+
+int image_refused(struct cli *cli, const char *path, const struct image_info *info, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *doc = NULL;
+
+        for (size_t i = 0; i < info->n_refusals; i++)
+                fprintf(stderr, "wherry: %s: %s: %s is %s, limit %s: %s\n", path, info->refusals[i].code,
+                        info->refusals[i].field, info->refusals[i].value, info->refusals[i].limit,
+                        info->refusals[i].message);
+        err_set(err, -EBADMSG, "%s is refused for %zu reason%s", path, info->n_refusals,
+                info->n_refusals == 1 ? "" : "s");
+        if (cli->json) {
+                doc = json_pack("{s:{s:i,s:s,s:o}}", "error", "code", EBADMSG, "message", err_text(err),
+                                "refusals", image_refusals_json(info));
+                cli_print(cli, doc);
+        }
+        return -EBADMSG;
+}
+
 int image_declared(struct cli *cli, int *ret, struct err *err)
 {
         const char *format = cli_value(cli, "--format");
@@ -166,7 +199,7 @@ static int print_text(const struct image_info *info, const struct osinfo *system
 int cmd_image_inspect(struct cli *cli, struct err *err)
 {
         const char *path = cli->arguments[0];
-        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+        _cleanup_(closep) int fd = -1;
         bool quick = cli_given(cli, "--quick");
         struct image_info info = {0};
         struct osinfo system = {0};
@@ -178,12 +211,11 @@ int cmd_image_inspect(struct cli *cli, struct err *err)
         r = image_declared(cli, &declared, err);
         if (r < 0)
                 return r;
-        if (fd < 0)
-                return err_set(err, -errno, "%s: cannot open: %s", path, strerror(errno));
-        r = source_from_fd(fd, &src, err);
-        if (r == 0)
-                r = quick ? image_inspect_quick(&src, declared, &info, err)
-                          : image_inspect(&src, declared, &info, err);
+        r = image_file_open(path, &fd, &src, err);
+        if (r < 0)
+                return r;
+        r = quick ? image_inspect_quick(&src, declared, &info, err)
+                  : image_inspect(&src, declared, &info, err);
         if (r < 0)
                 return err_wrap(err, r, "%s", path);
         ms = (double)(clock_ns() - start) / 1e6;

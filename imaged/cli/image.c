@@ -21,10 +21,7 @@ int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err
 
         if (!escaped)
                 return err_set(err, -ENOMEM, "out of memory");
-        if (strchr(name_or_id, '/') || !name_or_id[0]) /* no step of a path can say it */
-                r = -ENOENT;
-        else
-                r = cli_call(cli, "GET", NULL, ret, err, "/v1/images/%s", escaped);
+        r = cli_call(cli, "GET", NULL, ret, err, "/v1/images?name=%s", escaped);
         if (r == -ENOENT)
                 return err_set(err, r, "there is no image \"%s\"; \"wherry image list\" shows what there is",
                                name_or_id);
@@ -108,10 +105,14 @@ int cmd_image_list(struct cli *cli, struct err *err)
 
                 cli_print(cli, j);
         } else if (cli_given(cli, "--quiet")) {
-                json_array_foreach (images, i, image)
-                        puts(json_get_str(image, "name", ""));
+                json_array_foreach (images, i, image) {
+                        _cleanup_(freep) char *name = text_printable(json_get_str(image, "name", ""));
+
+                        puts(name ? name : "");
+                }
         } else if (json_array_size(images) == 0)
-                puts("no images yet; \"wherry image add FILE|URL\" adds one");
+                puts(cli_given(cli, "--deleted") ? "no deleted images that can still be undeleted"
+                                                 : "no images yet; \"wherry image add FILE|URL\" adds one");
         else if (print_table(images) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         return 0;

@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
+#include "imaged/cli/table.h"
 
 /* Longer than the 30 s that a call for events may wait. */
 #define CALL_TIMEOUT_MS 60000
@@ -29,7 +30,9 @@ static int run_command(struct cli *cli, int argc, char **argv, struct err *err)
 
 static void tell(struct cli *cli, const struct err *err)
 {
-        fprintf(stderr, "wherry: %s\n", err_text(err));
+        _cleanup_(freep) char *text = text_printable(err_text(err)); /* it may quote other people's names */
+
+        fprintf(stderr, "wherry: %s\n", text ? text : "out of memory");
         if (cli->json && !cli->told) {
                 json_t *j =
                     json_pack("{s:{s:i,s:s}}", "error", "code", -err->code, "message", err_text(err));

@@ -51,6 +51,17 @@ static int print_places(const json_t *reply)
         return r;
 }
 
+static void print_finding(const json_t *f)
+{
+        const json_t *host;
+        size_t i;
+
+        printf("\n%s: %s", json_get_str(f, "code", "?"), json_get_str(f, "text", ""));
+        json_array_foreach (json_object_get(f, "hosts"), i, host)
+                printf("%s%s", i ? ", " : " (on ", json_string_value(host));
+        printf("%s\n  what to do: %s\n", i ? ")" : "", json_get_str(f, "advice", ""));
+}
+
 int cmd_store_check(struct cli *cli, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *reply = NULL;
@@ -66,8 +77,7 @@ int cmd_store_check(struct cli *cli, struct err *err)
                 if (print_places(reply) < 0)
                         return err_set(err, -ENOMEM, "out of memory");
                 json_array_foreach (json_object_get(reply, "findings"), i, finding)
-                        printf("\n%s: %s\n  what to do: %s\n", json_get_str(finding, "code", "?"),
-                               json_get_str(finding, "text", ""), json_get_str(finding, "advice", ""));
+                        print_finding(finding);
         }
         if (json_get_bool(reply, "ok", false))
                 return 0;

@@ -43,15 +43,22 @@ void table_freep(struct table **t)
         table_free(*t);
 }
 
+char *text_printable(const char *text)
+{
+        char *copy = strdup(text);
+
+        for (char *p = copy; p && *p; p++)
+                if (iscntrl((unsigned char)*p))
+                        *p = '?';
+        return copy;
+}
+
 int table_add(struct table *t, const char *text)
 {
-        char *copy = strdup(text && text[0] ? text : "-");
+        char *copy = text_printable(text && text[0] ? text : "-");
 
         if (!copy)
                 return -ENOMEM;
-        for (char *p = copy; *p; p++)
-                if (iscntrl((unsigned char)*p))
-                        *p = '?';
         if (t->n_cells == t->room) {
                 size_t room = t->room ? t->room * 2 : 64;
                 char **bigger = realloc(t->cells, room * sizeof(*bigger));

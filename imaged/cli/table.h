@@ -17,6 +17,9 @@ struct table *table_new(const char *const *titles, size_t n_columns);
 struct table *table_free(struct table *t);
 void table_freep(struct table **t);
 
+/* A copy of the text in which every control character is a '?': terminals obey them. NULL: out of memory. */
+char *text_printable(const char *text);
+
 /* The next cell, row by row; NULL or "" prints as "-". 0 or -ENOMEM. */
 int table_add(struct table *t, const char *text);
 int table_addf(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -151,7 +151,8 @@ struct engine {
         int (*selftest)(struct store *s, struct err *err);
         int (*secret)(struct store *s, char **ret_key, struct err *err); /* optional: QEMU needs no key */
         int (*diagnose)(struct store *s, bool many_machines, store_finding_cb cb, void *arg,
-                        struct err *err); /* optional: nothing to find */
+                        struct err *err); /* optional: nothing to find; as is the next */
+        int (*diagnose_host)(struct store *s, store_finding_cb cb, void *arg, struct err *err);
         const struct engine_records *records;
         const struct engine_volumes *volumes;
         const struct engine_leases *leases;

@@ -221,6 +221,7 @@ const struct engine engine_rbd = {
     .prepare = rbd_engine_prepare,
     .selftest = rbd_selftest,
     .diagnose = rbd_diagnose,
+    .diagnose_host = rbd_diagnose_host,
     .secret = rbd_secret,
     .records = &rbd_records,
     .volumes = &rbd_volumes,

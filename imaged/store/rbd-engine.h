@@ -175,7 +175,8 @@ int lease_look(rados_ioctx_t io, const char *instance, const struct lease *mine,
 /* -EINVAL where the cluster still allows clients that know no clone v2; err says what to run. */
 int pool_check_clone_v2(rados_t cluster, struct err *err);
 int rbd_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg,
-                 struct err *err); /* diagnose-rbd.c */
+                 struct err *err);                                                       /* diagnose-rbd.c */
+int rbd_diagnose_host(struct store *s, store_finding_cb cb, void *arg, struct err *err); /* rbd-lift.c */
 
 int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
 extern const struct engine_records rbd_records;

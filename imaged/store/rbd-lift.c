@@ -82,6 +82,11 @@ int rbd_lease_fenced(struct store *s, const char *instance, fenced_cb cb, void *
         return r;
 }
 
+static const char *user_of(const struct store *s)
+{
+        return s->options.ceph_user ? s->options.ceph_user : "admin";
+}
+
 /* 0 also where it was not there. The right to it is none that comes with "profile rbd". */
 static int blocklist_rm(const struct store *s, rados_t cluster, const char *address, struct err *err)
 {
@@ -95,11 +100,38 @@ static int blocklist_rm(const struct store *s, rados_t cluster, const char *addr
                 return err_set(err, -ENOMEM, "out of memory");
         r = rados_mon_command(cluster, cmds, 1, "", 0, NULL, NULL, NULL, NULL);
         if (r == -EACCES || r == -EPERM)
-                return err_set(
-                    err, -EPERM,
-                    "client.%s may take no client off Ceph's blocklist: README.md has the right for it",
-                    s->options.ceph_user ? s->options.ceph_user : "admin");
+                return err_set(err, -EPERM,
+                               "client.%s may take no client off Ceph's blocklist: \"wherry store check\" "
+                               "names the command that lets it",
+                               user_of(s));
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "take client %s off the blocklist", address) : 0;
+}
+
+/* Asked for by an address that no client has: without the right it is refused, and with it nothing happens.
+ */
+int rbd_diagnose_host(struct store *s, store_finding_cb cb, void *arg, struct err *err)
+{
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
+        _cleanup_(freep) char *text = NULL, *advice = NULL;
+        _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
+        int r = pool_io(s, &client, &io, err);
+
+        if (r < 0)
+                return r;
+        r = blocklist_rm(s, client->cluster, "0.0.0.0:0/1", err);
+        if (r != -EPERM)
+                return r;
+        text = str_printf("client.%s may take no client off Ceph's blocklist, so each failover leaves "
+                          "entries there for 20 years",
+                          user_of(s));
+        advice =
+            str_printf("run \"ceph auth caps client.%s mon 'profile rbd, allow command \"osd blocklist\" "
+                       "with blocklistop=rm addr regex \"^[^/]+/[0-9]+$\"' osd 'CAPS'\", where CAPS are "
+                       "those for osd that \"ceph auth get client.%s\" shows: the command sets all anew",
+                       user_of(s), user_of(s));
+        return text && advice
+                   ? cb(arg, &(struct store_finding){.code = "no-lift", .text = text, .advice = advice})
+                   : err_set(err, -ENOMEM, "out of memory");
 }
 
 /* The note of it goes, if it still says the same. */

@@ -158,6 +158,13 @@ int store_diagnose(struct store *s, bool many_machines, store_finding_cb cb, voi
         return ENGINE_CALL(err, s->engine->diagnose(s, many_machines, cb, arg, &own));
 }
 
+int store_diagnose_host(struct store *s, store_finding_cb cb, void *arg, struct err *err)
+{
+        if (!s->engine->diagnose_host)
+                return 0;
+        return ENGINE_CALL(err, s->engine->diagnose_host(s, cb, arg, &own));
+}
+
 /*
  * Users and groups by hash, apart from each other and from every real user:
  *   0x20000000..0x3fffffff  owners of golden images (nfs)

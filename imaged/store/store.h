@@ -52,11 +52,14 @@ int store_selftest(struct store *s, struct err *err);
  * one machine. Strings are borrowed; cb returns 0, or a value that ends it and is returned.
  */
 struct store_finding {
-        const char *code; /* "local-locks", "privileged-port", "exclusive-lock", "old-clients" */
+        const char *code; /* "local-locks", "privileged-port", "exclusive-lock", "old-clients", "no-lift" */
         const char *text, *advice;
 };
 typedef int (*store_finding_cb)(void *arg, const struct store_finding *f);
 int store_diagnose(struct store *s, bool many_machines, store_finding_cb cb, void *arg, struct err *err);
+
+/* The same for what is wrong with the rights of this user, if it is a host's: imaged's needs fewer. */
+int store_diagnose_host(struct store *s, store_finding_cb cb, void *arg, struct err *err);
 
 /* The key with which QEMU opens the disks (rbd: cephx, base64), for libvirt's secret. -EOPNOTSUPP: none is
  * needed. The caller wipes and frees *ret; it must never reach a log or a file. */

@@ -7,7 +7,8 @@
 
 /*
  * Prints what the self-test and the diagnosis say about the store of $STORE_URL, for the stories of
- * tests/store/diagnose: "fence: VERDICT", then "CODE: TEXT | ADVICE" for each finding.
+ * tests/store/diagnose: "fence: VERDICT", then "CODE: TEXT | ADVICE" for each finding; with
+ * $STORE_HOST also what a host would find.
  */
 static int print(void *arg, const struct store_finding *f)
 {
@@ -32,6 +33,8 @@ int main(void)
                 printf("fence: %s\n", verdict > 0 ? "holds" : err_text(&err));
                 if (verdict > 0)
                         r = store_diagnose(s, false, print, NULL, &err);
+                if (verdict > 0 && r == 0 && getenv("STORE_HOST"))
+                        r = store_diagnose_host(s, print, NULL, &err);
         }
         if (r < 0)
                 printf("failed: %s\n", err_text(&err));

@@ -14,10 +14,8 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
-#include "common/conf.h"
 #include "common/err.h"
 #include "common/json.h"
-#include "common/log.h"
 #include "common/util.h"
 
 static char folder[] = "/tmp/wherry-test-common.XXXXXX";
@@ -349,138 +347,6 @@ static void clocks_go_forward(void **state)
         assert_in_range(mo, 1, 12);
 }
 
-/* conf */
-
-static char *url, *user;
-static const struct conf_key keys[] = {
-    {"store", "url", "dir:/var/lib", "the store", &url},
-    {"store", "user", NULL, "its user", &user},
-};
-
-static int load(const char *text, struct err *err)
-{
-        *err = (struct err){0};
-        assert_int_equal(file_write(in_folder("conf"), text, strlen(text), 0600, err), 0);
-        return conf_load(in_folder("conf"), keys, ARRAY_SIZE(keys), err);
-}
-
-static void settings_are_read_with_fallbacks(void **state)
-{
-        struct err err;
-
-        assert_int_equal(load("# a comment\n[store]\nuser = wherry\n", &err), 0);
-        assert_string_equal(url, "dir:/var/lib");
-        assert_string_equal(user, "wherry");
-        conf_done(keys, ARRAY_SIZE(keys));
-        assert_null(url);
-        assert_int_equal(load("", &err), 0);
-        assert_null(user);
-        conf_done(keys, ARRAY_SIZE(keys));
-}
-
-static void wrong_settings_are_named_with_file_and_line(void **state)
-{
-        struct err err;
-        char text[700];
-
-        assert_int_equal(load("[store]\nurl = x\nusr = y\n[nothing]\na = b\n", &err), -EINVAL);
-        assert_non_null(strstr(err.text, "conf:3"));
-        assert_non_null(strstr(err.text, "usr"));
-        assert_non_null(strstr(err.text, "url user"));
-        assert_null(url);
-        assert_int_equal(load("[nothing]\na = b\n", &err), -EINVAL);
-        assert_non_null(strstr(err.text, "[store]"));
-        assert_int_equal(load("[store]\nurl x\n", &err), -EINVAL);
-        assert_non_null(strstr(err.text, "conf:2"));
-        assert_int_equal(load("[store]\nurl = x\nurl = y\n", &err), -EINVAL);
-        assert_non_null(strstr(err.text, "twice"));
-        /* An indented line is no silent continuation of the line above. */
-        assert_int_equal(load("[store]\nurl = x\n  user = y\n", &err), -EINVAL);
-        assert_int_equal(conf_load(in_folder("no-conf"), keys, ARRAY_SIZE(keys), &err), -ENOENT);
-        assert_non_null(strstr(err.text, "no-conf"));
-        /* Longer than inih's own line: either whole or an error, never a part. */
-        memset(text, 'u', sizeof(text));
-        memcpy(text, "[store]\nurl = ", 14);
-        text[sizeof(text) - 1] = '\0';
-        if (load(text, &err) == 0)
-                assert_int_equal(strlen(url), sizeof(text) - 1 - 14);
-        conf_done(keys, ARRAY_SIZE(keys));
-}
-
-/* log */
-
-/* What log_at writes to standard error while it is a pipe. */
-static size_t logged(int priority, const char *text, char *buf, size_t len)
-{
-        int fds[2], saved = dup(STDERR_FILENO);
-        ssize_t n;
-
-        assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-        dup2(fds[1], STDERR_FILENO);
-        log_at(priority, "%s", text);
-        dup2(saved, STDERR_FILENO);
-        n = read(fds[0], buf, len - 1);
-        close(fds[0]);
-        close(fds[1]);
-        close(saved);
-        buf[n > 0 ? n : 0] = '\0';
-        return n > 0 ? (size_t)n : 0;
-}
-
-static void log_lines_carry_their_priority(void **state)
-{
-        char buf[4096], text[3000];
-
-        log_level(LOG_INFO);
-        assert_true(logged(LOG_INFO, "instance web1: runs", buf, sizeof(buf)) > 0);
-        assert_memory_equal(buf, "<6>", 3);
-        assert_non_null(strstr(buf, " instance web1: runs\n"));
-        assert_int_equal(logged(LOG_DEBUG, "not shown", buf, sizeof(buf)), 0);
-        log_level(LOG_DEBUG);
-        assert_true(logged(LOG_DEBUG, "shown", buf, sizeof(buf)) > 0);
-        log_level(LOG_INFO);
-        memset(text, 'y', sizeof(text));
-        text[sizeof(text) - 1] = '\0';
-        for (size_t n = 990; n < 1030; n++) { /* around the line's limit: cut, ended, and never overrun */
-                size_t got;
-
-                text[n] = '\0';
-                got = logged(LOG_ERR, text, buf, sizeof(buf));
-                text[n] = 'y';
-                assert_in_range(got, 900, 1024);
-                assert_int_equal(buf[got - 1], '\n');
-                assert_int_equal(buf[got - 2], 'y');
-        }
-}
-
-static void a_message_is_one_line_and_keeps_errno(void **state)
-{
-        char buf[4096];
-
-        errno = ENOSPC;
-        logged(LOG_ERR, "first\n<0>forged\r\x1b[2J", buf, sizeof(buf));
-        assert_int_equal(errno, ENOSPC);
-        assert_ptr_equal(strchr(buf, '\n'), buf + strlen(buf) - 1);
-        assert_null(strchr(buf, '\x1b'));
-        assert_null(strchr(buf, '\r'));
-}
-
-static void a_full_pipe_does_not_stop_the_caller(void **state)
-{
-        int fds[2], saved = dup(STDERR_FILENO);
-        int64_t start = clock_ms();
-
-        assert_int_equal(pipe2(fds, 0), 0); /* blocking, and nobody reads */
-        dup2(fds[1], STDERR_FILENO);
-        for (int i = 0; i < 5000; i++)
-                log_error("line %d of many that fill a pipe of 64 KiB soon enough", i);
-        dup2(saved, STDERR_FILENO);
-        close(saved);
-        close(fds[0]);
-        close(fds[1]);
-        assert_true(clock_ms() - start < 5000);
-}
-
 static int make_folder(void **state)
 {
         return mkdtemp(folder) ? 0 : -1;
@@ -512,11 +378,6 @@ int main(void)
             cmocka_unit_test(json_members_have_defaults),
             cmocka_unit_test(bad_json_is_named),
             cmocka_unit_test(clocks_go_forward),
-            cmocka_unit_test(settings_are_read_with_fallbacks),
-            cmocka_unit_test(wrong_settings_are_named_with_file_and_line),
-            cmocka_unit_test(log_lines_carry_their_priority),
-            cmocka_unit_test(a_message_is_one_line_and_keeps_errno),
-            cmocka_unit_test(a_full_pipe_does_not_stop_the_caller),
         };
 
         return cmocka_run_group_tests(tests, make_folder, remove_folder);

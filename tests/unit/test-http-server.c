@@ -242,7 +242,7 @@ static void test_errors(void **state)
                 int code;
                 const char *status;
         } t[] = {{ENOENT, "404"},    {EEXIST, "409"},       {ESTALE, "409"}, {EINVAL, "400"},
-                 {EBADMSG, "400"},   {ERANGE, "400"},       {EACCES, "403"}, {EPERM, "401"},
+                 {EBADMSG, "400"},   {ERANGE, "416"},       {EACCES, "403"}, {EPERM, "401"},
                  {ENOSPC, "507"},    {EFBIG, "413"},        {EBUSY, "409"},  {EOPNOTSUPP, "501"},
                  {ETIMEDOUT, "503"}, {EHOSTUNREACH, "503"}, {EIO, "500"}};
         struct fixture *f = *state;

@@ -140,8 +140,12 @@ static int on_store_check(struct http_request *req, void *userdata, struct err *
         _cleanup_(json_decrefpp) json_t *reply = NULL;
         int verdict = store_selftest(h->store, err);
 
-        reply = json_pack("{s:b,s:s}", "ok", verdict > 0, "text",
-                          verdict > 0 ? "the store's fence holds" : err_text(err));
+        reply = json_pack("{s:b,s:s,s:[]}", "ok", verdict > 0, "text",
+                          verdict > 0 ? "the store's fence holds" : err_text(err), "findings");
+        if (getenv("WHERRY_TEST_FINDING"))
+                json_array_append_new(json_object_get(reply, "findings"),
+                                      json_pack("{s:s,s:s,s:s}", "code", "test", "text",
+                                                getenv("WHERRY_TEST_FINDING"), "advice", "mend it"));
         return http_reply_json(req, 200, reply);
 }
 
