@@ -94,8 +94,7 @@ static int fetch(struct cli *cli, const json_t *image, struct save *s, struct er
         if (r == 0 && s->qcow2)
                 r = qcow2_writer_finish(s->qcow2, err);
         else if (r == 0 && ftruncate(s->fd, (off_t)s->total) < 0)
-                r = err_set(err, -errno, "%s: cannot create: %s%s", s->path, strerror(errno),
-                            errno == EEXIST ? "; remove it, or give another name" : "");
+                r = err_set(err, -errno, "%s: %s", s->path, strerror(errno));
         if (r == 0 && fsync(s->fd) < 0)
                 r = err_set(err, -errno, "%s: %s", s->path, strerror(errno));
         return r;
@@ -113,7 +112,8 @@ static int save_as(struct cli *cli, const json_t *image, bool qcow2, struct save
                 return r;
         s->fd = open(s->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (s->fd < 0) {
-                r = err_set(err, -errno, "%s: %s", s->path, strerror(errno));
+                r = err_set(err, -errno, "%s: cannot create: %s%s", s->path, strerror(errno),
+                            errno == EEXIST ? "; remove it, or give another name" : "");
         } else {
                 interrupt_catch(cli->http);
                 r = fetch(cli, image, s, err);
