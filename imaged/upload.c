@@ -322,8 +322,9 @@ static bool taken_over(const struct upload *up)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
         int r = records_load(up->im->store, RECORD_IMAGE, up->image, &record, NULL, NULL);
+        const char *by = json_get_str(json_object_get(record, "import"), "by", NULL);
 
-        return r < 0 ? r != -ENOENT : json_is_object(json_object_get(record, "import"));
+        return r < 0 ? r != -ENOENT : by && !streq(by, up->nonce);
 }
 
 static int undo(struct upload *up, const char *why, struct err *err)
@@ -332,10 +333,13 @@ static int undo(struct upload *up, const char *why, struct err *err)
         char mine[UUID_LEN + 1];
         int r = undo_seize(up->im, up->image, up->nonce, mine, &record, err);
 
-        if (r == 0 || r == -ENOENT || (r == -ESTALE && !taken_over(up)))
-                up->volume = volume_close(up->volume); /* removes what is not sealed */
-        else
+        if (r < 0 && r != -ENOENT && taken_over(up)) {
                 up->volume = volume_leave(up->volume);
+                return r;
+        }
+        up->volume = volume_close(up->volume);     /* removes what is not sealed */
+        if (r < 0 && r != -ENOENT && r != -ESTALE) /* a full store has room for the record from here on */
+                r = undo_seize(up->im, up->image, up->nonce, mine, &record, err);
         if (r == -ENOENT)
                 return undo_deleted(up->im, up->image, err);
         return r < 0 ? r : undo_bytes(up->im, up->image, mine, record, why, err);
