@@ -203,7 +203,9 @@ static int status_code(long status)
                 return -EEXIST;
         case 413:
                 return -EFBIG;
+        case 502: /* this one and 504: of a balancer whose server is away */
         case 503:
+        case 504:
                 return -ETIMEDOUT;
         case 507:
                 return -ENOSPC;

@@ -29,7 +29,7 @@ bool http_away(int code);
 /*
  * One exchange with JSON both ways; body and ret may be NULL. A reply of 400 or above is a failure with the
  * server's message: 404 -ENOENT, 401 -EPERM, 403 -EACCES, 409 -EEXIST, 400 -EINVAL, 413 -EFBIG, 507 -ENOSPC,
- * 503 -ETIMEDOUT, else -EIO; no connection -ECONNREFUSED, one that broke -ECONNRESET, silence
+ * 502, 503 and 504 -ETIMEDOUT, else -EIO; no connection -ECONNREFUSED, one that broke -ECONNRESET, silence
  * -ETIMEDOUT. ret_status (may be NULL) is
  * the HTTP status, 0 where none came. A reply without a body gives JSON null. The caller owns *ret.
  */

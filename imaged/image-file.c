@@ -17,6 +17,7 @@
 
 struct body {
         struct upload *upload;
+        bool refused; /* what came was not good, or the store did not take it */
         char why[256];
 };
 
@@ -56,8 +57,10 @@ static int body_take(struct http_request *req, void **state, const void *data, s
         }
         if (r == 0)
                 r = upload_push(b->upload, data, len, err);
-        if (r < 0)
+        if (r < 0) {
                 snprintf(b->why, sizeof(b->why), "%s", err_text(err));
+                b->refused = r != -EHOSTUNREACH; /* this imaged is being stopped */
+        }
         return r;
 }
 
@@ -79,8 +82,10 @@ static void body_done(void *state)
 {
         struct body *b = state;
 
-        if (b)
+        if (b && b->refused)
                 upload_free(b->upload, b->why);
+        else if (b)
+                upload_park(b->upload, b->why);
         free(b);
 }
 

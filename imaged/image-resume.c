@@ -7,20 +7,25 @@
 #include "common/json.h"
 #include "imaged/image.h"
 #include "imaged/manifest.h"
+#include "imaged/records.h"
+#include "imaged/upload-record.h"
 
 /*
- * An upload whose imaged died in the middle of it goes on, through any imaged of the store:
+ * An upload whose imaged died, or whose client's connection broke, in the middle of it goes on, through any
+ * imaged of the store:
  *
- *   GET /v1/images/ID/written          what is in the store: hashes of its chunks, and the upload's nonce
+ *   GET /v1/images/ID/written?from=BYTES  what is in the store: hashes of its chunks, and the upload's nonce
  *   PUT /v2/images/ID/file?resume=NONCE   a sparse body of the chunks that differ from the client's
  *
  * What is there is compared and not believed, so nothing need be known of which write was the last one to
- * reach the disk. All is read again for the manifest before the image is active.
+ * reach the disk. All is read again for the manifest before the image is active. An answer is a piece of the
+ * disk and a sign of life of the upload, which is not collected while its client compares.
  */
-#define CHUNKS_MAX 32768 /* 128 GiB; what lies beyond is sent again */
-#define READ_MS 10000    /* what was not read by then, too: the client waits */
+#define CHUNKS_MAX 512 /* of an answer: 2 GiB, which the client has to read meanwhile */
+#define READ_MS 5000   /* what was not read by then is for the next one: the client waits */
 
-static int chunks_read(struct volume *v, uint64_t end, char *text, struct err *err)
+static int chunks_read(struct volume *v, uint64_t from, uint64_t end, int64_t ms, char *text,
+                       struct err *err)
 {
         _cleanup_(freep) uint8_t *chunk = malloc(MANIFEST_CHUNK);
         int64_t begin = clock_ms();
@@ -28,7 +33,8 @@ static int chunks_read(struct volume *v, uint64_t end, char *text, struct err *e
 
         if (!chunk)
                 return err_set(err, -ENOMEM, "out of memory");
-        for (uint64_t at = 0; at < end && r == 0 && clock_ms() - begin < READ_MS; at += MANIFEST_CHUNK) {
+        for (uint64_t at = from; at < end && r == 0 && (at == from || clock_ms() - begin < ms);
+             at += MANIFEST_CHUNK) {
                 size_t n = (size_t)MIN_OF((uint64_t)MANIFEST_CHUNK, volume_size(v) - at);
 
                 r = volume_read(v, chunk, n, at, err);
@@ -39,34 +45,53 @@ static int chunks_read(struct volume *v, uint64_t end, char *text, struct err *e
         return r;
 }
 
+/* What of the disk from `from` to `end` is in the store: as much of it as one answer takes. */
+static int written_reply(struct http_request *req, struct imaged *im, const char *by, uint64_t from,
+                         uint64_t end, struct err *err)
+{
+        int64_t ms = MIN_OF(READ_MS, (int64_t)im->stale_ms / 4);
+        const char *id = http_param(req, "id");
+        _cleanup_(json_decrefpp) json_t *reply = NULL;
+        _cleanup_(freep) char *text = calloc(CHUNKS_MAX + 1, MANIFEST_DIGITS);
+        struct volume *v = NULL;
+        int r;
+
+        if (!text)
+                return err_set(err, -ENOMEM, "out of memory");
+        r = volume_resume(im->store, id, false, &v, err);
+        if (r < 0)
+                return records_wrap(err, r == -ENOENT ? -EBUSY : r, "image", id);
+        end = MIN_OF(end, volume_size(v));
+        r = chunks_read(v, from, MIN_OF(end, from + (uint64_t)CHUNKS_MAX * MANIFEST_CHUNK), ms, text, err);
+        volume_close(v);
+        if (r < 0)
+                return records_wrap(err, r, "image", id);
+        reply = json_pack("{s:s,s:i,s:I,s:I,s:s}", "upload", by, "chunk", (int)MANIFEST_CHUNK, "from",
+                          (json_int_t)from, "end", (json_int_t)end, "chunks", text);
+        return http_reply_json(req, 200, reply);
+}
+
 int image_on_written(struct http_request *req, void *userdata, struct err *err)
 {
         struct imaged *im = userdata;
-        const char *id = http_param(req, "id"), *by;
-        _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
-        _cleanup_(freep) char *text = NULL;
+        const char *id = http_param(req, "id"), *text = http_query(req, "from");
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        struct import_change c = {.image = id};
         const json_t *import;
-        struct volume *v = NULL;
-        uint64_t end;
+        uint64_t from = text ? strtoull(text, NULL, 10) : 0;
         int r = image_of(req, im, IMAGE_CHANGE, &record, err);
 
         if (r < 0)
                 return r;
+        if (from % MANIFEST_CHUNK != 0 || from > IMAGE_SIZE_MAX)
+                return err_set(err, -EINVAL, "from=%s: not a multiple of %d bytes", text,
+                               (int)MANIFEST_CHUNK);
         import = json_object_get(record, "import");
-        by = json_get_str(import, "by", NULL);
-        if (!by || !streq(json_get_str(record, "status", NULL), "saving"))
+        c.nonce = json_get_str(import, "by", NULL);
+        if (!import_open(record))
                 return err_set(err, -EBUSY, "image %s is %s: there is no upload to go on with", id,
                                json_get_str(record, "status", "unknown"));
-        r = volume_resume(im->store, id, false, &v, err);
-        if (r < 0)
-                return records_wrap(err, r == -ENOENT ? -EBUSY : r, "image", id);
-        end = MIN_OF((uint64_t)json_get_int(import, "at", 0), volume_size(v));
-        end = MIN_OF(end, (uint64_t)CHUNKS_MAX * MANIFEST_CHUNK);
-        text = calloc((size_t)(end / MANIFEST_CHUNK) + 2, MANIFEST_DIGITS);
-        r = text ? chunks_read(v, end, text, err) : err_set(err, -ENOMEM, "out of memory");
-        volume_close(v);
-        if (r < 0)
-                return records_wrap(err, r, "image", id);
-        reply = json_pack("{s:s,s:i,s:s}", "upload", by, "chunk", (int)MANIFEST_CHUNK, "chunks", text);
-        return http_reply_json(req, 200, reply);
+        r = image_change(im, id, import_touch, &c, NULL, err);
+        return r < 0 ? r
+                     : written_reply(req, im, c.nonce, from, (uint64_t)json_get_int(import, "at", 0), err);
 }

@@ -49,6 +49,14 @@ int import_begin(json_t *record, void *arg, struct err *err)
         return 0;
 }
 
+bool import_open(const json_t *record)
+{
+        const json_t *import = json_object_get(record, "import");
+
+        return json_is_object(import) && streq(json_get_str(record, "status", NULL), "saving") &&
+               !json_get_bool(import, "ending", false);
+}
+
 int import_resume(json_t *record, void *arg, struct err *err)
 {
         struct import_change *c = arg;
@@ -57,8 +65,8 @@ int import_resume(json_t *record, void *arg, struct err *err)
 
         if (r < 0)
                 return r;
-        if (!streq(json_get_str(record, "status", NULL), c->status))
-                return err_set(err, -EEXIST, "image %s is %s; only an upload to it goes on", c->image,
+        if (!import_open(record))
+                return err_set(err, -EEXIST, "image %s is %s: there is no upload to go on with", c->image,
                                json_get_str(record, "status", "unknown"));
         c->format = image_format_parse(json_get_str(record, "disk_format", ""));
         c->at = (uint64_t)json_get_int(json_object_get(record, "import"), "at", 0);
@@ -76,15 +84,22 @@ int import_beat(json_t *record, void *arg, struct err *err)
         return r;
 }
 
+int import_touch(json_t *record, void *arg, struct err *err)
+{
+        return import_is(record, arg, err); /* as it is, under a new version */
+}
+
 /* Takes the record away from `nonce`: its holder's next change fails. */
 int import_seize(json_t *record, void *arg, struct err *err)
 {
         struct import_change *c = arg;
         int r = import_is(record, c, err);
 
-        if (r == 0)
-                json_object_set_new(json_object_get(record, "import"), "by", json_string(c->text));
-        return r;
+        if (r < 0)
+                return r;
+        json_object_set_new(json_object_get(record, "import"), "by", json_string(c->text));
+        json_object_set_new(json_object_get(record, "import"), "ending", json_true());
+        return 0;
 }
 
 int import_queued(json_t *record, void *arg, struct err *err)

@@ -28,9 +28,13 @@ struct import_change {
 };
 
 int import_begin(json_t *record, void *arg, struct err *err); /* the image has to be queued */
-/* Goes on with an upload to "saving" whose imaged is gone; sets `at` and `format`. */
+/* Goes on with an upload to "saving" whose imaged or client is gone; sets `at` and `format`. */
 int import_resume(json_t *record, void *arg, struct err *err);
+/* Whether there is one to go on with, as far as the record says. */
+bool import_open(const json_t *record);
 int import_beat(json_t *record, void *arg, struct err *err); /* progress, and a sign of life */
+int import_touch(json_t *record, void *arg,
+                 struct err *err); /* that alone, from who wants to go on with it */
 int import_seize(json_t *record, void *arg,
                  struct err *err); /* takes it from its holder, whose next change fails */
 int import_queued(json_t *record, void *arg, struct err *err); /* open for another try */

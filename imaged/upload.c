@@ -21,6 +21,7 @@
 #include "imaged/records.h"
 #include "imaged/sparse.h"
 #include "imaged/upload-record.h"
+#include "imaged/upload-undo.h"
 
 #define ULL(v) ((unsigned long long)(v))
 #define SECTOR 512
@@ -315,45 +316,37 @@ int upload_finish(struct upload *up, struct err *err)
         return 0;
 }
 
-/* First the record is taken out of the reach of a late "active", then the bytes go, then it is open for
- * another try. */
-static int undo(struct imaged *im, const char *image, const char *nonce, bool remove, const char *why,
-                struct err *err)
+/* Whether somebody goes on with it or begins again: of what lies there nothing is ours to remove any more.
+ */
+static bool taken_over(const struct upload *up)
 {
-        char mine[UUID_LEN + 1];
-        struct import_change c = {.image = image, .nonce = nonce, .text = mine};
         _cleanup_(json_decrefpp) json_t *record = NULL;
-        int r;
+        int r = records_load(up->im->store, RECORD_IMAGE, up->image, &record, NULL, NULL);
+        const char *by = json_get_str(json_object_get(record, "import"), "by", NULL);
 
-        uuid_random(mine);
-        r = image_change(im, image, import_seize, &c, &record, err);
-        if (r == -ENOENT) { /* deleted, perhaps with our bytes under its id; ids do not come back */
-                r = manifest_remove(im->store, image, err);
-                return r == 0 && remove ? volume_remove(im->store, image, err) : r;
-        }
-        if (r < 0)
-                return r;
-        if (remove) {
-                r = volume_remove(im->store, image, err);
-                if (r < 0 && r != -ENOENT)
-                        return r; /* the record stays as it is: the collector tries again */
-        }
-        r = manifest_remove(im->store, image, err);
-        if (r == 0)
-                r = quota_release(im, json_get_str(record, "owner", ""), image, err);
-        if (r < 0)
-                return r;
-        c.nonce = mine;
-        c.text = why;
-        return image_change(im, image, import_queued, &c, NULL, err);
+        return r < 0 ? r != -ENOENT : by && !streq(by, up->nonce);
 }
 
-struct upload *upload_free(struct upload *up, const char *why)
+static int undo(struct upload *up, const char *why, struct err *err)
 {
-        struct err err = {0};
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        char mine[UUID_LEN + 1];
+        int r = undo_seize(up->im, up->image, up->nonce, mine, &record, err);
 
-        if (!up)
-                return NULL;
+        if (r < 0 && r != -ENOENT && taken_over(up)) {
+                up->volume = volume_leave(up->volume);
+                return r;
+        }
+        up->volume = volume_close(up->volume);     /* removes what is not sealed */
+        if (r < 0 && r != -ENOENT && r != -ESTALE) /* a full store has room for the record from here on */
+                r = undo_seize(up->im, up->image, up->nonce, mine, &record, err);
+        if (r == -ENOENT)
+                return undo_deleted(up->im, up->image, err);
+        return r < 0 ? r : undo_bytes(up->im, up->image, mine, record, why, err);
+}
+
+static void list_remove(struct upload *up)
+{
         pthread_mutex_lock(&up->im->lock);
         for (struct upload **p = &up->im->uploads; *p; p = &(*p)->next) {
                 if (*p == up) {
@@ -362,34 +355,77 @@ struct upload *upload_free(struct upload *up, const char *why)
                 }
         }
         pthread_mutex_unlock(&up->im->lock);
+}
+
+struct upload *upload_free(struct upload *up, const char *why)
+{
+        struct err err = {0};
+        int r;
+
+        if (!up)
+                return NULL;
+        list_remove(up);
         image_stream_free(up->stream);
         pipeline_free(up->pipeline);
-        volume_close(up->volume); /* removes what is not sealed */
         if (!up->finished) {
                 log_warn("image %s: upload ended after %llu bytes: %s", up->image, ULL(up->done), why);
-                if (undo(up->im, up->image, up->nonce, up->sealed, why, &err) < 0)
+                r = undo(up, why, &err);
+                if (r < 0 && r != -ESTALE)
                         log_warn("image %s: not cleaned up yet: %s", up->image, err_text(&err));
-                event_post(up->im->events,
-                           &(struct event){.kind = "image-failed", .name = up->image, .text = why});
+                if (r != -ESTALE) /* its end is for others to tell, who perhaps go on with it */
+                        undo_tell(up->im, up->image, why);
         }
+        volume_close(up->volume);
         digest_free(up->digest);
         free(up);
         return NULL;
 }
 
-int upload_collect(struct imaged *im, const char *image, const char *by, struct err *err)
+/* All that was taken is in the volume before the record says for the last time how far that is. */
+static int park(struct upload *up, struct err *err)
 {
-        return undo(im, image, by, true, "its imaged ended during the upload; send it again", err);
+        struct import_change c = {
+            .image = up->image, .nonce = up->nonce, .done = up->done, .total = up->total, .at = up->at};
+        int r = up->pipeline ? pipeline_drain(up->pipeline, err) : 0;
+
+        if (r < 0)
+                return r;
+        up->pipeline = pipeline_free(up->pipeline);
+        up->volume = volume_leave(up->volume);
+        return image_change(up->im, up->image, import_beat, &c, NULL, err);
+}
+
+struct upload *upload_park(struct upload *up, const char *why)
+{
+        struct err err = {0};
+
+        if (!up || !up->is_sparse || up->staged || !up->volume || up->sealed || up->lost)
+                return upload_free(up, why);
+        list_remove(up); /* nobody gives a sign of life of it from here on */
+        if (park(up, &err) < 0)
+                return upload_free(up, err_text(&err));
+        log_info("image %s: upload stopped after %llu bytes: %s; what came stays for another try", up->image,
+                 ULL(up->done), why);
+        digest_free(up->digest);
+        free(up);
+        return NULL;
+}
+
+/* nonce NULL: of any; who goes on with an image may be here as well, beside the one that it was taken from.
+ */
+static void cancel(struct imaged *im, const char *image, const char *nonce)
+{
+        pthread_mutex_lock(&im->lock);
+        for (struct upload *up = im->uploads; up; up = up->next) {
+                if (streq(up->image, image) && (!nonce || streq(up->nonce, nonce)))
+                        up->lost = true;
+        }
+        pthread_mutex_unlock(&im->lock);
 }
 
 void upload_cancel(struct imaged *im, const char *image)
 {
-        pthread_mutex_lock(&im->lock);
-        for (struct upload *up = im->uploads; up; up = up->next) {
-                if (streq(up->image, image))
-                        up->lost = true;
-        }
-        pthread_mutex_unlock(&im->lock);
+        cancel(im, image, NULL);
 }
 
 /* The list's lock is not held during the calls to the store: an upload may end meanwhile, so its words are
@@ -424,7 +460,7 @@ void upload_beat_all(struct imaged *im)
                 int r = image_change(im, c.image, import_beat, &c, NULL, &err);
 
                 if (r == -ESTALE || r == -ENOENT)
-                        upload_cancel(im, c.image);
+                        cancel(im, c.image, c.nonce);
                 else if (r < 0)
                         log_warn("image %s: no sign of life: %s", c.image, err_text(&err));
         }

@@ -22,10 +22,10 @@ struct upload;
 int upload_begin(struct imaged *im, const char *image, const char *status, struct upload **ret,
                  struct err *err);
 /*
- * Instead of it, and of a sparse body only: goes on with the upload of nonce `by`, whose imaged is gone,
- * with what it left in the store. Only one can: from here on the old one's next change of the record fails.
- * What the body does not cover stays as it is in the store (image-resume.c says what that is). -ESTALE: it
- * has ended in another way.
+ * Instead of it, and of a sparse body only: goes on with the upload of nonce `by`, whose imaged or client is
+ * gone, with what it left in the store. Only one can: from here on the old one's next change of the record
+ * fails. What the body does not cover stays as it is in the store (image-resume.c says what that is).
+ * -ESTALE: it has ended in another way.
  */
 int upload_resume(struct imaged *im, const char *image, const char *by, struct upload **ret,
                   struct err *err);
@@ -44,12 +44,15 @@ int upload_finish(struct upload *up, struct err *err);
 /* Undoes what was not finished: nothing is left in the store, the image is queued again; `why` goes into its
  * record. */
 struct upload *upload_free(struct upload *up, const char *why);
+/* Instead of it, where nothing was wrong with what came: a sparse body's begin stays in the store, and its
+ * record as it would after this imaged's death, for an upload_resume(). Any other body is undone. */
+struct upload *upload_park(struct upload *up, const char *why);
 
 /* From the collector's thread: tells the other imageds that this one's uploads live. */
 void upload_beat_all(struct imaged *im);
 /* The image is being deleted: its upload here, if there is one, fails at its next piece. Any thread. */
 void upload_cancel(struct imaged *im, const char *image);
 
-/* Cleans up after an upload whose imaged is gone: `by` is the nonce in its record. -ESTALE: it moved after
- * all. */
+/* Cleans up after an upload whose imaged is gone, or that nobody went on with: `by` is the nonce in its
+ * record. -ESTALE: it moved after all. */
 int upload_collect(struct imaged *im, const char *image, const char *by, struct err *err);

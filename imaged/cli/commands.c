@@ -153,8 +153,8 @@ static const struct cli_option events[] = {
 const struct cli_command cli_commands[] = {
     {"image add", "FILE|URL|VOLUME", "import a disk image or an ISO",
      "A file is checked and converted here, and only its data is sent; an image that is not safe is refused "
-     "with every reason. Where the server is lost in the middle, the command waits for it, up to three "
-     "minutes, and goes on with what its store holds. The server fetches a URL by itself. With "
+     "with every reason. Where the server or the line to it is lost in the middle, the command waits, up "
+     "to three minutes, and goes on with what its store holds. The server fetches a URL by itself. With "
      "--from-store it reads a volume that lies on its own storage already: never writes to it, and takes "
      "none that somebody has open for writing or changes meanwhile (of an RBD image in use name a "
      "snapshot). For administrators. Ctrl-C ends the import and removes the image.",

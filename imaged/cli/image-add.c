@@ -134,19 +134,6 @@ static int disk_check(struct cli *cli, const char *path, const struct image_info
         return inner.n_refusals > 0 ? image_refused(cli, path, &inner, err) : 0;
 }
 
-/* What was inspected, and proved by a checksum, has to be what was sent. */
-static int file_unchanged(int fd, const struct stat *begin, struct err *err)
-{
-        struct stat now;
-
-        if (fstat(fd, &now) < 0)
-                return err_set(err, -errno, "the file: %s", strerror(errno));
-        if (now.st_size != begin->st_size || now.st_mtim.tv_sec != begin->st_mtim.tv_sec ||
-            now.st_mtim.tv_nsec != begin->st_mtim.tv_nsec)
-                return err_set(err, -ESTALE, "the file was changed while it was read");
-        return 0;
-}
-
 /* The record, the data, the record again; whatever goes wrong, and Ctrl-C, leaves no image behind. */
 static int add_opened(struct cli *cli, const char *name, int fd, const struct stat *begin,
                       const struct image_info *info, struct image *img, struct err *err)
@@ -166,9 +153,7 @@ static int add_opened(struct cli *cli, const char *name, int fd, const struct st
         snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
         if (!uuid_valid(id))
                 return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
-        r = image_send(cli, id, name, &in, fd, &sent, err);
-        if (r == 0)
-                r = file_unchanged(fd, begin, err);
+        r = image_send(cli, id, name, &in, fd, begin, &sent, err);
         if (r == 0)
                 r = cli_call(cli, "GET", NULL, &added, err, "/v2/images/%s", id);
         if (r < 0) {

@@ -32,6 +32,7 @@ struct volume {
         char image[STORE_ID_MAX + 1];
         uint64_t size; /* create: given; open: filled by the engine */
         bool sealed;   /* set by the engine in open, and by store.c after a seal that worked */
+        bool left;     /* close: unsealed it stays, for a volume_resume() */
         void *state;
 };
 

@@ -252,7 +252,7 @@ static void volume_end(struct volume *v)
         if (!p)
                 return;
         f->fs->file->close(p->file);
-        if (p->path[0])
+        if (p->path[0] && !v->left)
                 f->fs->ops->remove(f->fs, p->path, NULL);
         free(p);
 }

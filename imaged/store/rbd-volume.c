@@ -340,7 +340,7 @@ static void rbd_volume_close(struct volume *v)
 
         if (!rv)
                 return;
-        if (!v->sealed && rv->image) {
+        if (!v->sealed && !v->left && rv->image) {
                 /* A seal whose last step failed may have made the entry after all. */
                 bool mine;
 

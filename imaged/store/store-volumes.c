@@ -159,6 +159,13 @@ struct volume *volume_close(struct volume *v)
         return NULL;
 }
 
+struct volume *volume_leave(struct volume *v)
+{
+        if (v)
+                v->left = true;
+        return volume_close(v);
+}
+
 int volume_remove(struct store *s, const char *image, struct err *err)
 {
         int r = check_image(s, image, err);

@@ -130,6 +130,8 @@ int volume_open(struct store *s, const char *image, struct volume **ret,
 int volume_read(struct volume *v, void *buf, size_t len, uint64_t offset, struct err *err);
 uint64_t volume_size(const struct volume *v);
 struct volume *volume_close(struct volume *v); /* an unsealed one is removed; returns NULL */
+/* As volume_close(), but an unsealed one stays as a writer's death would leave it. */
+struct volume *volume_leave(struct volume *v);
 
 /* A URL by which OpenStack's other services clone a sealed image without copying it,
  * "rbd://FSID/POOL/IMAGE/SNAPSHOT"; the caller frees it. -EOPNOTSUPP: the engine has none. */

@@ -273,6 +273,38 @@ static void left_over_is_gone_on_with(void **state)
         assert_fails(-ENOENT, volume_resume(s->store, id, true, &v, &err));
 }
 
+/* Left behind on purpose, for another process; and again, and then for good. */
+static void volume_that_was_left_is_gone_on_with(void **state)
+{
+        struct suite *s = suite_of(state);
+        struct volume *v = NULL;
+        char id[UUID_LEN + 1], buf[6];
+        struct err err;
+
+        if (!s->shared || getenv("STORE_FAULTS"))
+                return;
+        uuid_random(id);
+        assert_ok(volume_create(s->store, id, 4 * MIB, &v, &err));
+        assert_ok(volume_write(v, "first", 5, MIB, &err));
+        volume_leave(v);
+        assert_ok(volume_resume(s->second, id, true, &v, &err));
+        assert_ok(volume_write(v, "second", 6, 2 * MIB, &err));
+        volume_leave(v);
+        assert_fails(-ENOENT, volume_open(s->store, id, &v, &err));
+        assert_ok(volume_resume(s->store, id, true, &v, &err));
+        assert_ok(volume_read(v, buf, 5, MIB, &err));
+        assert_memory_equal(buf, "first", 5);
+        assert_ok(volume_read(v, buf, 6, 2 * MIB, &err));
+        assert_memory_equal(buf, "second", 6);
+        volume_leave(v);
+        assert_ok(volume_remove(s->second, id, &err));
+        assert_fails(-ENOENT, volume_resume(s->store, id, false, &v, &err));
+        image_make(s->store, id, 2 * MIB, "whole");
+        assert_ok(volume_open(s->second, id, &v, &err));
+        volume_leave(v); /* of a sealed one, it is a close */
+        assert_ok(volume_remove(s->store, id, &err));
+}
+
 /* A writer that was only thought to be gone, and gives up now, does not take away what another goes on with.
  */
 static void sleeper_removes_nothing(void **state)
@@ -374,11 +406,17 @@ static void bad_images_are_refused(void **state)
 }
 
 const struct CMUnitTest volume_tests[] = {
-    cmocka_unit_test(sealed_image_reads_back),     cmocka_unit_test(many_write_at_once),
-    cmocka_unit_test(whole_blocks_and_parts_mix),  cmocka_unit_test(unsealed_image_is_resized),
-    cmocka_unit_test(unsealed_image_is_invisible), cmocka_unit_test(left_over_is_replaced),
-    cmocka_unit_test(left_over_is_gone_on_with),   cmocka_unit_test(sleeper_removes_nothing),
-    cmocka_unit_test(large_hole_costs_nothing),    cmocka_unit_test(image_in_use_stays),
+    cmocka_unit_test(sealed_image_reads_back),
+    cmocka_unit_test(many_write_at_once),
+    cmocka_unit_test(whole_blocks_and_parts_mix),
+    cmocka_unit_test(unsealed_image_is_resized),
+    cmocka_unit_test(unsealed_image_is_invisible),
+    cmocka_unit_test(left_over_is_replaced),
+    cmocka_unit_test(left_over_is_gone_on_with),
+    cmocka_unit_test(sleeper_removes_nothing),
+    cmocka_unit_test(volume_that_was_left_is_gone_on_with),
+    cmocka_unit_test(large_hole_costs_nothing),
+    cmocka_unit_test(image_in_use_stays),
     cmocka_unit_test(bad_images_are_refused),
 };
 const size_t n_volume_tests = ARRAY_SIZE(volume_tests);

@@ -83,8 +83,9 @@ static void every_refusal_has_its_code_and_the_servers_words(void **state)
 {
         static const struct {
                 int status, code;
-        } cases[] = {{400, -EINVAL}, {401, -EPERM}, {403, -EACCES}, {404, -ENOENT},    {409, -EEXIST},
-                     {413, -EFBIG},  {500, -EIO},   {501, -EIO},    {503, -ETIMEDOUT}, {507, -ENOSPC}};
+        } cases[] = {{400, -EINVAL},    {401, -EPERM},     {403, -EACCES},    {404, -ENOENT},
+                     {409, -EEXIST},    {413, -EFBIG},     {500, -EIO},       {501, -EIO},
+                     {502, -ETIMEDOUT}, {503, -ETIMEDOUT}, {504, -ETIMEDOUT}, {507, -ENOSPC}};
         static const char body[] = "{\"error\": {\"code\": 1, \"message\": \"image x: 5 bytes, limit 4\"}}";
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
