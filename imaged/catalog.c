@@ -38,8 +38,7 @@ struct catalog {
 
         pthread_mutex_t state; /* over what follows */
         pthread_cond_t wake;
-        int64_t listed_ms, asked_ms; /* 0: never */
-        int64_t look_ms;             /* what the last look took */
+        int64_t listed_ms, asked_ms, look_ms; /* 0: never; look_ms: what the last look took */
         bool stopping;
 };
 
