@@ -127,6 +127,7 @@ story_a_guest_that_powers_itself_off_while_hostd_is_away_stays_off() {
         soon "it has ended" 30 no_qemu own
         lab start h2 hostd >/dev/null
         soon "hostd starts it again" 20 runs_on own h2
+        soon "h2 is up for imaged, too" 20 host_is h2 up # until then a start would go elsewhere
 }
 
 story_a_restart_asked_for_while_it_boots_is_asked_again() {
