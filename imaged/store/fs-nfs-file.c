@@ -20,7 +20,7 @@ struct put_arg {
 
 /* libnfs copies what it sends: in parts of this size the copy is still in the CPU's cache when it goes out.
  */
-#define WRITE_MAX ((uint32_t)512 * 1024)
+#define WRITE_MAX ((uint32_t)256 * 1024)
 
 /* A write that asks for stability needs no COMMIT behind it. */
 static int write_all(struct fs_nfs *n, struct nfs_conn *c, const struct nfs_fh *fh, const void *data,
