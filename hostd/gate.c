@@ -57,8 +57,9 @@ static int question_parse(const char *packet, struct gate_request *ret, struct e
 
         if (sscanf(packet, "wherry-gate 1 %15s %36s %d %192s", word, uuid, &pid, key) != 4 || pid < 0)
                 return err_set(err, -EPROTO, "the lock driver and hostd are of different versions");
+        ret->again = streq(word, "AGAIN");
         for (unsigned i = 0; i < GATE_QUESTION_MAX; i++) {
-                if (!streq(word, question_names[i]))
+                if (!streq(ret->again ? "ACQUIRE" : word, question_names[i]))
                         continue;
                 ret->question = i;
                 ret->pid = pid;

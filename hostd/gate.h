@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -23,6 +24,7 @@ struct gate_request {
         struct domain_lease lease;
         pid_t pid;        /* of the QEMU, as libvirt gave it; 0 unknown */
         int64_t asked_ns; /* when the driver's connection was taken; clock_ns() */
+        bool again;       /* GATE_ACQUIRE: the hostd that was asked first died before it answered */
 };
 /* Returns 0 for yes, or a -errno for no, with the reason in err (libvirt's user reads it). */
 typedef int (*gate_cb)(void *arg, const struct gate_request *req, struct err *err);

@@ -174,6 +174,8 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
         v.entry_epoch = i.entry_epoch;
         v.known = gate_known(m, req, &i, &v.qemu_epoch);
         v.destination = req->lease.attempt[0] && !streq(i.start.id, req->lease.start.id);
+        v.again = req->again;
+        v.run_epoch = i.start_epoch;
         v.attempt_equal =
             streq(req->lease.attempt, i.entry_attempt) && streq(req->lease.start.id, i.entry_start.id);
         action = gate_decide(&v, &why);
@@ -183,10 +185,13 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
                             "start at %llu); use `wherry start %s`",
                             i.name, m->config->name, why, (unsigned long long)lease.epoch, lease.host,
                             (unsigned long long)(v.qemu_epoch ? v.qemu_epoch : req->lease.epoch), i.name);
-        else if (req->question == GATE_ACQUIRE)
+        else if (action == GATE_COMMIT) /* asked again, it is past that already, which the claim finds */
+                lease = (struct lease){.epoch = i.entry_epoch, .host = i.entry_source};
+        if (r == 0 && req->question == GATE_ACQUIRE)
                 r = gate_carry_out(m, req, &i, lease, action, err);
         if (r < 0 || req->question == GATE_ACQUIRE)
-                log_info("instance %s: gate: pid %d, start %s: %s%s", id, (int)req->pid, req->lease.start.id,
+                log_info("instance %s: gate%s: pid %d, start %s: %s%s", id,
+                         req->again ? ", asked again" : "", (int)req->pid, req->lease.start.id,
                          r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
         if (r == 0 && req->question == GATE_ACQUIRE)
                 gate_admit(m, req, action == GATE_COMMIT ? clock_ns() - req->asked_ns : 0);

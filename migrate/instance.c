@@ -27,6 +27,14 @@ static bool may_start(const struct instance_view *v)
         return v->trusted && v->now_ms >= v->retry_ms;
 }
 
+/* The source of a migration was to run on, its hostd had won the claim for it, and died before the record
+ * said so: its QEMU is still the one that ran last. Only where the name is mine. */
+static bool half_reclaimed(unsigned me, uint64_t epoch, uint64_t qemu_epoch, unsigned entry_source,
+                           uint64_t entry_epoch)
+{
+        return entry_source == me && qemu_epoch != 0 && entry_epoch == qemu_epoch && epoch == qemu_epoch + 1;
+}
+
 /* A QEMU runs here and owns the name. */
 static enum instance_action decide_running(const struct instance_view *v)
 {
@@ -37,7 +45,7 @@ static enum instance_action decide_running(const struct instance_view *v)
         if (v->wanted == WANTED_STOPPED)
                 return ACTION_STOP;
         /* An entry with me as the source and no migration in flight: the destination might still commit. */
-        if (v->entry_epoch == v->epoch && v->entry_source == v->me)
+        if (v->qemu_epoch != v->epoch || (v->entry_epoch == v->epoch && v->entry_source == v->me))
                 return ACTION_RECLAIM;
         if (v->qemu == QEMU_PAUSED)
                 return v->qemu_io_error && v->trusted ? ACTION_RESUME : ACTION_NONE;
@@ -71,7 +79,8 @@ enum instance_action instance_decide(const struct instance_view *v)
         if (!v->record)
                 return v->qemu == QEMU_NONE ? ACTION_FORGET : ACTION_KILL;
         if (v->qemu != QEMU_NONE) {
-                if (mine && v->qemu_epoch == v->epoch)
+                if (mine && (v->qemu_epoch == v->epoch || half_reclaimed(v->me, v->epoch, v->qemu_epoch,
+                                                                         v->entry_source, v->entry_epoch)))
                         return decide_running(v);
                 /* The destination of a migration that has not been committed yet. A placement at this epoch
                  * is a failover's: the source is dead, nothing more will come, and libvirt would notice in
@@ -100,22 +109,28 @@ static enum gate_action refuse(const char **why, const char *text)
 enum gate_action gate_decide(const struct gate_view *v, const char **why)
 {
         bool entry = v->entry_source != 0 && v->entry_epoch == v->epoch;
+        /* A hostd died here after its commit had won the claim. Nobody has run since, so what has arrived is
+         * no older than the disk. */
+        bool committed = v->again && v->entry_source != 0 && v->entry_epoch + 1 == v->epoch &&
+                         v->host == v->me && v->run_epoch < v->epoch;
 
         *why = NULL;
         if (v->destination) {
-                if (!entry || !v->attempt_equal)
+                if ((!entry && !committed) || !v->attempt_equal)
                         return refuse(why, "its migration attempt is no longer valid");
                 if (v->entry_destination != v->me)
                         return refuse(why, "its migration goes to another host");
-                if (v->host != v->entry_source)
+                if (entry && v->host != v->entry_source)
                         return refuse(why, "the source of its migration no longer owns the disk");
                 return GATE_COMMIT;
         }
         if (v->host != v->me)
                 return refuse(why, "another host owns the disk");
+        if (half_reclaimed(v->me, v->epoch, v->qemu_epoch, v->entry_source, v->entry_epoch))
+                return GATE_RECLAIM;
         if (v->qemu_epoch != v->epoch)
                 return refuse(why, "it belongs to an older epoch");
         if (entry && v->entry_source == v->me)
                 return GATE_RECLAIM;
-        return v->known ? GATE_CHECK : refuse(why, "hostd did not start it");
+        return v->known || v->again ? GATE_CHECK : refuse(why, "hostd did not start it");
 }

@@ -93,6 +93,8 @@ struct gate_view {
         uint64_t qemu_epoch; /* the epoch in its lease, or the newer one that the record holds for this very
                                 start */
         bool known;
+        bool again;         /* the lock driver asks a second time: the hostd that it asked first has died */
+        uint64_t run_epoch; /* the newest at which a QEMU was let run, says the record */
 };
 /* why: a short clause for the refusal, static. */
 enum gate_action gate_decide(const struct gate_view *v, const char **why);

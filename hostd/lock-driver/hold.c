@@ -49,7 +49,7 @@ static void hold_free(struct hold *x)
         free(x);
 }
 
-/* The caller has the mutex. pidfd < 0: any. */
+/* The caller has the mutex. pidfd >= 0: the one of it, whatever its path and pid are. */
 static void unlink_and_free(struct holds *h, const char *path, pid_t pid, int pidfd)
 {
         for (struct hold **p = &h->list; *p; p = &(*p)->next) {
@@ -82,7 +82,7 @@ static void *watch(void *arg)
                 /* The event may be older than a drop and a new hold that got the same descriptor: look
                  * whether it has ended. */
                 if (epoll_wait(h->epoll_fd, &e, 1, 0) == 1 && e.data.fd != h->stop_fd)
-                        unlink_and_free(h, NULL, 0, e.data.fd);
+                        unlink_and_free(h, "", 0, e.data.fd);
                 pthread_mutex_unlock(&h->lock);
         }
 }

@@ -61,8 +61,15 @@ process_gone() {
 }
 
 # guest_on ADDRESS COMMAND: as root, with the demo's key. A host key that has changed is an error: it would be another guest.
+# An emulated guest on a busy machine may not greet a new session in time: three tries.
 guest_on() {
-        guest_ssh 20 "$@"
+        local status
+        for _ in 1 2 3; do
+                status=0
+                guest_ssh 20 "$@" || status=$?
+                [[ $status = 255 ]] || break # of ssh itself; else the command's
+        done
+        return $status
 }
 
 # guest_ssh CONNECT_SECONDS ADDRESS COMMAND

@@ -6,8 +6,12 @@
 #define FROM_SOURCE (OFF(NO_SOURCE) || o == es)
 #define FOR_ME(h) (OFF(NO_DESTINATION) || ed == h)
 #define AT_EPOCH(h) (OFF(NO_EPOCH) || (starting[h] == i -> i : (rid == i -> re : 0)) == e)
+/* The claim of a source that runs on was won, and then its hostd died: the QEMU is still who ran last. */
+#define HALF_RECLAIMED(h, s, x, y, z) (s == h && z + 1 == ne && nh == h && y == z && x == q[h].id)
 #define SOURCE_OF(h) (!OFF(NO_RECLAIM_GATE) && ENTRY && es == h)
-#define KNOWN(h) (OFF(NO_KNOWN) || starting[h] == i || known[h] == i)
+#define KNOWN(h) (OFF(NO_KNOWN) || starting[h] == i || known[h] == i || asks_again[h] == i)
+/* A hostd died between the claim of a commit and its answer, and nobody has been let run at that epoch. */
+#define COMMITTED(h) (asks_again[h] == i && es != 0 && ee + 1 == e && o == h && (OFF(NO_UNRUN) || re <= ee))
 
 /* gate_answer() and gate_decide(): the record is loaded, the name is read here. */
 inline gate_decide(h)
@@ -17,10 +21,18 @@ inline gate_decide(h)
         :: q[h].id != i -> act = REFUSE /* it is gone */
         :: q[h].id == i && q[h].att && rid != i ->
                 a = q[h].att;
-                act = (ENTRY && SAME_ATTEMPT(h) && FOR_ME(h) && FROM_SOURCE -> COMMIT : REFUSE)
+                if
+                :: ENTRY && SAME_ATTEMPT(h) && FOR_ME(h) && FROM_SOURCE -> act = COMMIT
+                :: else -> act = (COMMITTED(h) && SAME_ATTEMPT(h) && FOR_ME(h) -> COMMIT : REFUSE);
+                        if
+                        :: act == COMMIT -> e = ee; o = es /* which the claim finds won */
+                        :: else
+                        fi
+                fi
         :: q[h].id == i && !(q[h].att && rid != i) ->
                 if
-                :: o != h || !AT_EPOCH(h) -> act = REFUSE
+                :: o == h && HALF_RECLAIMED(h, es, rid, re, ee) -> act = RECLAIM
+                :: o != h || !(AT_EPOCH(h) || HALF_RECLAIMED(h, es, rid, re, ee)) -> act = REFUSE
                 :: o == h && AT_EPOCH(h) && SOURCE_OF(h) -> act = RECLAIM
                 :: o == h && AT_EPOCH(h) && !SOURCE_OF(h) -> act = (KNOWN(h) -> CHECK : REFUSE)
                 fi
@@ -51,7 +63,7 @@ proctype Gate(byte h)
         :: atomic { request[h] && !down[h] && q[h].s == NONE && may_open(h) ->
                 q[h].s = OPEN; q[h].id = request[h]; q[h].cur = 1; request[h] = 0; opened(h) }
         :: atomic { request[h] && (down[h] || q[h].s != NONE || !may_open(h)) -> request[h] = 0 }
-        :: atomic { ASKS(h) && (!up[h] || !may_ask(h)) -> i = q[h].id; refused(h, 0); i = 0 }
+        :: atomic { ASKS(h) && (!up[h] || !may_ask(h)) -> i = q[h].id; refused(h, 0); asks_again[h] = 0; i = 0 }
         :: atomic { ASKS(h) && up[h] && may_ask(h) -> asked(h); i = q[h].id; gate_busy[h] = 1; load() };
                 {
                         atomic {
@@ -87,9 +99,14 @@ check:                  gate(h);
                                 fi };
                         atomic { record_start(); goto done };
 no:                     atomic { refused(h, 1) };
-done:                   atomic { forget(); gate_busy[h] = 0 }
+done:                   atomic { forget(); asks_again[h] = 0; gate_busy[h] = 0 }
                 } unless {
-                        atomic { !up[h] -> refused(h, 0); forget(); gate_busy[h] = 0 }
+                        atomic { !up[h] ->
+                                if
+                                :: refused(h, 0)
+                                :: q[h].id == i && ASKS(h) -> asks_again[h] = i /* and waits for the next hostd */
+                                fi;
+                                forget(); gate_busy[h] = 0 }
                 }
         od
 }
@@ -108,7 +125,7 @@ done:                   atomic { forget(); gate_busy[h] = 0 }
         -> (nh == h && OWN_EPOCH(h, st_id, st_e) \
                 -> (q[h].s == HALT && !q[h].want) || (LOOK_RECLAIM && en_s == h && en_e == ne && ne < EPOCHS) || MIGRATES(h) || \
                    (RESUMES(h) && !(en_s == h && en_e == ne)) \
-                : !ARRIVES(h)) \
+                : (HALF_RECLAIMED(h, en_s, st_id, st_e, en_e) -> ne < EPOCHS : !ARRIVES(h))) \
         : ne < EPOCHS && (nh == h || pl_h == h) && \
           (pl_h && PLACED_AT(pl_e) -> pl_h == h : nh == h))
 
@@ -116,6 +133,7 @@ inline look_decide(h)
 {
         e = ne; o = nh;
         if
+        :: q[h].s != NONE && o == h && !OWN_EPOCH(h, rid, re) && HALF_RECLAIMED(h, es, rid, re, ee) -> act = RECLAIM
         :: q[h].s != NONE && o == h && OWN_EPOCH(h, rid, re) ->
                 if
                 :: q[h].s == HALT -> act = KILL /* the error came back right after each resume */
@@ -125,7 +143,7 @@ inline look_decide(h)
                 :: q[h].s != HALT && !(LOOK_RECLAIM && es == h && ee == e) && RESUMES(h) -> act = RESUME
                 :: else
                 fi
-        :: q[h].s != NONE && !(o == h && OWN_EPOCH(h, rid, re)) ->
+        :: q[h].s != NONE && !(o == h && (OWN_EPOCH(h, rid, re) || HALF_RECLAIMED(h, es, rid, re, ee))) ->
                 act = (q[h].att && q[h].att == ea && ee == e && ed == h && !PLACED(h, ph, pe) -> 0 : KILL)
         :: q[h].s == NONE && ne < EPOCHS ->
                 act = ((ph && PLACED_AT(pe) -> ph == h : o == h) -> START : 0)

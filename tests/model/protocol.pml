@@ -69,6 +69,7 @@ bit down[HOSTS + 2];     /* the host */
 bit gate_busy[HOSTS + 2], guest_busy[HOSTS + 2];
 byte known[HOSTS + 2];   /* the start that this hostd has let run */
 byte starting[HOSTS + 2];
+byte asks_again[HOSTS + 2];   /* the start for which the lock driver asks a second time: its hostd died over the first */
 byte request[HOSTS + 2]; /* a call to libvirt to start; it may outlive its hostd */
 byte m_src, m_dst, m_att; /* the migration that libvirt is to carry out */
 bit m_abort, m_job;      /* the source's job runs and may be aborted */
@@ -135,7 +136,7 @@ inline die(h)
         :: known[h] == q[h].id -> known[h] = 0
         :: else
         fi;
-        q[h].s = NONE; q[h].id = 0; q[h].att = 0; q[h].cur = 0; q[h].want = 0
+        q[h].s = NONE; q[h].id = 0; q[h].att = 0; q[h].cur = 0; q[h].want = 0; asks_again[h] = 0
 }
 
 /* by 0: nobody who is left. */
@@ -204,11 +205,11 @@ inline name_becomes(x, y)
         :: else
         fi;
         if
-        :: FORGETS && en_e != ne -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
+        :: FORGETS && en_e + 1 < ne -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
         :: else
         fi;
         if
-        :: FORGETS && st_e != ne -> st_id = 0; st_e = 0
+        :: FORGETS && st_e + 1 < ne -> st_id = 0; st_e = 0
         :: else
         fi;
         if
@@ -238,7 +239,7 @@ inline record_start()
 {
         st_id = i; st_e = c;
         if
-        :: FORGETS && st_e != ne -> st_id = 0; st_e = 0
+        :: FORGETS && st_e + 1 < ne -> st_id = 0; st_e = 0
         :: else
         fi
 }

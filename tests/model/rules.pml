@@ -43,6 +43,7 @@
 #define NO_IMAGE_LOCK        38 /* QEMU locks its image */
 #define NO_SECOND_LOCK       39 /* the lock driver's second lock */
 #define NO_LINK              40 /* a link of its own for each start, which follows the claims */
+#define NO_UNRUN             41 /* a commit whose answer was lost is repeated only while nobody has been let run since */
 
 #define OFF(rule) (off == rule)
 

@@ -14,7 +14,7 @@ inline resumes_itself()
 inline arrival_ends()
 {
         if
-        :: q[m_dst].att == m_att && q[m_dst].s >= COMING && q[m_dst].s <= HERE && !gate_busy[m_dst] -> die(m_dst)
+        :: q[m_dst].att == m_att && q[m_dst].s >= COMING && q[m_dst].s <= HERE && !gate_busy[m_dst] && !asks_again[m_dst] -> die(m_dst)
         :: q[m_dst].s != NONE && late > 0 -> late--
         :: q[m_dst].att != m_att || q[m_dst].s == NONE || q[m_dst].s > HERE
         fi

@@ -12,8 +12,6 @@
  * libvirtd as OWNERSHIP describes it, behind hostd's virt.h: it asks the gate before vCPUs run for whatever
  * reason, its calls go on when the hostd that made them has died, it restarts and may have forgotten a QEMU.
  */
-#define ANSWER_NS (30 * SIM_S) /* the lock driver's answer_ms and lock_ms */
-#define LOCK_NS (3 * SIM_S)
 
 /* --- events --- */
 
@@ -151,85 +149,6 @@ static int call_run(struct virt *v, int (*run)(struct call *c), const char *inst
         if (c->result < 0 && err)
                 *err = c->err;
         return c->result;
-}
-
-/* --- the gate's other end --- */
-
-struct question {
-        struct gate *gate;
-        struct gate_request request;
-        struct err err;
-        int result;
-        bool answered;
-};
-
-static void question_main(void *arg)
-{
-        struct question *a = arg;
-
-        a->result = a->gate->cb(a->gate->arg, &a->request, &a->err);
-        a->answered = true;
-        a->gate->busy--;
-        co_wake(&a->gate->busy, true);
-        co_wake(a, true);
-}
-
-/* No answer is a no: no hostd, one that dies meanwhile, or one that takes too long. */
-void libvirt_ask(struct qemu *q, enum gate_question question, int *ret, struct err *err)
-{
-        struct host *h = q->host;
-        int64_t limit = sched_now() + (question == GATE_RELEASE ? SIM_S : ANSWER_NS);
-        struct question *a;
-        struct proc *hostd = h->hostd;
-
-        *ret = 0;
-        if (W.broken == BREAK_GATE)
-                return;
-        *ret = err_set(err, -ECONNREFUSED, "hostd does not answer");
-        if (!hostd || !h->gate)
-                return;
-        a = calloc(1, sizeof(*a)); /* outlives this wait */
-        assert(a);
-        a->gate = h->gate;
-        a->request = (struct gate_request){
-            .question = question, .lease = q->lease, .pid = q->pid, .asked_ns = clock_ns()};
-        h->gate->busy++;
-        co_spawn(hostd, question_main, a);
-        q->asking = true;
-        while (!a->answered && h->hostd == hostd && sched_now() < limit)
-                co_wait(a, MIN_OF(limit, sched_now() + 200 * SIM_MS));
-        q->asking = false;
-        co_wake(&q->asking, true);
-        if (a->answered && h->hostd == hostd) {
-                *ret = a->result;
-                if (err)
-                        *err = a->err;
-        }
-}
-
-bool libvirt_may_run(struct qemu *q, struct proc *asker)
-{
-        int64_t limit = sched_now() + LOCK_NS;
-        bool fresh = false;
-        struct err e = {0};
-        int r;
-
-        if (W.kind == FENCE_DIR && W.broken != BREAK_LOCK) {
-                while (q->disk->second_locked && q->disk->second_locked != q && sched_now() < limit)
-                        co_sleep(10 * SIM_MS);
-                if (!q->alive || (q->disk->second_locked && q->disk->second_locked != q))
-                        return false;
-                fresh = !q->disk->second_locked;
-                q->disk->second_locked = q;
-        }
-        if (!q->alive)
-                return false;
-        libvirt_ask(q, GATE_ACQUIRE, &r, &e);
-        if (r < 0 && fresh && q->disk->second_locked == q)
-                q->disk->second_locked = NULL;
-        tell("%s: may QEMU %d on %s run: %s", q->disk->id, (int)q->pid, q->host->name,
-             r == 0 ? "yes" : err_text(&e));
-        return r == 0 && q->alive;
 }
 
 /* The domain's lock is held while the gate is asked. */

@@ -146,11 +146,13 @@ static void report(const struct work *w)
 
         printf(
             "%llu seeds, %llu failed; %llu steps, %llu storage operations, %llu writes (%llu refused), %llu "
-            "starts, %llu migrations (%llu committed), %llu faults, %llu requests, %llu lifts\n",
+            "starts, %llu migrations (%llu committed), %llu faults, %llu requests, %llu lifts, %llu "
+            "questions asked again\n",
             (unsigned long long)b->done, (unsigned long long)b->failed, (unsigned long long)b->steps,
             (unsigned long long)s->operations, (unsigned long long)s->writes, (unsigned long long)s->refused,
             (unsigned long long)s->starts, (unsigned long long)s->migrations, (unsigned long long)s->commits,
-            (unsigned long long)s->faults, (unsigned long long)s->requests, (unsigned long long)s->lifts);
+            (unsigned long long)s->faults, (unsigned long long)s->requests, (unsigned long long)s->lifts,
+            (unsigned long long)s->again);
 }
 
 static void seeds_add(struct work *w, uint64_t a, uint64_t b)

@@ -156,7 +156,7 @@ struct host {
 
 struct stats {
         uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests,
-            lifts;
+            lifts, again;
 };
 
 /* One world in a process: what is wrapped and linked in place of the real thing knows no handle. */

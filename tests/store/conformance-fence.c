@@ -192,7 +192,7 @@ static void golden_image_shows_through(void **state)
 static void migration_commits(void **state)
 {
         struct suite *s = suite_of(state);
-        struct lease one = {}, two = {};
+        struct lease one = {}, two = {}, again = {};
         struct start source, destination;
         struct attach a = {};
         char id[UUID_LEN + 1], attempt[UUID_LEN + 1];
@@ -219,6 +219,11 @@ static void migration_commits(void **state)
         assert_ok(lease_gate(s->second, id, &two, &destination, &plain_disk, 1, &err));
         assert_int_equal(qemu_verify(dst, 0x11, 0), 0);
         assert_int_equal(qemu_write(dst, 0x21, 0), 0);
+        /* its hostd died before it said so, and the next one commits once more */
+        assert_ok(lease_commit(s->second, id, &one, 2, &destination, &plain_disk, 1, &again, &err));
+        assert_int_equal(again.epoch, two.epoch);
+        assert_int_equal(again.host, 2);
+        assert_int_equal(qemu_write(dst, 0x22, 4096), 0);
         if (src &&
             !streq(store_engine(s->store), "rbd")) /* rbd: its vCPUs are stopped and it is blocked later */
                 assert_int_equal(qemu_write(src, 0x66, 0), -EACCES);

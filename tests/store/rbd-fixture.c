@@ -99,3 +99,10 @@ struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *star
         assert_int_equal(qemu_write(q, 0x11, 0), 0);
         return q;
 }
+
+struct qemu *arrive_from_a(struct fixture *f, const struct lease *on_a, struct start *start)
+{
+        start_init(start, f->instance, on_a->epoch, "attempt-1");
+        ok(lease_grant(f->a, f->instance, on_a, start, f->disks, 2, err));
+        return qemu_start(f, on_a, start, 0);
+}

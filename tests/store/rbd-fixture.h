@@ -45,5 +45,7 @@ void command_as_admin(const char *command); /* JSON, to the monitors */
 size_t recorded(const struct fixture *f);   /* clients at the gate */
 /* Creates the disks and brings them to where a QEMU of host A runs. */
 struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *start);
+/* A migration's destination that has opened the disk beside it; `start` becomes its. */
+struct qemu *arrive_from_a(struct fixture *f, const struct lease *on_a, struct start *start);
 
 #define with_fixture(t) cmocka_unit_test_setup_teardown(t, setup, teardown)

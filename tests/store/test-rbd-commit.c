@@ -84,9 +84,7 @@ static void test_a_commit_in_one_spares_the_source_and_registers(void **state)
         struct qemu *src, *dst;
 
         src = run_on_a(f, &on_a, &a);
-        start_init(&b, f->instance, on_a.epoch, "attempt-1");
-        ok(lease_grant(f->a, f->instance, &on_a, &b, f->disks, 2, err));
-        dst = qemu_start(f, &on_a, &b, 0);
+        dst = arrive_from_a(f, &on_a, &b);
         ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
         assert_int_equal(on_b.epoch, on_a.epoch + 1);
         assert_int_equal(on_b.host, 2);
@@ -101,6 +99,31 @@ static void test_a_commit_in_one_spares_the_source_and_registers(void **state)
         assert_int_equal(qemu_write(src, 0x55, 0), -EACCES);
         assert_int_equal(qemu_write(dst, 0x55, 0), -EACCES);
         assert_int_equal(recorded(f), 0);
+        qemu_kill(src);
+        qemu_kill(dst);
+}
+
+/* A hostd died in the middle of a commit, or after it and before it had said so: the next one commits once
+ * more. */
+static void test_a_commit_that_was_cut_off_is_made_again(void **state)
+{
+        struct fixture *f = *state;
+        struct start a, b;
+        struct lease on_a, on_b, again;
+        struct qemu *src, *dst;
+
+        src = run_on_a(f, &on_a, &a);
+        dst = arrive_from_a(f, &on_a, &b);
+        ok(lease_claim(f->a, f->instance, &on_a, 2, &on_b, err));
+        for (int i = 0; i < 2; i++) {
+                ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &again, err));
+                assert_int_equal(again.epoch, on_b.epoch);
+                assert_int_equal(again.host, 2);
+                /* The second time b is registered, and so a is one to be refused as at any fence. */
+                assert_int_equal(recorded(f), i == 0 ? 2 : 1);
+                assert_int_equal(qemu_write(dst, 0x44, 0), 0);
+        }
+        assert_int_equal(qemu_write(src, 0x55, 0), -EACCES);
         qemu_kill(src);
         qemu_kill(dst);
 }
@@ -159,6 +182,7 @@ int main(int argc, char **argv)
             with_fixture(test_a_claim_that_was_cut_off_is_mended_by_the_next),
             with_fixture(test_the_first_claim_sees_to_a_disks_size),
             with_fixture(test_a_commit_in_one_spares_the_source_and_registers),
+            with_fixture(test_a_commit_that_was_cut_off_is_made_again),
             with_fixture(test_a_commit_fences_who_is_not_the_source),
             with_fixture(test_a_commit_wants_the_disk_open),
         };

@@ -76,9 +76,7 @@ static void test_a_commit_spares_the_stopped_source_until_the_next_fence(void **
         struct qemu *src, *dst;
 
         src = run_on_a(f, &on_a, &a);
-        start_init(&b, f->instance, on_a.epoch, "attempt-1");
-        ok(lease_grant(f->a, f->instance, &on_a, &b, f->disks, 2, err));
-        dst = qemu_start(f, &on_a, &b, 0);
+        dst = arrive_from_a(f, &on_a, &b);
         ok(lease_claim(f->a, f->instance, &on_a, 2, &on_b, err));
         ok(lease_fence(f->a, f->instance, &on_b, &b, f->disks, 2, err));
         assert_int_equal(recorded(f), 1);

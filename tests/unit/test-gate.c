@@ -153,6 +153,71 @@ static void no_answer_is_a_no(void **state)
         assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 1000, reason), 0);
 }
 
+/* Stands in for a hostd at its end: takes one question and dies over it; the next hostd starts where `next`.
+ */
+struct dying {
+        struct fixture *f;
+        int fd;
+        bool next;
+};
+
+static void *die_over_a_question(void *arg)
+{
+        struct dying *d = arg;
+        struct timespec pause = {.tv_nsec = 100000000};
+        char packet[512];
+        int fd = accept(d->fd, NULL, NULL);
+
+        assert_true(recv(fd, packet, sizeof packet, 0) > 0);
+        close(d->fd);
+        close(fd);
+        nanosleep(&pause, NULL);
+        if (d->next)
+                assert_int_equal(gate_new(d->f->socket, on_question, d->f, &d->f->gate, NULL), 0);
+        return NULL;
+}
+
+static int ask_the_dying(struct fixture *f, const char *question, bool next, char reason[REASON_LEN])
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        struct dying d = {.f = f, .next = next};
+        pthread_t thread;
+        int r;
+
+        f->gate = gate_free(f->gate);
+        unlink(f->socket);
+        strcpy(address.sun_path, f->socket);
+        d.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(d.fd, (struct sockaddr *)&address, sizeof address), 0);
+        assert_int_equal(listen(d.fd, 1), 0);
+        assert_int_equal(pthread_create(&thread, NULL, die_over_a_question, &d), 0);
+        r = gate_ask(f->socket, question, A, 1, KEY, next ? 5000 : 300, reason);
+        pthread_join(thread, NULL);
+        return r;
+}
+
+static void the_next_hostd_is_asked_again(void **state)
+{
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+
+        assert_int_equal(ask_the_dying(f, "ACQUIRE", true, reason), 0);
+        assert_int_equal(f->asked, 1);
+        assert_int_equal(f->last.question, GATE_ACQUIRE);
+        assert_true(f->last.again);
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 2000, reason), 0);
+        assert_false(f->last.again);
+        f->answer = -ESTALE; /* and what it says counts */
+        assert_int_equal(ask_the_dying(f, "ACQUIRE", true, reason), -1);
+        assert_string_equal(reason, "epoch 5 has passed");
+        assert_int_equal(ask_the_dying(f, "ACQUIRE", false, reason), -1);
+        assert_non_null(strstr(reason, "no answer"));
+        /* What is no question of life is asked once. */
+        f->answer = f->asked = 0;
+        assert_int_equal(ask_the_dying(f, "REGISTER", true, reason), -1);
+        assert_int_equal(f->asked, 0);
+}
+
 static void *ask_many(void *arg)
 {
         struct fixture *f = arg;
@@ -299,6 +364,7 @@ int main(void)
             cmocka_unit_test_setup_teardown(question_arrives_whole_and_yes_comes_back, setup, teardown),
             cmocka_unit_test_setup_teardown(no_comes_with_its_reason, setup, teardown),
             cmocka_unit_test_setup_teardown(malformed_questions_are_a_no_without_asking, setup, teardown),
+            cmocka_unit_test_setup_teardown(the_next_hostd_is_asked_again, setup, teardown),
             cmocka_unit_test_setup_teardown(no_answer_is_a_no, setup, teardown),
             cmocka_unit_test_setup_teardown(many_ask_at_once, setup, teardown),
             cmocka_unit_test_setup_teardown(second_lock_lives_as_long_as_its_process, setup, teardown),

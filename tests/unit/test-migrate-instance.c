@@ -128,6 +128,19 @@ static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
         decides(&v, ACTION_NONE);
         v.qemu_io_error = true;
         decides(&v, ACTION_RESUME);
+        v = running(); /* that claim was won at 4, and its hostd died before the record said so */
+        v.entry_source = 1;
+        v.entry_destination = 2;
+        v.entry_epoch = v.qemu_epoch = 4;
+        decides(&v, ACTION_RECLAIM);
+        v.entry_source = 2;
+        decides(&v, ACTION_KILL);
+        v.entry_source = 1;
+        v.epoch = 6; /* who knows by whom */
+        decides(&v, ACTION_KILL);
+        v.epoch = 5;
+        v.host = 2;
+        decides(&v, ACTION_KILL);
 }
 
 static void an_arriving_guest_is_left_alone_until_its_attempt_is_void(void **state)
@@ -185,6 +198,10 @@ static void gate_of_a_source_with_an_entry_claims_first(void **state)
         assert_int_equal(gate_decide(&v, &why), GATE_RECLAIM);
         v.entry_epoch = 4;
         assert_int_equal(gate_decide(&v, &why), GATE_CHECK);
+        v.qemu_epoch = 4; /* the claim is won, and the record does not say so */
+        assert_int_equal(gate_decide(&v, &why), GATE_RECLAIM);
+        v.entry_source = 2;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
 }
 
 static void gate_of_a_destination_commits_only_its_own_valid_attempt(void **state)
@@ -217,6 +234,45 @@ static void gate_of_a_destination_commits_only_its_own_valid_attempt(void **stat
         assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
 }
 
+static void gate_finishes_a_commit_that_a_dead_hostd_has_claimed(void **state)
+{
+        const struct gate_view good = {.me = 2,
+                                       .epoch = 6,
+                                       .host = 2,
+                                       .entry_source = 1,
+                                       .entry_destination = 2,
+                                       .entry_epoch = 5,
+                                       .destination = true,
+                                       .attempt_equal = true,
+                                       .again = true,
+                                       .run_epoch = 5};
+        struct gate_view v = good;
+        const char *why;
+
+        assert_int_equal(gate_decide(&v, &why), GATE_COMMIT);
+        v.again = false; /* an arrival that was not there when the claim was won */
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        v = good;
+        v.run_epoch = 6; /* another start has run since */
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        v = good;
+        v.epoch = 7; /* so may one have at epoch 6 */
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        v = good;
+        v.host = 1; /* the source has won */
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        v = good;
+        v.attempt_equal = false;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        v = good;
+        v.entry_destination = 3;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        /* It had come as far as the record. */
+        v = (struct gate_view){
+            .me = 2, .epoch = 6, .host = 2, .qemu_epoch = 6, .again = true, .run_epoch = 6};
+        assert_int_equal(gate_decide(&v, &why), GATE_CHECK);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -230,6 +286,7 @@ int main(void)
             cmocka_unit_test(gate_checks_an_owners_start),
             cmocka_unit_test(gate_of_a_source_with_an_entry_claims_first),
             cmocka_unit_test(gate_of_a_destination_commits_only_its_own_valid_attempt),
+            cmocka_unit_test(gate_finishes_a_commit_that_a_dead_hostd_has_claimed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

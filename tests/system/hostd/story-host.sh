@@ -99,7 +99,7 @@ story_a_guest_that_powers_itself_off_stays_off() {
         given own h2
         address=$(instance_address own)
         soon "ssh" 180 guest_answers "$address"
-        guest_on "$address" poweroff || :
+        guest_ssh 20 "$address" poweroff || :
         soon "it is stopped" 30 state_is own stopped
         [[ $(instance_field own .wanted) == stopped ]]
         stays 4 no_qemu own || fail "it was started again"
@@ -113,7 +113,7 @@ story_a_guest_that_powers_itself_off_while_hostd_is_away_stays_off() {
         address=$(instance_address own)
         soon "ssh" 180 guest_answers "$address"
         lab stop h2 hostd >/dev/null
-        guest_on "$address" poweroff || :
+        guest_ssh 20 "$address" poweroff || :
         soon "it has ended" 30 no_qemu own
         lab start h2 hostd >/dev/null
         soon "it is stopped" 30 state_is own stopped
