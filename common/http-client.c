@@ -256,6 +256,7 @@ static int broken(struct exchange *x, CURLcode rc, struct err *err)
         case CURLE_OPERATION_TIMEDOUT:
                 return err_set(err, -ETIMEDOUT, "%s: no answer in time: %s", x->url, why);
         case CURLE_GOT_NOTHING:
+        case CURLE_PARTIAL_FILE:
         case CURLE_RECV_ERROR:
         case CURLE_SEND_ERROR:
                 return err_set(err, -ECONNRESET, "%s: the server ended in the middle of the call: %s",

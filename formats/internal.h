@@ -61,7 +61,6 @@ void partitions_note(const uint8_t *head, size_t len, uint64_t disk_size, struct
 /* The disk inside of an OVA; what is wrong with the archive is a refusal. */
 struct ova {
         uint64_t offset, len; /* the disk's file */
-        char name[101];
 };
 int ova_check(const struct source *src, struct ova *ret, struct image_info *info, struct err *err);
 
@@ -81,6 +80,12 @@ struct image_ops {
         int (*extent)(struct image *img, uint64_t offset, uint64_t *ret_len, bool *ret_data,
                       struct err *err);
 };
+/* How many bytes at a place that a table names are a hole of the file itself, as in a disk of which only the
+ * tables were written. */
+uint64_t source_hole(const struct source *src, uint64_t offset);
+/* Data that an extent looks for at most: whoever reads it piece by piece asks again for each piece, and
+ * would else have all tables up to the next hole read as often. */
+#define EXTENT_DATA (UINT64_C(1) << 20)
 int raw_open(struct image *img, struct err *err);
 int qcow2_open(struct image *img, struct err *err);
 int qcow2_open_overlay(struct image *img, const char *backing, const struct source *below, struct err *err);

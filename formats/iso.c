@@ -125,8 +125,8 @@ static int catalog_check(const struct source *src, const struct iso *iso, struct
         extent_check(info, "boot image", get_le32(c + 40), SECTOR, 512);
         for (size_t at = 64; at + 64 <= sizeof(c) && (c[at] == 0x90 || c[at] == 0x91);
              at += 32 * (1 + (size_t)get_le16(c + at + 2))) {
-                note(info, "El Torito section", "%s, %u entries", c[at + 1] == 0xef ? "EFI" : "BIOS",
-                     get_le16(c + at + 2));
+                note(info, "El Torito section", "%s, %u entr%s", c[at + 1] == 0xef ? "EFI" : "BIOS",
+                     get_le16(c + at + 2), get_le16(c + at + 2) == 1 ? "y" : "ies");
                 extent_check(info, "boot image", get_le32(c + at + 40), SECTOR, 512);
         }
         return 0;
@@ -180,8 +180,9 @@ int iso_details(const struct source *src, const uint8_t *head, size_t len, struc
         r = rock_ridge_note(src, &iso, info, err);
         if (r == 0)
                 r = catalog_check(src, &iso, info, err);
-        if (r == 0 && head[510] == 0x55 && head[511] == 0xaa) {
-                note(info, "hybrid", "it can be booted from a USB stick, too");
+        /* the mark alone may be that of another file system on the same disc: an Apple one has it */
+        if (r == 0 && head[510] == 0x55 && head[511] == 0xaa && !bytes_are_zero(head + 446, 64)) {
+                note(info, "hybrid", "it has a partition table, for a USB stick");
                 partitions_note(head, len, info->virtual_size, info);
         }
         return r;

@@ -10,6 +10,7 @@
 #include "formats/internal.h"
 
 #define WINDOW ((size_t)64 * 1024)
+#define HOLE_ALIGN 4096u
 #define PACKED_MAX ((uint64_t)5 << 20)
 
 const struct map_ops *map_ops_of(enum image_format f)
@@ -180,22 +181,36 @@ static int map_read(struct image *img, uint8_t *buf, size_t len, uint64_t offset
 static int map_extent(struct image *img, uint64_t offset, uint64_t *ret_len, bool *ret_data, struct err *err)
 {
         struct map *m = img->state;
-        uint64_t block = offset / m->block, n_blocks = (m->size - 1) / m->block + 1;
+        uint64_t at = offset;
         bool data = false;
 
-        for (uint64_t b = block; b < n_blocks;) {
-                struct mapping at = {0};
-                int r = m->ops->lookup(m, b, &at, err);
+        while (at < m->size && !(data && at - offset >= EXTENT_DATA)) {
+                uint64_t block = at / m->block, within = at % m->block, len, hole = 0;
+                struct mapping found = {0};
+                bool d;
+                int r = m->ops->lookup(m, block, &found, err);
 
                 if (r < 0)
-                        return err_wrap(err, r, "guest offset %" PRIu64, b * m->block);
-                if (b == block)
-                        data = at.kind != MAPPING_HOLE;
-                else if (data != (at.kind != MAPPING_HOLE))
+                        return err_wrap(err, r, "guest offset %" PRIu64, at);
+                d = found.kind != MAPPING_HOLE;
+                len = (d ? 1 : MAX_OF(found.blocks, UINT64_C(1))) * m->block - within;
+                if (found.kind == MAPPING_DATA)
+                        hole = source_hole(&m->src, found.host + m->data_offset + within);
+                if (hole < len) /* it ends where the guest's blocks do, though they lie askew in the file */
+                        hole -= MIN_OF(hole, (at + hole) % HOLE_ALIGN);
+                if (hole > 0) {
+                        d = false;
+                        len = MIN_OF(len, hole);
+                } else if (found.kind == MAPPING_DATA) { /* a block may be long, and mostly a hole */
+                        len = MIN_OF(len, EXTENT_DATA - at % EXTENT_DATA);
+                }
+                if (at == offset)
+                        data = d;
+                else if (d != data)
                         break;
-                b += at.kind == MAPPING_HOLE ? MAX_OF(at.blocks, UINT64_C(1)) : 1;
-                *ret_len = MIN_OF(b * m->block, m->size) - offset;
+                at += len;
         }
+        *ret_len = MIN_OF(at, m->size) - offset;
         *ret_data = data;
         return 0;
 }

@@ -5,10 +5,10 @@
 
 /* The archive around an OVA's disk. */
 #define OVA_MEMBERS_MAX 64u
-#define OVA_NAME_LEN 100u
+#define OVA_NAME_LEN 255u
 
 struct ova_member {
-        char name[OVA_NAME_LEN + 1]; /* without "./" before it */
+        char name[OVA_NAME_LEN + 1]; /* as in the archive, whatever bytes; without "./" before it */
         uint64_t offset, len;
 };
 

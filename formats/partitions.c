@@ -38,5 +38,8 @@ void partitions_note(const uint8_t *head, size_t len, uint64_t disk_size, struct
                      e[4], start, n, e[0] & 0x80 ? ", active" : "",
                      (start + n) * 512 > disk_size ? ", beyond the end" : "");
         }
-        note(info, "partition table", "MBR, %u partitions", used);
+        if (used == 0)
+                note(info, "partition table", "none: a boot sector without partitions");
+        else
+                note(info, "partition table", "MBR, %u partition%s", used, used == 1 ? "" : "s");
 }

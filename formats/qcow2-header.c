@@ -193,12 +193,13 @@ void qcow2_header_check(const uint8_t *head, size_t len, uint64_t file_size, str
         q.cluster_bits = info->cluster_bits = bits;
         q.cluster_size = UINT64_C(1) << bits;
         q.l2_bits = bits - 3;
-        q.size = info->virtual_size = get_be64(head + 24);
+        q.size = get_be64(head + 24);
         if (q.size == 0 || q.size % 512 != 0 || q.size > FORMAT_SIZE_MAX) {
                 refuse_number(info, "size", "size", q.size, FORMAT_SIZE_MAX,
                               "the disk's size has to be a multiple of 512, above 0 and up to the limit");
                 return;
         }
+        info->virtual_size = q.size;
         note(info, "version", "%u", q.version);
         note(info, "cluster_bits", "%u", bits);
         note(info, "nb_snapshots", "%u", get_be32(head + 60));

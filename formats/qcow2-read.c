@@ -12,6 +12,7 @@
 
 #define L1_WINDOW 8192u /* entries kept; 64 KiB */
 #define NOWHERE UINT64_MAX
+#define HOLE_MIN 4096u /* no file system has smaller ones */
 
 /*
  * Everything is checked again at its use: the source may have changed since the inspection, and then a read
@@ -201,6 +202,8 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
                 len = MAX_OF(hole, s->q.cluster_size - at % s->q.cluster_size);
                 if (m.kind == QCOW2_DATA)
                         d = qcow2_subcluster(&s->q, &m, at % s->q.cluster_size, &len);
+                if (m.kind == QCOW2_DATA && d && s->q.cluster_size >= HOLE_MIN)
+                        d = source_hole(&img->src, m.host + at % s->q.cluster_size) < len;
                 end = below_until(s, &m, at);
                 if (end) {
                         d = true;
@@ -211,6 +214,8 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
                 else if (d != data)
                         break;
                 at += len;
+                if (data && at - offset >= EXTENT_DATA)
+                        break;
         }
         *ret_len = MIN_OF(at, img->size) - offset;
         *ret_data = data;

@@ -69,8 +69,8 @@ static int raw_extent(struct image *img, uint64_t offset, uint64_t *ret_len, boo
 
         if (offset >= img->src.size)
                 hole = left;
-        else if (img->src.hole)
-                hole = img->src.hole(img->src.state, offset);
+        else
+                hole = source_hole(&img->src, offset);
         if (hole > 0) {
                 *ret_len = MIN_OF(hole, left);
                 *ret_data = false;

@@ -5,8 +5,15 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/util.h"
+
+/* Any of them may quote the file: a terminal and a JSON document get printable ASCII whatever it held. */
+static void text_set(char *ret, size_t room, const char *text)
+{
+        text_clean(ret, room, (const uint8_t *)text, strlen(text));
+}
 
 void refuse(struct image_info *info, const char *code, const char *field, const char *value,
             const char *limit, const char *message)
@@ -16,11 +23,11 @@ void refuse(struct image_info *info, const char *code, const char *field, const 
         if (info->n_refusals == ARRAY_SIZE(info->refusals))
                 return;
         r = &info->refusals[info->n_refusals++];
-        snprintf(r->code, sizeof(r->code), "%s", code);
-        snprintf(r->field, sizeof(r->field), "%s", field);
-        snprintf(r->value, sizeof(r->value), "%s", value);
-        snprintf(r->limit, sizeof(r->limit), "%s", limit);
-        snprintf(r->message, sizeof(r->message), "%s", message);
+        text_set(r->code, sizeof(r->code), code);
+        text_set(r->field, sizeof(r->field), field);
+        text_set(r->value, sizeof(r->value), value[0] ? value : "empty");
+        text_set(r->limit, sizeof(r->limit), limit[0] ? limit : "empty");
+        text_set(r->message, sizeof(r->message), message);
 }
 
 void refuse_number(struct image_info *info, const char *code, const char *field, uint64_t value,
@@ -36,15 +43,17 @@ void refuse_number(struct image_info *info, const char *code, const char *field,
 void note(struct image_info *info, const char *name, const char *fmt, ...)
 {
         struct image_field *f;
+        char value[sizeof(f->value)];
         va_list ap;
 
         if (info->n_fields == ARRAY_SIZE(info->fields))
                 return;
         f = &info->fields[info->n_fields++];
-        snprintf(f->name, sizeof(f->name), "%s", name);
         va_start(ap, fmt);
-        vsnprintf(f->value, sizeof(f->value), fmt, ap);
+        vsnprintf(value, sizeof(value), fmt, ap);
         va_end(ap);
+        text_set(f->name, sizeof(f->name), name);
+        text_set(f->value, sizeof(f->value), value);
 }
 
 int refusal_error(const struct image_info *info, struct err *err)

@@ -20,6 +20,11 @@ int source_read(const struct source *src, void *buf, size_t len, uint64_t offset
         return src->read(src->state, buf, len, offset, err);
 }
 
+uint64_t source_hole(const struct source *src, uint64_t offset)
+{
+        return src->hole && offset < src->size ? src->hole(src->state, offset) : 0;
+}
+
 static int fd_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
 {
         int fd = (int)(intptr_t)state;

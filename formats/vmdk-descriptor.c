@@ -12,6 +12,7 @@
 #include "formats/internal.h"
 
 #define LINE_LEN 512
+#define EXTENTS_TOLD 4 /* of perhaps hundreds: the other reasons need room, too */
 
 bool vmdk_is_descriptor(const uint8_t *head, size_t len)
 {
@@ -77,12 +78,13 @@ static void extent_take(struct said *s, const char *line, struct image_info *inf
                 return;
         }
         quoted(line, name, sizeof(name));
-        if (s->extents <= 4)
+        if (s->extents <= EXTENTS_TOLD)
                 note(info, "extent", "%s %" PRIu64 " %s", access, sectors, type);
         if (s->alone) {
-                refuse(info, "extent-file", "extent", name, "none",
-                       "the data lies in another file, which is never followed: give that file itself, or "
-                       "convert both with qemu-img");
+                if (s->extents <= EXTENTS_TOLD)
+                        refuse(info, "extent-file", "extent", name, "none",
+                               "the data lies in another file, which is never followed: convert the disk "
+                               "with qemu-img; a single FLAT file is a raw disk by itself");
                 return;
         }
         if (strcasecmp(type, "SPARSE") != 0)

@@ -235,12 +235,32 @@ static void test_packed_damage(void **state)
         free(base.data);
 }
 
+/* Whatever the file says in words reaches terminals and JSON documents as printable ASCII. */
+static void test_texts_are_printable(void **state)
+{
+        struct bytes b = make(IMAGE_VMDK);
+        struct source src = memory_source(&b);
+        uint8_t *type = memmem(b.data, 64 << 10, "SPARSE", 6);
+        struct image_info info;
+        struct err err = {0};
+
+        assert_non_null(type);
+        memcpy(type, "S\xff\x1b[1m", 6);
+        assert_int_equal(image_inspect(&src, -1, &info, &err), 0);
+        assert_int_equal(info.n_refusals, 1);
+        assert_string_equal(info.refusals[0].code, "extent-type");
+        assert_string_equal(info.refusals[0].value, "S??[1m");
+        assert_string_equal(info.fields[info.n_fields - 1].value, "RW 16384 S??[1m");
+        free(b.data);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_patches),
             cmocka_unit_test(test_truncated),
             cmocka_unit_test(test_packed_damage),
+            cmocka_unit_test(test_texts_are_printable),
         };
 
         return cmocka_run_group_tests_name("formats-hostile-map", tests, work_begin, work_end);

@@ -154,6 +154,7 @@ static void test_patches(void **state)
                 if (p->code ? !refused_with(&info, p->code) : info.n_refusals > 0)
                         fail_msg("%s: %zu refusals, first %s", p->name, info.n_refusals,
                                  info.refusals[0].code);
+                assert_true(info.virtual_size <= INT64_MAX); /* as a JSON document can say it */
                 got = disk_stream(&src, IMAGE_QCOW2, true, 3, &size, &err);
                 if (p->code && expected[0] && (got || err.code != -EBADMSG || !strstr(err.text, expected)))
                         fail_msg("%s: stream: %s", p->name, got ? "accepted" : err_text(&err));

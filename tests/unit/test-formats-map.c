@@ -128,11 +128,101 @@ static void test_lived_in(void **state)
         }
 }
 
+static int counting_read(void *state, void *buf, size_t len, uint64_t offset, struct err *err)
+{
+        struct source *outer = ((void **)state)[0];
+
+        ++*(unsigned *)((void **)state)[1];
+        return source_read(outer, buf, len, offset, err);
+}
+
+/* Who reads a full disk piece by piece has each table read about once, not all of them for each piece. */
+static void test_tables_are_read_once(void **state)
+{
+        static const struct {
+                const char *options;
+                enum image_format format;
+        } all[] = {{"vmdk -S 0", IMAGE_VMDK}, {"qcow2 -S 0 -o cluster_size=4k", IMAGE_QCOW2}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+                struct image_info info;
+                struct source file, src;
+                struct image *img = NULL;
+                struct err err = {0};
+                unsigned reads = 0;
+                void *counted[] = {&file, &reads};
+                bool data = false;
+                uint64_t len = 0;
+                int fd;
+
+                sh("rm -f full.img && qemu-img create -q -f raw full.raw 64M && "
+                   "qemu-img convert -f raw -O %s full.raw full.img",
+                   all[i].options);
+                fd = open("full.img", O_RDONLY | O_CLOEXEC);
+                assert_int_equal(source_from_fd(fd, &file, &err), 0);
+                src = (struct source){.size = file.size, .read = counting_read, .state = counted};
+                assert_int_equal(image_inspect(&src, (int)all[i].format, &info, &err), 0);
+                assert_int_equal(info.n_refusals, 0);
+                assert_int_equal(image_open(&src, &info, &img, &err), 0);
+                reads = 0;
+                for (uint64_t at = 0; at < image_size(img); at += 1 << 20) {
+                        assert_int_equal(image_extent(img, at, &len, &data, &err), 0);
+                        assert_true(data && len >= 1 << 20);
+                }
+                if (reads > 40)
+                        fail_msg("%s: %u reads", all[i].options, reads);
+                image_close(img);
+                close(fd);
+        }
+}
+
+/* Blocks of which only the tables were written are holes, so that a sparse disk costs what its data does. */
+static void test_holes_below_tables(void **state)
+{
+        static const struct {
+                const char *driver, *options;
+                enum image_format format;
+        } all[] = {{"qcow2", "qcow2 -o preallocation=metadata", IMAGE_QCOW2},
+                   {"qcow2", "qcow2 -o preallocation=metadata,extended_l2=on", IMAGE_QCOW2},
+                   {"vdi", "vdi -o static=on", IMAGE_VDI},
+                   {"vhdx", "vhdx -o subformat=fixed,block_size=32M", IMAGE_VHDX}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+                struct image_info info;
+                struct source src;
+                struct image *img = NULL;
+                struct err err = {0};
+                uint64_t len = 0, total = 0;
+                bool data = false;
+                int fd;
+
+                sh("rm -f thin.img && qemu-img create -q -f %s thin.img 256M && "
+                   "qemu-io -f %s -c 'write -q -P 7 100M 1M' thin.img",
+                   all[i].options, all[i].driver);
+                fd = open("thin.img", O_RDONLY | O_CLOEXEC);
+                assert_int_equal(source_from_fd(fd, &src, &err), 0);
+                assert_int_equal(image_inspect(&src, (int)all[i].format, &info, &err), 0);
+                assert_int_equal(info.n_refusals, 0);
+                assert_int_equal(image_open(&src, &info, &img, &err), 0);
+                for (uint64_t at = 0; at < image_size(img); at += len) {
+                        assert_int_equal(image_extent(img, at, &len, &data, &err), 0);
+                        total += data ? len : 0;
+                }
+                if (total < 1 << 20 || total > 8 << 20)
+                        fail_msg("%s: %llu bytes of data", all[i].options, (unsigned long long)total);
+                image_close(img);
+                close(fd);
+                same_as_qemu("thin.img", all[i].driver, all[i].format, true, all[i].options);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_convert),
             cmocka_unit_test(test_lived_in),
+            cmocka_unit_test(test_tables_are_read_once),
+            cmocka_unit_test(test_holes_below_tables),
         };
 
         return cmocka_run_group_tests_name("formats-map", tests, work_begin, work_end);

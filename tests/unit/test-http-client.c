@@ -120,7 +120,8 @@ static void what_is_not_our_server_is_said(void **state)
             {"HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n<html>hi</html>", -ENOENT, "status 404"},
             {"HTTP/1.1 302 Found\r\nLocation: https://other.example/\r\nContent-Length: 0\r\n\r\n", -EIO,
              "https://other.example/"},
-            {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"cut\":", -EIO, "broke off"},
+            {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"cut\":", -ECONNRESET,
+             "in the middle of the call"},
             {"SSH-2.0-OpenSSH_9.2\r\n", -EIO, "broke off"},
             {"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"a\":1,\"a\":2}", -EBADMSG, "not JSON"},
         };
