@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
 #include <errno.h>
 #include <osinfo/osinfo.h>
 #include <stdio.h>
@@ -132,6 +133,15 @@ static size_t version_match(const char *version, const char *known)
         return n > 0 && strncmp(version, known, n) == 0 && (version[n] == '\0' || version[n] == '.') ? n : 0;
 }
 
+/* "fedora37", where "silverblue37" is of the same distribution and version. */
+static bool is_plain(OsinfoOs *os, const char *distro)
+{
+        const char *id = osinfo_product_get_short_id(OSINFO_PRODUCT(os));
+        size_t n = strlen(distro);
+
+        return id && strncmp(id, distro, n) == 0 && isdigit((unsigned char)id[n]);
+}
+
 int database_release(const struct os_release *release, struct osinfo *o, struct err *err)
 {
         const char *distro = distro_of(release->id);
@@ -149,7 +159,8 @@ int database_release(const struct os_release *release, struct osinfo *o, struct 
                 size_t n =
                     version_match(release->version_id, osinfo_product_get_version(OSINFO_PRODUCT(os)));
 
-                if (n > best_n && streq(osinfo_os_get_distro(os), distro)) {
+                if ((n > best_n || (n == best_n && n > 0 && is_plain(os, distro))) &&
+                    streq(osinfo_os_get_distro(os), distro)) {
                         best = os;
                         best_n = n;
                 }

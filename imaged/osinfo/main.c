@@ -52,6 +52,24 @@ static void vendor_note(const struct efi *efi, struct osinfo *o)
                         }
 }
 
+/* The database has a "fedora-unknown" and a "rhel9-unknown" for what is newer than itself: the version is on
+ * the ISO. */
+static void version_complete(const char *volume, struct osinfo *o)
+{
+        char *unknown = strstr(o->version, "unknown");
+        struct osinfo named = *o;
+
+        if (!unknown)
+                return;
+        if (volume_id_parse(volume, &named) && streq(named.distro, o->distro)) {
+                memcpy(o->version, named.version, sizeof(o->version));
+                return;
+        }
+        while (unknown > o->version && unknown[-1] == '-')
+                unknown--;
+        *unknown = '\0';
+}
+
 static int iso_look(const struct source *src, struct osinfo *o, struct err *err)
 {
         struct iso_probe iso;
@@ -66,9 +84,10 @@ static int iso_look(const struct source *src, struct osinfo *o, struct err *err)
                 r = database_media(&iso, o, err);
         if (r < 0)
                 return r;
-        if (o->distro[0])
+        if (o->distro[0]) {
+                version_complete(iso.volume, o);
                 snprintf(o->from, sizeof(o->from), "media");
-        else if (volume_id_parse(iso.volume, o)) {
+        } else if (volume_id_parse(iso.volume, o)) {
                 snprintf(o->from, sizeof(o->from), "volume-id");
                 snprintf(o->type, sizeof(o->type), "linux");
         }

@@ -248,6 +248,28 @@ static void a_disk_tells_its_system(void **state)
 #endif
 }
 
+/* Its database has variants of the same distribution and version, in no order. */
+static void a_plain_system_is_no_variant(void **state)
+{
+        static const char *const all[][3] = {{"fedora", "36", "fedora36"},
+                                             {"fedora", "37", "fedora37"},
+                                             {"rhel", "7.0", "rhel7.0"},
+                                             {"rhel", "7.1", "rhel7.1"},
+                                             {"centos", "8", "centos8"}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+                struct osinfo o = {0};
+                struct err err = {0};
+                char release[64];
+
+                snprintf(release, sizeof(release), "ID=%s\\nVERSION_ID=\"%s\"\\n", all[i][0], all[i][1]);
+                root_make("root", release);
+                sh("rm -f disk && mke2fs -q -F -t ext2 -d root disk 8M");
+                assert_int_equal(find_in("disk", false, &o, &err), 0);
+                assert_string_equal(o.id, all[i][2]);
+        }
+}
+
 static void disks_that_are_not_as_usual(void **state)
 {
         struct osinfo o = {0};
@@ -303,6 +325,11 @@ static void an_iso_tells_its_system(void **state)
         assert_string_equal(o.version, "99.1.0");
         assert_string_equal(o.architecture, "aarch64");
         assert_string_equal(o.from, "volume-id");
+        sh("rm iso && xorriso -as mkisofs -quiet -V 'Fedora-S-dvd-x86_64-99' -o iso tree 2>/dev/null");
+        assert_int_equal(find_in("iso", true, &o, &err), 0);
+        assert_string_equal(o.id, "fedora-unknown");
+        assert_string_equal(o.version, "99");
+        assert_string_equal(o.from, "media");
 }
 
 /* Links that lead out or nowhere, and no end of them. */
@@ -435,6 +462,7 @@ int main(int argc, char **argv)
         };
         const struct CMUnitTest real[] = {
             cmocka_unit_test(a_disk_tells_its_system),
+            cmocka_unit_test(a_plain_system_is_no_variant),
             cmocka_unit_test(disks_that_are_not_as_usual),
             cmocka_unit_test(an_iso_tells_its_system),
             cmocka_unit_test(links_stay_inside),
