@@ -17,6 +17,7 @@
 #include "imaged/network.h"
 #include "imaged/quota.h"
 #include "imaged/records.h"
+#include "imaged/upload-record.h"
 #include "imaged/upload.h"
 
 /*
@@ -29,12 +30,14 @@
  *   every 60 s    look at names, addresses and disks (stale)
  *   10 s          an instance waits so long for a host that is not alive before it is placed again (at most
  * stale)
+ *   180 s         an upload of `wherry image add` waits so long for its client (stale * RESUME)
  */
 #define TICK_MS 500
 #define WATCH_TICK_MS 100
 #define WATCH_MS 60000
 #define WATCHED_MAX 64 /* the others are found by the look */
 #define REPLACE_MS 10000
+#define RESUME 3 /* times stale: as long as `wherry image add` tries to reach an imaged */
 
 /* Something that is on the way, and since when it has not moved. */
 struct mark {
@@ -120,6 +123,7 @@ static void report(const char *what, const char *id, int r, const struct err *er
 static void look_image(struct collector *c, const char *id)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
+        int64_t waits = c->im->stale_ms;
         const char *status, *by;
         struct err err = {0};
         uint64_t version;
@@ -129,7 +133,9 @@ static void look_image(struct collector *c, const char *id)
                 return;
         status = json_get_str(record, "status", "");
         by = json_get_str(json_object_get(record, "import"), "by", NULL);
-        if (mark_age(c, "image", id, version) < c->im->stale_ms)
+        if (import_resumable(record))
+                waits *= RESUME;
+        if (mark_age(c, "image", id, version) < waits)
                 return;
         if (streq(status, "pending_delete") || streq(status, "deleted")) {
                 r = image_delete_step(c->im, id, &err);
@@ -284,6 +290,8 @@ static void sweep(struct collector *c)
                 r = name_sweep(c->im, &err);
         if (r == 0)
                 r = network_sweep(c->im, NETWORK_DEFAULT, &err);
+        if (r == 0)
+                r = store_upkeep(c->im->store, &err);
         if (r < 0)
                 log_warn("left-overs: %s", err_text(&err));
 }

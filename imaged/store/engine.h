@@ -149,6 +149,7 @@ struct engine {
         void (*close)(struct store *s); /* also after a failed open: state may be NULL or half-built */
         int (*space)(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
         int (*prepare)(struct store *s, struct err *err);
+        int (*upkeep)(struct store *s, struct err *err); /* optional: nothing to do */
         int (*selftest)(struct store *s, struct err *err);
         int (*secret)(struct store *s, char **ret_key, struct err *err); /* optional: QEMU needs no key */
         int (*diagnose)(struct store *s, bool many_machines, store_finding_cb cb, void *arg,

@@ -206,7 +206,7 @@ static int sweep(struct files *f, struct err *err)
         files_temporary("clock", now);
         r = f->fs->ops->put(f->fs, now, "", 0, &owner, true, err);
         if (r < 0)
-                return r;
+                return r == -ENOSPC ? 0 : r; /* on a full storage the parts have to start as well */
         r = f->fs->ops->stat(f->fs, now, &clock, err);
         f->fs->ops->remove(f->fs, now, NULL);
         if (r < 0)
@@ -252,7 +252,14 @@ static int files_prepare(struct store *s, struct err *err)
                         return r;
         }
         r = files_volume_recover(f, err);
-        return r < 0 ? r : sweep(f, err);
+        if (r == 0)
+                r = sweep(f, err);
+        return r < 0 ? r : files_reserve_fill(f, err);
+}
+
+static int files_upkeep(struct store *s, struct err *err)
+{
+        return files_reserve_fill(files_of(s), err);
 }
 
 const struct engine engine_dir = {
@@ -262,6 +269,7 @@ const struct engine engine_dir = {
     .close = files_close,
     .space = files_space,
     .prepare = files_prepare,
+    .upkeep = files_upkeep,
     .selftest = files_selftest_dir,
     .diagnose = files_diagnose_dir,
     .records = &files_records,
@@ -279,6 +287,7 @@ const struct engine engine_nfs = {
     .close = files_close,
     .space = files_space,
     .prepare = files_prepare,
+    .upkeep = files_upkeep,
     .selftest = files_selftest_nfs,
     .diagnose = files_diagnose_nfs,
     .records = &files_records,

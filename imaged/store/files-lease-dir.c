@@ -13,6 +13,18 @@
  * QEMU opens its image again by path after the gate has renamed the folder, so that path leads through a
  * symbolic link that belongs to this one QEMU start. OWNERSHIP, section Directory.
  */
+static int link_in(struct files *f, const char *shard, const char *link, const char *target, struct err *err)
+{
+        int r = fs_dir_symlink(f->fs, target, link, err);
+
+        if (r == -ENOENT) {
+                r = files_mkdir(f, shard, 0711, err);
+                if (r >= 0)
+                        r = fs_dir_symlink(f->fs, target, link, err);
+        }
+        return r;
+}
+
 static int link_start(struct store *s, const char *instance, const struct lease *lease,
                       const struct start *start, struct err *err)
 {
@@ -25,12 +37,9 @@ static int link_start(struct store *s, const char *instance, const struct lease 
         snprintf(target, sizeof(target), "../../%s", path);
         files_shard("starts", start->id, shard);
         snprintf(link, sizeof(link), "%s/%s", shard, start->id);
-        r = fs_dir_symlink(f->fs, target, link, err);
-        if (r == -ENOENT) {
-                r = files_mkdir(f, shard, 0711, err);
-                if (r >= 0)
-                        r = fs_dir_symlink(f->fs, target, link, err);
-        }
+        do
+                r = link_in(f, shard, link, target, err);
+        while (r == -ENOSPC && files_reserve_use(f));
         return r;
 }
 
@@ -93,12 +102,26 @@ static int dir_attach(struct store *s, const char *instance, const struct lease 
         return 0;
 }
 
+static int lock_make(struct files *f, const char *shard, const char *path, struct err *err)
+{
+        _cleanup_(closep) int fd =
+            openat(fs_dir_root(f->fs), path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+        if (fd < 0 && errno == ENOENT) {
+                int r = files_mkdir(f, shard, 0700, err);
+
+                if (r < 0)
+                        return r;
+                fd = openat(fs_dir_root(f->fs), path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        }
+        return fd < 0 ? err_set(err, -errno, "%s: cannot make the lock file: %s", path, strerror(errno)) : 0;
+}
+
 static int dir_lock_path(struct store *s, const char *instance, char **ret, struct err *err)
 {
         struct files *f = files_of(s);
         char shard[FILES_PATH_MAX];
         _cleanup_(freep) char *path = NULL, *relative = NULL;
-        _cleanup_(closep) int fd = -1;
         int r;
 
         files_shard("locks", instance, shard);
@@ -106,15 +129,11 @@ static int dir_lock_path(struct store *s, const char *instance, char **ret, stru
         path = str_printf("%s/%s", fs_dir_path(f->fs), relative ? relative : "");
         if (!relative || !path)
                 return err_set(err, -ENOMEM, "instance %s: out of memory", instance);
-        fd = openat(fs_dir_root(f->fs), relative, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0 && errno == ENOENT) {
-                r = files_mkdir(f, shard, 0700, err);
-                if (r < 0)
-                        return err_wrap(err, r, "instance %s", instance);
-                fd = openat(fs_dir_root(f->fs), relative, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        }
-        if (fd < 0)
-                return err_set(err, -errno, "%s: cannot make the lock file: %s", path, strerror(errno));
+        do
+                r = lock_make(f, shard, relative, err);
+        while (r == -ENOSPC && files_reserve_use(f));
+        if (r < 0)
+                return err_wrap(err, r, "instance %s", instance);
         *ret = take(path);
         return 0;
 }

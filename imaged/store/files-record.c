@@ -342,6 +342,19 @@ static int judge(struct files *f, const char *folder, const char *id, uint64_t n
         return cannot_tell(number, "it changes faster than it can be read", err);
 }
 
+static int link_version(struct files *f, const char *folder, const char *from, const char *to,
+                        struct err *err)
+{
+        int r = f->fs->ops->link(f->fs, from, to, err);
+
+        if (r == -ENOENT) {
+                r = files_mkdir(f, folder, 0700, err);
+                if (r >= 0)
+                        r = f->fs->ops->link(f->fs, from, to, err);
+        }
+        return r;
+}
+
 static int write_version(struct files *f, const char *folder, const char *id, const struct version *before,
                          const char *text, struct err *err)
 {
@@ -349,6 +362,7 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         char path[FILES_PATH_MAX + sizeof(name)];
         _cleanup_(freep) char *file = NULL;
         static const struct fs_owner owner = {.mode = 0600};
+        const bool live = before->number > 0 && !before->deleted; /* a new one waits until there is room */
         struct scan scan;
         size_t len;
         int r;
@@ -357,7 +371,9 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         if (compose(before, nonce, text, &file, &len) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
         snprintf(temporary, sizeof(temporary), "tmp/record-%s", nonce);
-        r = f->fs->ops->put(f->fs, temporary, file, len, &owner, true, err);
+        do
+                r = f->fs->ops->put(f->fs, temporary, file, len, &owner, true, err);
+        while (r == -ENOSPC && live && files_reserve_use(f));
         if (r < 0)
                 return r;
         /* Making the text durable took its time; who is late already need not become a sleeper. And it
@@ -371,12 +387,9 @@ static int write_version(struct files *f, const char *folder, const char *id, co
         }
         name_format(id, before->number + 1, name);
         snprintf(path, sizeof(path), "%s/%s", folder, name);
-        r = f->fs->ops->link(f->fs, temporary, path, err);
-        if (r == -ENOENT) {
-                r = files_mkdir(f, folder, 0700, err);
-                if (r >= 0)
-                        r = f->fs->ops->link(f->fs, temporary, path, err);
-        }
+        do
+                r = link_version(f, folder, temporary, path, err);
+        while (r == -ENOSPC && live && files_reserve_use(f));
         f->fs->ops->remove(f->fs, temporary, NULL);
         if (r < 0 && r != -EEXIST && r != -ETIMEDOUT)
                 return r; /* refused: it did not happen and will not */

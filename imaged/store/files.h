@@ -20,6 +20,7 @@
  *   locks/<xx>/<instance>                        dir: the lock driver's second lock
  *   tmp/                                         what is not finished; swept by prepare() when it is an hour
  * old
+ *   reserve/<N>                                  room for changes of records once there is none
  *   import/                                      files of others, to be read from there
  */
 struct files {
@@ -68,6 +69,11 @@ void files_lease_path(const char *instance, const struct lease *lease, char ret[
 void files_disk_name(const struct disk_spec *d, char ret[24]);
 /* -ESTALE with the current owner in err unless the name is `mine`. */
 int files_lease_mine(struct store *s, const char *instance, const struct lease *mine, struct err *err);
+
+/* files-reserve.c: makes what is missing of it, where there is room; gives up a piece: false, it is used up.
+ */
+int files_reserve_fill(struct files *f, struct err *err);
+bool files_reserve_use(struct files *f);
 
 /* files-record-list.c */
 int files_record_list(struct store *s, enum record_kind kind, record_cb cb, void *arg, struct err *err);

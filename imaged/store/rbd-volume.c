@@ -167,7 +167,7 @@ static int volume_state_new(struct volume *v, struct rbd_volume **ret, struct er
 
 static int rbd_volume_create(struct volume *v, struct err *err)
 {
-        struct rbd_volume *rv;
+        struct rbd_volume *rv = NULL;
         char sealed[POOL_NAME_MAX];
         uint64_t size;
         int left, r = volume_state_new(v, &rv, err);
@@ -269,7 +269,7 @@ static int rbd_volume_seal(struct volume *v, struct err *err)
 
 static int rbd_volume_open(struct volume *v, struct err *err)
 {
-        struct rbd_volume *rv;
+        struct rbd_volume *rv = NULL;
         int r = volume_state_new(v, &rv, err);
 
         if (r < 0)
@@ -291,7 +291,7 @@ static int rbd_volume_resume(struct volume *v, bool take_it, struct err *err)
 {
         _cleanup_(pool_list_done) struct pool_list list = {0};
         char prefix[POOL_NAME_MAX], sealed[POOL_NAME_MAX];
-        struct rbd_volume *rv;
+        struct rbd_volume *rv = NULL;
         int r = volume_state_new(v, &rv, err);
 
         if (r < 0)

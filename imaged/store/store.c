@@ -130,6 +130,11 @@ int store_prepare(struct store *s, struct err *err)
         return s->engine->prepare ? ENGINE_CALL(err, s->engine->prepare(s, &own)) : 0;
 }
 
+int store_upkeep(struct store *s, struct err *err)
+{
+        return s->engine->upkeep ? ENGINE_CALL(err, s->engine->upkeep(s, &own)) : 0;
+}
+
 int store_secret(struct store *s, char **ret, struct err *err)
 {
         if (!s->engine->secret)

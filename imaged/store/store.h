@@ -41,6 +41,8 @@ int store_space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct
 
 /* Makes the folders, objects and settings that an empty store needs; harmless on one that has them. */
 int store_prepare(struct store *s, struct err *err);
+/* Now and then: keeps the room that changes of records have once the storage is full (dir, nfs). */
+int store_upkeep(struct store *s, struct err *err);
 
 /* Proves on scratch objects that a take-over stops the previous writer. Returns 1: it does; 0: it does not,
  * and err says in one sentence why and what to change; negative: could not be tried. */
