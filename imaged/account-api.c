@@ -88,14 +88,23 @@ int account_on_show(struct http_request *req, void *userdata, struct err *err)
 
 struct owned {
         const char *owner;
-        unsigned n;
+        unsigned n, deleted;
+        char ids[256]; /* of those that are deleted, as many as fit */
 };
 
 static int owned_one(void *arg, const struct cataloged *e)
 {
         struct owned *o = arg;
 
-        o->n += streq(e->owner, o->owner);
+        size_t used = strlen(o->ids);
+
+        if (!streq(e->owner, o->owner))
+                return 0;
+        o->n++;
+        if (e->deleted) {
+                o->deleted++;
+                snprintf(o->ids + used, sizeof(o->ids) - used, " %s", e->id);
+        }
         return 0;
 }
 
@@ -112,6 +121,12 @@ int account_on_delete(struct http_request *req, void *userdata, struct err *err)
         name = json_get_str(record, "name", "");
         o.owner = json_get_str(record, "id", "");
         r = catalog_each(im->catalog, 0, owned_one, &o, err);
+        if (r == 0 && o.n > 0 && o.n == o.deleted)
+                return err_set(
+                    err, -EBUSY,
+                    "account %s owns %u deleted image%s that can still be undeleted; \"wherry image rm "
+                    "--now ID\" removes for good:%s",
+                    name, o.n, o.n == 1 ? "" : "s", o.ids);
         if (r == 0 && o.n > 0)
                 return err_set(err, -EBUSY, "account %s owns %u image%s; remove %s first", name, o.n,
                                o.n == 1 ? "" : "s", o.n == 1 ? "it" : "them");

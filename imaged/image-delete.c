@@ -66,7 +66,7 @@ static int change_deleting(json_t *record, void *arg, struct err *err)
         if (streq(status, "deleted") || (streq(status, "pending_delete") && !d->purge))
                 return 1;
         if (json_get_bool(record, "protected", false))
-                return err_set(err, -EACCES, "image %s is protected", d->id);
+                return err_set(err, -EACCES, "image %s is protected; unprotect it first", d->id);
         if (d->purge)
                 json_object_set_new(record, "purge", json_true());
         if (streq(status, "pending_delete"))

@@ -12,11 +12,16 @@ struct find {
         bool any;
         const char *os;
 
-        unsigned n;
-        char ids[256]; /* of those that have the name */
+        unsigned n, near; /* near: of those that have the name, one's own and the public ones */
+        char ids[256];    /* of those that have the name */
         char id[UUID_LEN + 1];
         char version[64], created[25]; /* of the best so far */
 };
+
+static bool near(const struct caller *c, const struct cataloged *e)
+{
+        return e->visibility == VISIBILITY_PUBLIC || streq(e->owner, c->id);
+}
 
 static int named_one(void *arg, const struct cataloged *e)
 {
@@ -27,6 +32,7 @@ static int named_one(void *arg, const struct cataloged *e)
             !image_cataloged_visible(f->caller, e))
                 return 0;
         f->n++;
+        f->near += near(f->caller, e);
         snprintf(f->ids + used, sizeof(f->ids) - used, " %s", e->id);
         memcpy(f->id, e->id, sizeof(f->id));
         return 0;
@@ -47,7 +53,7 @@ static int alias_one(void *arg, const struct cataloged *e)
         int order;
 
         if (!e->active || e->hidden || !streq(e->os, f->os) || !version_fits(e->os_version, f->text) ||
-            (e->visibility != VISIBILITY_PUBLIC && !streq(e->owner, f->caller->id)))
+            !near(f->caller, e))
                 return 0;
         order = f->n == 0 ? 1 : strverscmp(e->os_version, f->version);
         if (order == 0)
@@ -59,16 +65,6 @@ static int alias_one(void *arg, const struct cataloged *e)
         }
         f->n++;
         return 0;
-}
-
-static int find_named(struct imaged *im, struct find *f, struct err *err)
-{
-        int r = catalog_each(im->catalog, 1000, named_one, f, err);
-
-        if (r == 0 && f->n > 1)
-                return err_set(err, -EINVAL, "%u images have the name \"%s\"; give the id of one:%s", f->n,
-                               f->text, f->ids);
-        return r;
 }
 
 static int find_alias(struct imaged *im, struct find *f, struct err *err)
@@ -83,6 +79,22 @@ static int find_alias(struct imaged *im, struct find *f, struct err *err)
         return catalog_each(im->catalog, 1000, alias_one, f, err);
 }
 
+/* What others have named like an alias does not hide it: who runs debian:12 is not to get a stranger's. */
+static int find_text(struct imaged *im, struct find *f, struct err *err)
+{
+        struct find alias = {.caller = f->caller, .text = f->text};
+        int r = catalog_each(im->catalog, 1000, named_one, f, err);
+
+        if (r == 0 && f->near == 0)
+                r = find_alias(im, &alias, err);
+        if (r == 0 && alias.n > 0)
+                *f = alias;
+        else if (r == 0 && f->n > 1)
+                return err_set(err, -EINVAL, "%u images have the name \"%s\"; give the id of one:%s", f->n,
+                               f->text, f->ids);
+        return r;
+}
+
 int image_find(struct imaged *im, const struct caller *c, const char *text, bool any, json_t **ret,
                struct err *err)
 {
@@ -91,13 +103,10 @@ int image_find(struct imaged *im, const struct caller *c, const char *text, bool
         const char *status;
         int r = 0;
 
-        if (uuid_valid(text)) {
+        if (uuid_valid(text))
                 memcpy(f.id, text, sizeof(f.id));
-        } else {
-                r = find_named(im, &f, err);
-                if (r == 0 && f.n == 0)
-                        r = find_alias(im, &f, err);
-        }
+        else
+                r = find_text(im, &f, err);
         if (r == 0)
                 r = f.id[0] ? records_load(im->store, RECORD_IMAGE, f.id, &record, NULL, err) : -ENOENT;
         if (r < 0 && r != -ENOENT)

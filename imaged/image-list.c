@@ -210,6 +210,28 @@ static int item_add(struct list *l, const struct cataloged *e)
         return 0;
 }
 
+/* By the marker's place in the order, which it has also when it does not fit any more: it may have been
+ * changed or deleted since it was the last of a page. */
+static int behind_marker(struct list *l, const struct cataloged *const *all, size_t n, size_t *ret,
+                         struct err *err)
+{
+        struct item marker = {0};
+        size_t i = 0;
+
+        for (size_t k = 0; k < n && !marker.e; k++) {
+                if (streq(all[k]->id, l->marker) && image_cataloged_visible(caller_of(l->req), all[k]))
+                        marker.e = all[k];
+        }
+        if (!marker.e)
+                return marker_missing(l, err);
+        marker.record = l->records ? json_loads(marker.e->text, 0, NULL) : NULL;
+        while (i < l->n && compare(&l->items[i], &marker, l) <= 0)
+                i++;
+        json_decref(marker.record);
+        *ret = i;
+        return 0;
+}
+
 static int page_sorted(struct list *l, const struct cataloged *const *all, size_t n, struct err *err)
 {
         size_t i = 0;
@@ -223,12 +245,8 @@ static int page_sorted(struct list *l, const struct cataloged *const *all, size_
                 return r;
         if (l->n)
                 qsort_r(l->items, l->n, sizeof(*l->items), compare, l);
-        if (l->marker) {
-                while (i < l->n && !streq(l->items[i].e->id, l->marker))
-                        i++;
-                if (i++ == l->n)
-                        return marker_missing(l, err);
-        }
+        if (l->marker)
+                r = behind_marker(l, all, n, &i, err);
         while (r == 0 && i < l->n)
                 r = page_add(l, l->items[i++].e);
         return r < 0 ? r : 0;

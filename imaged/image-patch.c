@@ -6,6 +6,7 @@
 
 #include "common/json.h"
 #include "imaged/image.h"
+#include "imaged/quota.h"
 
 /*
  * PATCH /v2/images/{id}: a JSON patch (RFC 6902) with the operations add, replace and remove over a record's
@@ -17,6 +18,8 @@
 struct patch {
         const struct caller *caller;
         const json_t *operations;
+        const char *owner; /* to whom it goes, whose quota has `bytes` of it already; NULL: it stays */
+        uint64_t bytes;
 };
 
 /* "/a~1b" to "a/b" (RFC 6901); -EINVAL where it is not one step. */
@@ -93,9 +96,9 @@ static int apply_one(json_t *record, const json_t *operation, struct err *err)
         return err_set(err, -EINVAL, "op \"%s\": add, replace and remove are possible", op);
 }
 
-static int change_patch(json_t *record, void *arg, struct err *err)
+/* 1: nothing changes by it. */
+static int apply_all(const struct patch *p, json_t *record, struct err *err)
 {
-        const struct patch *p = arg;
         _cleanup_(json_decrefpp) json_t *before = json_copy(record);
         const json_t *operation;
         const char *status = json_get_str(record, "status", "");
@@ -109,13 +112,66 @@ static int change_patch(json_t *record, void *arg, struct err *err)
                 if (r < 0)
                         return r;
         }
-        if (json_equal(before, record))
-                return 1;
-        r = image_check_record(p->caller, before, record, err);
-        if (r < 0)
+        return json_equal(before, record) ? 1 : image_check_record(p->caller, before, record, err);
+}
+
+/* What its owner's quota counts of it. */
+static uint64_t bytes_of(const json_t *record)
+{
+        const json_t *staged = json_object_get(record, "staged");
+
+        return (uint64_t)json_get_int(json_is_object(staged) ? staged : record, "size", 0);
+}
+
+/* Bytes that are on their way are reserved for who was the owner at their begin. */
+static int owner_check(const struct patch *p, const json_t *before, const json_t *record, struct err *err)
+{
+        const char *id = json_get_str(before, "id", ""), *to = json_get_str(record, "owner", "");
+
+        if (streq(to, json_get_str(before, "owner", "")))
+                return 0;
+        if (json_is_object(json_object_get(before, "import")))
+                return err_set(err, -EBUSY, "image %s is %s; it gets another owner once its bytes are there",
+                               id, json_get_str(before, "status", ""));
+        return p->owner && streq(to, p->owner) && bytes_of(before) == p->bytes
+                   ? 0
+                   : err_set(err, -EBUSY, "image %s has changed at the same time; try again", id);
+}
+
+static int change_patch(json_t *record, void *arg, struct err *err)
+{
+        const struct patch *p = arg;
+        _cleanup_(json_decrefpp) json_t *before = json_copy(record);
+        int r = apply_all(p, record, err);
+
+        if (r == 0)
+                r = owner_check(p, before, record, err);
+        if (r != 0)
                 return r;
         image_set(record, "id", json_incref(json_object_get(record, "id"))); /* updated_at */
         return 0;
+}
+
+/* A quota counts what its account owns: an image that gets another owner is reserved for that one first. */
+static int patch(struct imaged *im, struct patch *p, const json_t *record, json_t **ret, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *then = json_deep_copy(record);
+        const char *id = json_get_str(record, "id", ""), *from = json_get_str(record, "owner", ""), *to;
+        int r = then ? apply_all(p, then, err) : err_set(err, -ENOMEM, "out of memory");
+
+        if (r < 0)
+                return r;
+        to = json_get_str(then, "owner", "");
+        if (!streq(from, to)) {
+                p->owner = to;
+                p->bytes = bytes_of(record);
+        }
+        r = p->bytes > 0 ? quota_reserve(im, to, id, p->bytes, err) : 0;
+        if (r == 0)
+                r = image_change(im, id, change_patch, p, ret, err);
+        if (p->bytes > 0 && r != -ETIMEDOUT) /* unknown; of what is left over the collector knows */
+                quota_release(im, r < 0 ? to : from, id, NULL);
+        return r;
 }
 
 int image_on_patch(struct http_request *req, void *userdata, struct err *err)
@@ -139,7 +195,7 @@ int image_on_patch(struct http_request *req, void *userdata, struct err *err)
                 return err_set(err, -EINVAL, "the body is not a list of at most %d operations",
                                OPERATIONS_MAX);
         p.operations = body;
-        r = image_change(im, http_param(req, "id"), change_patch, &p, &now, err);
+        r = patch(im, &p, record, &now, err);
         if (r < 0)
                 return r;
         view = image_view(now);

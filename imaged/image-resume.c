@@ -46,24 +46,19 @@ static int chunks_read(struct volume *v, uint64_t from, uint64_t end, int64_t ms
 }
 
 /* What of the disk from `from` to `end` is in the store: as much of it as one answer takes. */
-static int written_reply(struct http_request *req, struct imaged *im, const char *by, uint64_t from,
-                         uint64_t end, struct err *err)
+static int written_reply(struct http_request *req, struct imaged *im, struct volume *v, const char *by,
+                         uint64_t from, uint64_t end, struct err *err)
 {
         int64_t ms = MIN_OF(READ_MS, (int64_t)im->stale_ms / 4);
         const char *id = http_param(req, "id");
         _cleanup_(json_decrefpp) json_t *reply = NULL;
         _cleanup_(freep) char *text = calloc(CHUNKS_MAX + 1, MANIFEST_DIGITS);
-        struct volume *v = NULL;
         int r;
 
         if (!text)
                 return err_set(err, -ENOMEM, "out of memory");
-        r = volume_resume(im->store, id, false, &v, err);
-        if (r < 0)
-                return records_wrap(err, r == -ENOENT ? -EBUSY : r, "image", id);
         end = MIN_OF(end, volume_size(v));
         r = chunks_read(v, from, MIN_OF(end, from + (uint64_t)CHUNKS_MAX * MANIFEST_CHUNK), ms, text, err);
-        volume_close(v);
         if (r < 0)
                 return records_wrap(err, r, "image", id);
         reply = json_pack("{s:s,s:i,s:I,s:I,s:s}", "upload", by, "chunk", (int)MANIFEST_CHUNK, "from",
@@ -77,6 +72,7 @@ int image_on_written(struct http_request *req, void *userdata, struct err *err)
         const char *id = http_param(req, "id"), *text = http_query(req, "from");
         _cleanup_(json_decrefpp) json_t *record = NULL;
         struct import_change c = {.image = id};
+        struct volume *volume = NULL;
         const json_t *import;
         uint64_t from = text ? strtoull(text, NULL, 10) : 0;
         int r = image_of(req, im, IMAGE_CHANGE, &record, err);
@@ -91,7 +87,15 @@ int image_on_written(struct http_request *req, void *userdata, struct err *err)
         if (!import_open(record))
                 return err_set(err, -EBUSY, "image %s is %s: there is no upload to go on with", id,
                                json_get_str(record, "status", "unknown"));
+        /* No sign of life where nothing is to go on with: an imaged that died before it made the volume, or
+         * behind the seal, would never be found to be dead, and its client ask for ever. */
+        r = volume_resume(im->store, id, false, &volume, err);
+        if (r < 0)
+                return records_wrap(err, r == -ENOENT ? -EBUSY : r, "image", id);
         r = image_change(im, id, import_touch, &c, NULL, err);
-        return r < 0 ? r
-                     : written_reply(req, im, c.nonce, from, (uint64_t)json_get_int(import, "at", 0), err);
+        if (r == 0)
+                r = written_reply(req, im, volume, c.nonce, from, (uint64_t)json_get_int(import, "at", 0),
+                                  err);
+        volume_close(volume);
+        return r;
 }

@@ -37,7 +37,9 @@ struct config {
                     {"api", "token_file", NULL, "the file with the token of our callers",                   \
                      &(c)->token_file},                                                                     \
                     {"api", "stale_seconds", "60",                                                          \
-                     "what is half-made and does not move so long is removed", &(c)->stale_seconds},        \
+                     "what is half-made and does not move so long is removed; an upload of "                \
+                     "`wherry image add` after three times as long",                                        \
+                     &(c)->stale_seconds},                                                                  \
                     {"api", "public_url", NULL,                                                             \
                      "where clients reach this service; default: what they call it", &(c)->public_url},     \
                     {"images", "undelete_seconds", "86400",                                                 \

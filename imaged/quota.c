@@ -117,15 +117,16 @@ struct sweep {
         void *arg;
 };
 
-static bool has_bytes(struct imaged *im, const char *image)
+static bool has_bytes(struct imaged *im, const char *owner, const char *image)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
         int r = records_load(im->store, RECORD_IMAGE, image, &record, NULL, NULL);
 
         if (r == -ENOENT)
                 return false;
-        return r < 0 || !streq(json_get_str(record, "status", NULL), "queued") ||
-               json_is_object(json_object_get(record, "import"));
+        return r < 0 || (streq(json_get_str(record, "owner", NULL), owner) &&
+                         (!streq(json_get_str(record, "status", NULL), "queued") ||
+                          json_is_object(json_object_get(record, "import"))));
 }
 
 static int sweep_one(void *arg, json_t *record)
@@ -138,7 +139,7 @@ static int sweep_one(void *arg, json_t *record)
         json_object_foreach_safe (json_object_get(record, "images"), next, image, bytes) {
                 struct err err = {0};
 
-                if (has_bytes(s->im, image) || !s->stale(s->arg, image))
+                if (has_bytes(s->im, json_get_str(record, "id", ""), image) || !s->stale(s->arg, image))
                         continue;
                 if (quota_release(s->im, json_get_str(record, "id", ""), image, &err) < 0)
                         log_warn("quota of %s: %s", json_get_str(record, "name", ""), err_text(&err));

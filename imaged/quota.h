@@ -18,6 +18,6 @@ int quota_get(struct imaged *im, const char *owner, struct quota *ret, struct er
 int quota_reserve(struct imaged *im, const char *owner, const char *image, uint64_t bytes, struct err *err);
 /* Of an image whose bytes are gone; harmless where nothing is reserved. */
 int quota_release(struct imaged *im, const char *owner, const char *image, struct err *err);
-/* Gives back what is reserved for images that have no bytes, nor any on their way, and did not for as long
- * as `stale` says (called for each; true: long enough). */
+/* Gives back what is reserved for images that have no bytes, nor any on their way, or another owner, and did
+ * not for as long as `stale` says (called for each; true: long enough). */
 int quota_sweep(struct imaged *im, bool (*stale)(void *arg, const char *image), void *arg, struct err *err);

@@ -22,9 +22,9 @@ static int import_is(const json_t *record, const struct import_change *c, struct
 
 static json_t *import_json(const struct import_change *c)
 {
-        return json_pack("{s:s,s:I,s:o,s:I}", "by", c->nonce, "done", (json_int_t)c->done, "total",
+        return json_pack("{s:s,s:I,s:o,s:I,s:b}", "by", c->nonce, "done", (json_int_t)c->done, "total",
                          c->total == UINT64_MAX ? json_null() : json_integer((json_int_t)c->total), "at",
-                         (json_int_t)c->at);
+                         (json_int_t)c->at, "resumable", c->resumable);
 }
 
 int import_begin(json_t *record, void *arg, struct err *err)
@@ -57,6 +57,11 @@ bool import_open(const json_t *record)
                !json_get_bool(import, "ending", false);
 }
 
+bool import_resumable(const json_t *record)
+{
+        return import_open(record) && json_get_bool(json_object_get(record, "import"), "resumable", false);
+}
+
 int import_resume(json_t *record, void *arg, struct err *err)
 {
         struct import_change *c = arg;
@@ -70,6 +75,7 @@ int import_resume(json_t *record, void *arg, struct err *err)
                                json_get_str(record, "status", "unknown"));
         c->format = image_format_parse(json_get_str(record, "disk_format", ""));
         c->at = (uint64_t)json_get_int(json_object_get(record, "import"), "at", 0);
+        c->resumable = true;
         json_object_set_new(record, "import", import_json(c));
         return c->format < 0 ? err_set(err, -EIO, "image %s: its record has no disk_format", c->image) : 0;
 }

@@ -23,8 +23,9 @@ struct import_change {
         unsigned parts;             /* active, staged: records of the manifest */
         bool staged;                /* active: not yet, they wait for import_promote() */
         uint64_t done, total, size;
-        uint64_t at; /* how far into the disk bytes were taken */
-        int format;  /* begin: what the record declares */
+        uint64_t at;    /* how far into the disk bytes were taken */
+        bool resumable; /* a sparse body: its client comes back for it */
+        int format;     /* begin: what the record declares */
 };
 
 int import_begin(json_t *record, void *arg, struct err *err); /* the image has to be queued */
@@ -32,6 +33,7 @@ int import_begin(json_t *record, void *arg, struct err *err); /* the image has t
 int import_resume(json_t *record, void *arg, struct err *err);
 /* Whether there is one to go on with, as far as the record says. */
 bool import_open(const json_t *record);
+bool import_resumable(const json_t *record);                 /* and whether its client does */
 int import_beat(json_t *record, void *arg, struct err *err); /* progress, and a sign of life */
 int import_touch(json_t *record, void *arg,
                  struct err *err); /* that alone, from who wants to go on with it */

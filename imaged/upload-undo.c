@@ -46,7 +46,12 @@ int undo_deleted(struct imaged *im, const char *image, struct err *err)
 
 void undo_tell(struct imaged *im, const char *image, const char *why)
 {
-        event_post(im->events, &(struct event){.kind = "image-failed", .name = image, .text = why});
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+
+        records_load(im->store, RECORD_IMAGE, image, &record, NULL, NULL);
+        event_post(im->events, &(struct event){.kind = "image-failed",
+                                               .name = json_get_str(record, "name", image),
+                                               .text = why});
 }
 
 int upload_collect(struct imaged *im, const char *image, const char *by, struct err *err)

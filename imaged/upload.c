@@ -35,7 +35,6 @@ struct upload {
         bool open_ended; /* nobody said how large it is */
         enum image_format format;
         struct image_stream *stream;
-        bool is_sparse;
         struct sparse sparse;
 
         struct volume *volume;
@@ -47,7 +46,8 @@ struct upload {
         /* also read by the thread that gives the sign of life */
         atomic_uint_fast64_t done, total; /* bytes of the body; total UINT64_MAX: unknown */
         atomic_uint_fast64_t at;          /* how far into the disk bytes were taken */
-        atomic_bool lost;                 /* the record is no longer ours */
+        atomic_bool is_sparse;
+        atomic_bool lost; /* the record is no longer ours */
         struct upload *next;
 };
 
@@ -384,8 +384,12 @@ struct upload *upload_free(struct upload *up, const char *why)
 /* All that was taken is in the volume before the record says for the last time how far that is. */
 static int park(struct upload *up, struct err *err)
 {
-        struct import_change c = {
-            .image = up->image, .nonce = up->nonce, .done = up->done, .total = up->total, .at = up->at};
+        struct import_change c = {.image = up->image,
+                                  .nonce = up->nonce,
+                                  .done = up->done,
+                                  .total = up->total,
+                                  .at = up->at,
+                                  .resumable = true};
         int r = up->pipeline ? pipeline_drain(up->pipeline, err) : 0;
 
         if (r < 0)
@@ -435,6 +439,7 @@ void upload_beat_all(struct imaged *im)
         struct beat {
                 char image[UUID_LEN + 1], nonce[UUID_LEN + 1];
                 uint64_t done, total, at;
+                bool resumable;
         } *beats = NULL;
         size_t n = 0, i = 0;
 
@@ -448,6 +453,7 @@ void upload_beat_all(struct imaged *im)
                 beats[i].done = up->done;
                 beats[i].total = up->total;
                 beats[i].at = up->at;
+                beats[i].resumable = up->is_sparse;
         }
         pthread_mutex_unlock(&im->lock);
         for (size_t k = 0; k < i; k++) {
@@ -455,7 +461,8 @@ void upload_beat_all(struct imaged *im)
                                           .nonce = beats[k].nonce,
                                           .done = beats[k].done,
                                           .total = beats[k].total,
-                                          .at = beats[k].at};
+                                          .at = beats[k].at,
+                                          .resumable = beats[k].resumable};
                 struct err err = {0};
                 int r = image_change(im, c.image, import_beat, &c, NULL, &err);
 

@@ -36,6 +36,17 @@ int cli_call(struct cli *cli, const char *method, const json_t *body, json_t **r
         return r;
 }
 
+json_t *cli_text(const char *text)
+{
+        json_t *j = json_string(text);
+        _cleanup_(freep) char *copy = j ? NULL : strdup(text);
+
+        for (char *p = copy; p && *p; p++)
+                if (*p & 0x80)
+                        *p = '?';
+        return copy ? json_string(copy) : j;
+}
+
 void cli_print(struct cli *cli, const json_t *j)
 {
         json_dumpf(j, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);

@@ -94,6 +94,10 @@ int cli_call(struct cli *cli, const char *method, const json_t *body, json_t **r
  * new reference; NULL: out of memory. */
 json_t *cli_sorted(const json_t *array, const char *key);
 
+/* A text for a JSON document. The name of a file may be no UTF-8: bytes beyond ASCII become "?" then. A new
+ * reference; NULL: out of memory. */
+json_t *cli_text(const char *text);
+
 /* Prints one JSON document and a line break: indented, or in one line for streams. */
 void cli_print(struct cli *cli, const json_t *j);
 void cli_print_line(struct cli *cli, const json_t *j);

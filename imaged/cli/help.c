@@ -80,7 +80,7 @@ void cli_help(const struct cli_command *command)
         printf("\noptions that every command takes:\n");
         print_options(cli_common_options, cli_n_common_options);
         printf("\n\"wherry COMMAND --help\" tells more; so does the manual page wherry(1).\n"
-               "Exit status: 0 done, 1 failed, 2 wrong usage.\n");
+               "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).\n");
 }
 
 int cmd_help(struct cli *cli, struct err *err)

@@ -67,16 +67,27 @@ const char *image_format_from(const char *path_or_url)
         return NULL;
 }
 
-int image_create(struct cli *cli, const char *name, const char *disk_format, json_t **ret, struct err *err)
+int image_create(struct cli *cli, const char *name, const char *disk_format, char ret_id[UUID_LEN + 1],
+                 struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *body = json_pack(
             "{s:s,s:s,s:s,s:s*,s:s*}", "name", name, "disk_format", disk_format, "container_format", "bare",
             "os_distro", cli_value(cli, "--os"), "os_version", cli_value(cli, "--version"));
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        int r;
 
         if (!body)
                 return err_set(err, -EINVAL, "the name \"%s\" is not UTF-8; give another one with --name",
                                name);
-        return cli_call(cli, "POST", body, ret, err, "/v2/images");
+        interrupt_catch(NULL); /* cut off, this call could leave a record whose id nobody was told */
+        r = cli_call(cli, "POST", body, &record, err, "/v2/images");
+        if (r < 0)
+                return r;
+        if (!uuid_valid(json_get_str(record, "id", "")))
+                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
+        snprintf(ret_id, UUID_LEN + 1, "%s", json_get_str(record, "id", ""));
+        interrupt_cancels(cli->http);
+        return 0;
 }
 
 int image_discard(struct cli *cli, const char *id)
@@ -140,19 +151,15 @@ static int add_opened(struct cli *cli, const char *name, int fd, const struct st
 {
         const struct sparse_input in = {
             .size = image_size(img), .read = image_input_read, .extent = image_input_extent, .state = img};
-        _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
+        _cleanup_(json_decrefpp) json_t *added = NULL;
         char id[UUID_LEN + 1], how[96], size[24], time[HUMAN_LEN];
         int64_t start = clock_ms();
         uint64_t sent = 0;
         int r;
 
-        interrupt_catch(cli->http);
-        r = image_create(cli, name, info->format == IMAGE_ISO9660 ? "iso" : "raw", &record, err);
+        r = image_create(cli, name, info->format == IMAGE_ISO9660 ? "iso" : "raw", id, err);
         if (r < 0)
                 return r;
-        snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
-        if (!uuid_valid(id))
-                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
         r = image_send(cli, id, name, &in, fd, begin, &sent, err);
         if (r == 0)
                 r = cli_call(cli, "GET", NULL, &added, err, "/v2/images/%s", id);

@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "imaged/cli/cli.h"
 #include "imaged/cli/image.h"
+#include "imaged/cli/table.h"
 
 /* What changes an image that is there: set, share and unshare, deactivate and reactivate, undelete. */
 
@@ -124,12 +125,22 @@ static int add_switch(struct cli *cli, json_t *patch, const char *on, const char
         return 0;
 }
 
+static void print_told(const json_t *image, const char *given, const char *what)
+{
+        _cleanup_(freep) char *name = text_printable(json_get_str(image, "name", given));
+
+        printf("image %s %s\n", name ? name : given, what);
+}
+
 int cmd_image_set(struct cli *cli, struct err *err)
 {
         static const char *const texts[][2] = {{"--name", "name"}, {"--visibility", "visibility"}};
         _cleanup_(json_decrefpp) json_t *image = NULL, *patch = json_array(), *now = NULL;
-        int r = image_find(cli, cli->arguments[0], &image, err);
+        int r;
 
+        if (cli_value(cli, "--name") && !cli_value(cli, "--name")[0])
+                return cli_usage(cli, err, "--name \"\": a name has 1 to 255 bytes");
+        r = image_find(cli, cli->arguments[0], &image, err);
         for (size_t i = 0; r == 0 && i < ARRAY_SIZE(texts); i++) {
                 const char *value = cli_value(cli, texts[i][0]);
 
@@ -160,7 +171,7 @@ int cmd_image_set(struct cli *cli, struct err *err)
         if (cli->json)
                 cli_print(cli, now);
         else
-                printf("image %s is changed\n", json_get_str(now, "name", cli->arguments[0]));
+                print_told(now, cli->arguments[0], "is changed");
         return 0;
 }
 
@@ -172,7 +183,7 @@ static void told(struct cli *cli, const json_t *image, const char *what)
         if (cli->json)
                 cli_print(cli, j);
         else
-                printf("image %s %s\n", json_get_str(image, "name", cli->arguments[0]), what);
+                print_told(image, cli->arguments[0], what);
 }
 
 static int action(struct cli *cli, const json_t *image, const char *name, const char *what, struct err *err)
@@ -210,7 +221,8 @@ int cmd_image_undelete(struct cli *cli, struct err *err)
         _cleanup_(freep) char *escaped = http_escape(wanted);
         _cleanup_(json_decrefpp) json_t *reply = NULL;
         const json_t *images;
-        int r = escaped ? cli_call(cli, "GET", NULL, &reply, err, "/v2/images?status=pending_delete&%s=%s",
+        int r = escaped ? cli_call(cli, "GET", NULL, &reply, err,
+                                   "/v2/images?status=pending_delete&visibility=all&%s=%s",
                                    uuid_valid(wanted) ? "id" : "name", escaped)
                         : err_set(err, -ENOMEM, "out of memory");
 
@@ -273,7 +285,9 @@ int cmd_image_unshare(struct cli *cli, struct err *err)
         char id[UUID_LEN + 1];
         int r = image_find(cli, cli->arguments[0], &image, err);
 
-        if (r == 0)
+        if (r == 0 && uuid_valid(cli->arguments[1])) /* the account may be gone already */
+                snprintf(id, sizeof(id), "%s", cli->arguments[1]);
+        else if (r == 0)
                 r = account_id(cli, cli->arguments[1], id, err);
         if (r == 0)
                 r = cli_call(cli, "DELETE", NULL, NULL, err, "/v2/images/%s/members/%s",

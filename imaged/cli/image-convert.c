@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,7 @@ static int convert_to(struct cli *cli, struct image *img, const char *out, struc
         int r;
 
         interrupt_catch(NULL);
+        signal(SIGXFSZ, SIG_IGN); /* a limit of the shell is an error, not an end with the file left over */
         fd = open(out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
         if (fd < 0)
                 return err_set(err, -errno, "%s: cannot create: %s%s", out, strerror(errno),
@@ -115,9 +117,9 @@ static int convert_to(struct cli *cli, struct image *img, const char *out, struc
         }
         interrupt_release();
         if (cli->json) {
-                doc =
-                    json_pack("{s:s,s:I,s:I,s:I}", "file", out, "virtual_size", (json_int_t)image_size(img),
-                              "data", (json_int_t)data, "ms", (json_int_t)(clock_ms() - start));
+                doc = json_pack("{s:o,s:I,s:I,s:I}", "file", cli_text(out), "virtual_size",
+                                (json_int_t)image_size(img), "data", (json_int_t)data, "ms",
+                                (json_int_t)(clock_ms() - start));
                 cli_print(cli, doc);
         } else
                 printf("%s: %s, %s of it data, in %s\n", out, size_format(image_size(img), all, sizeof(all)),

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/clock.h"
+#include "common/http-client.h"
 #include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
@@ -17,6 +19,8 @@
  * -> active a fetch that fails ends in queued again, without `import`, and says why in `message`; or in
  * killed
  */
+
+#define AWAY_MS 180000 /* as long as `image add FILE` waits for an imaged */
 
 static int import_failed(const char *what, const json_t *image, struct err *err)
 {
@@ -46,10 +50,17 @@ static int import_state(const char *what, const json_t *image, bool *seen, struc
         return 0;
 }
 
+/* An imaged that is started again is no outcome yet: the record tells it, or another imaged goes on. */
+static bool only_away(int r, int64_t heard_ms)
+{
+        return http_away(r) && !interrupted() && clock_ms() - heard_ms < AWAY_MS;
+}
+
 static int import_wait(struct cli *cli, const char *bar, const char *what, const char *id, int64_t seconds,
                        json_t **ret, struct err *err)
 {
         struct pacer pacer = pacer_start(seconds);
+        int64_t heard_ms = clock_ms();
         struct progress progress;
         bool seen = false;
         int r = 0;
@@ -57,22 +68,25 @@ static int import_wait(struct cli *cli, const char *bar, const char *what, const
         progress_begin(&progress, bar, cli->json);
         while (r == 0) {
                 _cleanup_(json_decrefpp) json_t *image = NULL;
+                const json_t *import;
 
                 r = cli_call(cli, "GET", NULL, &image, err, "/v2/images/%s", id);
-                if (r < 0)
+                if (r < 0 && !only_away(r, heard_ms))
                         break;
-                r = import_state(what, image, &seen, err);
-                if (r > 0) {
-                        *ret = take(image);
-                        break;
-                }
                 if (r == 0) {
-                        const json_t *import = json_object_get(image, "import");
-
+                        heard_ms = clock_ms();
+                        r = import_state(what, image, &seen, err);
+                        if (r != 0) {
+                                *ret = r > 0 ? take(image) : NULL;
+                                break;
+                        }
+                        import = json_object_get(image, "import");
                         progress_draw(&progress, (uint64_t)json_get_int(import, "done", 0),
                                       (uint64_t)json_get_int(import, "total", 0));
-                        r = pacer_wait(&pacer, err);
                 }
+                r = pacer_wait(&pacer, err);
+                if (r == -ETIMEDOUT)
+                        err_set(err, r, "it is not there after %lld s (--timeout)", (long long)seconds);
         }
         progress_end(&progress);
         return r < 0 ? r : 0;
@@ -82,7 +96,7 @@ int image_fill(struct cli *cli, const char *name, const char *format, const stru
                struct err *err)
 {
         _cleanup_(freep) char *bar = str_printf("%s %s", f->doing, name);
-        _cleanup_(json_decrefpp) json_t *record = NULL, *added = NULL;
+        _cleanup_(json_decrefpp) json_t *added = NULL;
         char id[UUID_LEN + 1];
         int64_t seconds;
         int r;
@@ -92,13 +106,9 @@ int image_fill(struct cli *cli, const char *name, const char *format, const stru
         r = cli_number(cli, "--timeout", 1, 1000000, &seconds, err);
         if (r < 0)
                 return r;
-        interrupt_catch(cli->http);
-        r = image_create(cli, name, format, &record, err);
+        r = image_create(cli, name, format, id, err);
         if (r < 0)
                 return r;
-        snprintf(id, sizeof(id), "%s", json_get_str(record, "id", ""));
-        if (!uuid_valid(id))
-                return err_set(err, -EBADMSG, "%s: the server made an image without an id", cli->url);
         r = f->start(cli, f->source, id, err);
         if (r == 0)
                 r = import_wait(cli, bar, f->what, id, seconds, &added, err);

@@ -55,8 +55,8 @@ int image_refused(struct cli *cli, const char *path, const struct image_info *in
         err_set(err, -EBADMSG, "%s is refused for %zu reason%s", path, info->n_refusals,
                 info->n_refusals == 1 ? "" : "s");
         if (cli->json) {
-                doc = json_pack("{s:{s:i,s:s,s:o}}", "error", "code", EBADMSG, "message", err_text(err),
-                                "refusals", image_refusals_json(info));
+                doc = json_pack("{s:{s:i,s:o,s:o}}", "error", "code", EBADMSG, "message",
+                                cli_text(err_text(err)), "refusals", image_refusals_json(info));
                 cli_print(cli, doc);
         }
         return -EBADMSG;

@@ -13,6 +13,7 @@
 #include "imaged/cli/image.h"
 #include "imaged/cli/interrupt.h"
 #include "imaged/cli/progress.h"
+#include "imaged/cli/table.h"
 
 /* `image save IMAGE FILE`: the raw disk, its zeros as holes; or the same as a qcow2 image. */
 #define BLOCK 4096
@@ -80,7 +81,8 @@ static int write_piece(void *state, uint64_t offset, const void *buf, size_t len
 static int fetch(struct cli *cli, const json_t *image, struct save *s, struct err *err)
 {
         _cleanup_(freep) char *path = str_printf("/v2/images/%s/file", json_get_str(image, "id", ""));
-        _cleanup_(freep) char *what = str_printf("saving %s", json_get_str(image, "name", "image"));
+        _cleanup_(freep) char *name = text_printable(json_get_str(image, "name", "image"));
+        _cleanup_(freep) char *what = str_printf("saving %s", name ? name : "image");
         int r;
 
         if (!path || !what)
@@ -135,6 +137,7 @@ int cmd_image_save(struct cli *cli, struct err *err)
         const char *path = cli->arguments[1], *format = cli_value(cli, "--format"), *status;
         struct save s = {.path = path, .err = err};
         _cleanup_(json_decrefpp) json_t *image = NULL;
+        _cleanup_(freep) char *name = NULL;
         bool qcow2;
         int r;
 
@@ -148,6 +151,7 @@ int cmd_image_save(struct cli *cli, struct err *err)
         if (!streq(status, "active") && !streq(status, "deactivated"))
                 return err_set(err, -EINVAL, "image %s is %s: there is nothing to save", cli->arguments[0],
                                status);
+        name = text_printable(json_get_str(image, "name", "?"));
         s.total = (uint64_t)json_get_int(image, "size", 0);
         r = save_as(cli, image, qcow2, &s, err);
         if (r < 0)
@@ -155,6 +159,6 @@ int cmd_image_save(struct cli *cli, struct err *err)
         if (cli->json)
                 cli_print(cli, image);
         else
-                printf("image %s is saved as %s\n", json_get_str(image, "name", "?"), path);
+                printf("image %s is saved as %s\n", name ? name : "?", path);
         return 0;
 }

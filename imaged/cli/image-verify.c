@@ -12,6 +12,7 @@
 #include "imaged/cli/image.h"
 #include "imaged/cli/interrupt.h"
 #include "imaged/cli/progress.h"
+#include "imaged/cli/table.h"
 
 /* `image verify IMAGE`: the server reads and compares; its answer is one JSON document a line (imaged's
  * image-verify.c). */
@@ -79,7 +80,8 @@ static int watch(struct cli *cli, const char *id, const char *name, uint64_t rat
 {
         _cleanup_(freep) char *path =
             str_printf("/v2/images/%s/verify?rate=%llu", id, (unsigned long long)rate);
-        _cleanup_(freep) char *what = str_printf("verifying %s", name);
+        _cleanup_(freep) char *printable = text_printable(name);
+        _cleanup_(freep) char *what = str_printf("verifying %s", printable ? printable : id);
         int r;
 
         if (!path || !what)
@@ -97,6 +99,7 @@ static int watch(struct cli *cli, const char *id, const char *name, uint64_t rat
 static int tell(struct cli *cli, const char *id, const char *name, const struct verify *v, int64_t ms,
                 struct err *err)
 {
+        _cleanup_(freep) char *printable = text_printable(name);
         size_t n = json_array_size(v->damaged), i;
         char size[24], time[HUMAN_LEN];
         const json_t *d;
@@ -121,7 +124,7 @@ static int tell(struct cli *cli, const char *id, const char *name, const struct 
                 return err_set(err, -EBADMSG, "image %s is damaged in %zu place%s", name, n,
                                n == 1 ? "" : "s");
         if (!cli->json)
-                printf("image %s is as it was added: %s verified in %s\n", name,
+                printf("image %s is as it was added: %s verified in %s\n", printable ? printable : id,
                        size_format(v->total, size, sizeof(size)), human_duration(ms, time));
         return 0;
 }

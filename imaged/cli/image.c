@@ -31,8 +31,8 @@ int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err
 /* All pages of the list, as one array. */
 static int image_list(struct cli *cli, json_t **ret, struct err *err)
 {
-        _cleanup_(freep) char *path =
-            strdup(cli_given(cli, "--deleted") ? "/v2/images?status=pending_delete" : "/v2/images");
+        _cleanup_(freep) char *path = strdup(
+            cli_given(cli, "--deleted") ? "/v2/images?status=pending_delete&visibility=all" : "/v2/images");
         _cleanup_(json_decrefpp) json_t *all = json_array();
 
         while (path && all) {
@@ -189,6 +189,7 @@ int cmd_image_show(struct cli *cli, struct err *err)
 int cmd_image_rm(struct cli *cli, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *image = NULL, *j = NULL;
+        _cleanup_(freep) char *printable = NULL;
         const char *id, *name;
         bool now = cli_given(cli, "--now");
         int r;
@@ -200,6 +201,7 @@ int cmd_image_rm(struct cli *cli, struct err *err)
                 return r;
         id = json_get_str(image, "id", "");
         name = json_get_str(image, "name", id);
+        printable = text_printable(name);
         r = cli_call(cli, "DELETE", NULL, NULL, err, "/v2/images/%s%s", id, now ? "?purge=true" : "");
         if (r < 0)
                 return err_wrap(err, r, "image %s is not removed", name);
@@ -207,6 +209,6 @@ int cmd_image_rm(struct cli *cli, struct err *err)
                 j = json_pack("{s:s,s:s,s:b}", "id", id, "name", name, "deleted", 1);
                 cli_print(cli, j);
         } else
-                printf("image %s is removed\n", name);
+                printf("image %s is removed\n", printable ? printable : id);
         return 0;
 }

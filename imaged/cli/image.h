@@ -4,6 +4,7 @@
 #include <jansson.h>
 
 #include "common/err.h"
+#include "common/util.h"
 
 struct cli;
 
@@ -11,9 +12,10 @@ struct cli;
  */
 int image_find(struct cli *cli, const char *name_or_id, json_t **ret, struct err *err);
 
-/* A new record in state "queued", with --os and --version as its properties os_distro and
- * os_version. The caller owns *ret. */
-int image_create(struct cli *cli, const char *name, const char *disk_format, json_t **ret, struct err *err);
+/* A new record in state "queued", with --os and --version as its properties os_distro and os_version. From
+ * here on Ctrl-C is caught (interrupt.h); what the caller calls next ends by it. */
+int image_create(struct cli *cli, const char *name, const char *disk_format, char ret_id[UUID_LEN + 1],
+                 struct err *err);
 
 /* Removes what an import that failed has left; quiet, because the import's own error matters. Needs a client
  * that is not cancelled, so it makes its own. Returns 0 or -errno; -ENOENT counts as done. */

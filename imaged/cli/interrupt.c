@@ -27,6 +27,15 @@ static void on_signal(int sig)
                 http_cancel(http);
 }
 
+/* The terminal has gone, too; but nohup(1) means that nobody minds. */
+static void handle_hangup(const struct sigaction *sa)
+{
+        struct sigaction was;
+
+        if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+                sigaction(SIGHUP, sa, NULL);
+}
+
 void interrupt_catch(struct http_client *http)
 {
         /* SA_RESETHAND: whoever presses Ctrl-C twice means it. No SA_RESTART: a wait ends at once. */
@@ -36,6 +45,14 @@ void interrupt_catch(struct http_client *http)
         caught = 0;
         sigaction(SIGINT, &sa, NULL);
         sigaction(SIGTERM, &sa, NULL);
+        handle_hangup(&sa);
+}
+
+void interrupt_cancels(struct http_client *http)
+{
+        to_cancel = http;
+        if (caught) /* before the handler could know of it */
+                http_cancel(http);
 }
 
 void interrupt_release(void)
@@ -44,12 +61,21 @@ void interrupt_release(void)
 
         sigaction(SIGINT, &sa, NULL);
         sigaction(SIGTERM, &sa, NULL);
+        handle_hangup(&sa);
         to_cancel = NULL;
 }
 
 bool interrupted(void)
 {
         return caught != 0;
+}
+
+void interrupt_end(void)
+{
+        if (!caught)
+                return;
+        signal(caught, SIG_DFL);
+        raise(caught);
 }
 
 struct pacer pacer_start(int64_t seconds)

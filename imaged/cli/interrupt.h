@@ -9,13 +9,17 @@
 struct http_client;
 
 /*
- * Ctrl-C and SIGTERM as an error instead of an end, for commands that have something to clean up or to say.
- * A second signal ends the program. The signal's handler needs process-wide state: one client at a time.
+ * Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP) as an error instead of an end, for commands that
+ * have something to clean up or to say. A second signal ends the program. The signal's handler needs
+ * process-wide state: one client at a time.
  */
 void interrupt_catch(
     struct http_client *http); /* http's running call ends with -ECANCELED; NULL: only the flag */
+void interrupt_cancels(struct http_client *http); /* from now on, after NULL; also what was caught before */
 void interrupt_release(void);
 bool interrupted(void);
+/* Dies of the signal, where one was caught: a shell's loop around the program ends with it. */
+void interrupt_end(void);
 
 /* A bounded wait for something that the server has to be asked about again. */
 struct pacer {

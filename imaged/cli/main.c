@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/util.h"
 #include "imaged/cli/cli.h"
+#include "imaged/cli/interrupt.h"
 #include "imaged/cli/table.h"
 
 /* Longer than the 30 s that a call for events may wait. */
@@ -34,8 +35,8 @@ static void tell(struct cli *cli, const struct err *err)
 
         fprintf(stderr, "wherry: %s\n", text ? text : "out of memory");
         if (cli->json && !cli->told) {
-                json_t *j =
-                    json_pack("{s:{s:i,s:s}}", "error", "code", -err->code, "message", err_text(err));
+                json_t *j = json_pack("{s:{s:i,s:o}}", "error", "code", -err->code, "message",
+                                      cli_text(err_text(err)));
 
                 if (j)
                         cli_print(cli, j);
@@ -60,5 +61,7 @@ int main(int argc, char **argv)
                 r = -EIO;
         }
         cli_done(&cli);
+        if (r < 0)
+                interrupt_end();
         return r >= 0 ? 0 : cli.usage || cli.refused ? 2 : 1;
 }

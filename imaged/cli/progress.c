@@ -66,9 +66,10 @@ void progress_line(struct progress *p, uint64_t done, uint64_t total, int64_t no
                 done = total; /* memory that is sent again while a guest writes */
         if (p->rate >= 1)
                 snprintf(rate, sizeof(rate), "  %s/s", size_format((uint64_t)p->rate, a, sizeof(a)));
-        if (p->rate >= 1 && total)
-                snprintf(left, sizeof(left), "  %s left",
-                         human_duration((int64_t)((double)(total - done) / p->rate) * 1000, time));
+        if (p->rate >= 1 && total > done)
+                snprintf(
+                    left, sizeof(left), "  %s left",
+                    human_duration(MAX_OF((int64_t)((double)(total - done) / p->rate), 1) * 1000, time));
         if (!total) {
                 snprintf(buf, len, "%s  %s%s", p->what, size_format(done, a, sizeof(a)), rate);
                 return;

@@ -134,6 +134,10 @@ static void a_bar_shows_rate_and_time_left(void **state)
         progress_line(&p, gib, 2 * gib, 10000, 140, line, sizeof(line));
         assert_string_equal(line, "adding debian  [####################--------------------]  50%  1 GiB / "
                                   "2 GiB  102 MiB/s  10.0 s left");
+        progress_line(&p, 2 * gib - 4096, 2 * gib, 10400, 140, line, sizeof(line));
+        assert_non_null(strstr(line, "  1.0 s left"));
+        progress_line(&p, 2 * gib, 2 * gib, 10400, 140, line, sizeof(line));
+        assert_null(strstr(line, "left"));
         progress_line(&p, 2 * gib, 2 * gib, 20000, 140, line, sizeof(line));
         assert_non_null(strstr(line, "[########################################] 100%"));
         /* More than the total: memory that is sent twice. */
