@@ -164,6 +164,16 @@ int disk_remove(rados_ioctx_t io, const char *name, struct err *err)
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove %s", name) : 0;
 }
 
+int disk_name_remove(rados_ioctx_t io, const char *name)
+{
+        char oid[POOL_NAME_MAX + 8];
+        int r;
+
+        snprintf(oid, sizeof oid, "rbd_id.%s", name);
+        r = rados_remove(io, oid);
+        return r == -ENOENT ? 0 : r;
+}
+
 /* Ceph's encoding of a string: 4 bytes of length, little endian, then the text. */
 static size_t put_string(char *at, const char *text)
 {

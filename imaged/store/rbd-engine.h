@@ -141,6 +141,9 @@ static inline bool disk_grows(const struct disk_spec *spec, const struct golden 
         return spec->image && !spec->content && spec->size > golden->size;
 }
 int disk_remove(rados_ioctx_t io, const char *name, struct err *err); /* one that is not there is fine */
+/* The object of a name that the directory does not have: a creation begins with it. 0, also where there is
+ * none, or -errno of librados. */
+int disk_name_remove(rados_ioctx_t io, const char *name);
 /* Addresses of the clients that have the image open and come from `address` (NULL: from anywhere), without
  * the client `but`. Calls cb with each; returns their number. id: the image's, or NULL to look it up. */
 typedef int (*disk_watcher_cb)(void *arg, const char *client);

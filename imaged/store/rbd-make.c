@@ -17,6 +17,7 @@
 
 #define MAKING_MS 4000    /* how long somebody else's half-made disks are given to become whole */
 #define MAKING_LOOK_MS 50 /* and how often to look */
+#define CLEAR_MS 4000     /* how long it is tried to make them in the place of one who is still at it */
 #define NONCE_LEN 16
 
 /* One disk being made on a thread of its own: a seed need not wait for the clone. */
@@ -98,27 +99,41 @@ static int remove_gate(rados_ioctx_t io, const char *instance, struct err *err)
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "remove the gate of instance %s", instance) : 0;
 }
 
-/* Waits until the disks are complete (-EEXIST), somebody else takes over (-EEXIST), or the time is up: then
- * ret_maker is who said last to make them, or empty. */
+static void pause_ms(long ms)
+{
+        const struct timespec pause = {.tv_nsec = ms * 1000000L};
+
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
+/*
+ * Waits until the disks are complete (-EEXIST), somebody else takes over (-EEXIST), or the time is up: then
+ * ret_maker is who said before we came that he makes them, or empty. A nonce that appears later is of one
+ * who waited, too, and has just begun.
+ */
 static int wait_for_maker(rados_ioctx_t io, const char *instance, char ret_maker[NONCE_LEN + 1],
                           struct err *err)
 {
-        const struct timespec pause = {.tv_nsec = MAKING_LOOK_MS * 1000000L};
         const int64_t deadline = clock_ms() + MAKING_MS;
 
-        for (*ret_maker = '\0';;) {
+        *ret_maker = '\0';
+        for (bool first = true;; first = false) {
                 _cleanup_(gate_done) struct gate gate = {0};
                 int r = gate_read(io, instance, &gate, err);
 
                 if (r < 0 && r != -ENOENT)
                         return r;
-                if (gate.complete || (*ret_maker && gate.making && !streq(gate.making, ret_maker)))
-                        return err_set(err, -EEXIST, "instance %s has disks already", instance);
-                if (gate.making)
+                if (first && gate.making)
                         snprintf(ret_maker, NONCE_LEN + 1, "%s", gate.making);
+                if (gate.complete || (gate.making && !streq(gate.making, ret_maker)))
+                        return err_set(err, -EEXIST, "instance %s has disks already", instance);
+                if (*ret_maker && !gate.making) { /* he has undone it */
+                        *ret_maker = '\0';
+                        return 0;
+                }
                 if (clock_ms() >= deadline)
                         return 0;
-                clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+                pause_ms(MAKING_LOOK_MS);
         }
 }
 
@@ -138,16 +153,54 @@ static int note_maker(rados_ioctx_t io, const char *instance, const char *nonce,
         return r < 0 ? pool_fail(err, r, "note who makes the disks of instance %s", instance) : 0;
 }
 
-/* Somebody makes, or once began to make, the disks. If nothing comes of it they are ours to make, from the
- * beginning; should the other come back, its last step finds our nonce and fails. */
-static int take_over(rados_ioctx_t io, const char *instance, const char *nonce, struct err *err)
+/* What there is of the disks, also a name whose maker died before the directory had it. */
+static int remove_half_made(rados_ioctx_t io, const char *instance, const struct disk_spec *disks, size_t n,
+                            struct err *err)
 {
-        char maker[NONCE_LEN + 1];
-        int r = wait_for_maker(io, instance, maker, err);
+        const struct lease nobody = {0};
+        char image[POOL_NAME_MAX];
+        int r = remove_images(io, instance, err);
 
-        if (r == 0)
-                r = note_maker(io, instance, nonce, maker, err);
-        return r < 0 ? r : remove_images(io, instance, err);
+        for (size_t i = 0; i < n && r == 0; i++) {
+                disk_image(instance, &nobody, disks, i, image);
+                r = disk_name_remove(io, image);
+                if (r < 0)
+                        return pool_fail(err, r, "remove the name %s", image);
+        }
+        return r;
+}
+
+/* What another who makes the same disks may cause. */
+static bool in_the_way(int r)
+{
+        return r == -EEXIST || r == -ESTALE || r == -ENOENT || r == -EBUSY;
+}
+
+/*
+ * Somebody makes, or once began to make, the disks. If nothing comes of it they are ours to make, from the
+ * beginning. The other may only be slow: then his next steps meet ours, so it is tried until he is through.
+ * His last step finds our nonce and fails.
+ */
+static int take_over(rados_ioctx_t io, const char *instance, const char *nonce,
+                     const struct disk_spec *disks, const struct golden *golden, size_t n, struct err *err)
+{
+        const int64_t deadline = clock_ms() + CLEAR_MS;
+        int r;
+
+        for (;;) {
+                r = remove_half_made(io, instance, disks, n, err);
+                if (r == 0)
+                        r = make_disks(io, instance, disks, golden, n, err);
+                if (r == 0 || !in_the_way(r) || clock_ms() >= deadline)
+                        break;
+                pause_ms(MAKING_LOOK_MS);
+                r = note_maker(io, instance, nonce, nonce, err);
+                if (r < 0)
+                        return r;
+        }
+        return r == -EEXIST
+                   ? err_set(err, -EBUSY, "instance %s: its disks are being made by another", instance)
+                   : r;
 }
 
 /*
@@ -238,11 +291,15 @@ int rbd_lease_create(struct store *s, const char *instance, const struct disk_sp
         snprintf(nonce, sizeof nonce, "%016llx", (unsigned long long)random_u64());
         r = r == 0 ? -EEXIST : make_disks(io, instance, disks, golden, n_disks, err);
         if (r == -EEXIST) {
-                r = take_over(io, instance, nonce, err);
+                char maker[NONCE_LEN + 1];
+
+                r = wait_for_maker(io, instance, maker, err);
+                if (r == 0)
+                        r = note_maker(io, instance, nonce, maker, err);
                 if (r < 0)
                         return r;
                 taken_over = true;
-                r = make_disks(io, instance, disks, golden, n_disks, err);
+                r = take_over(io, instance, nonce, disks, golden, n_disks, err);
         }
         if (r == 0) {
                 r = make_complete(io, instance, nonce, taken_over, disks, golden, n_disks, err);

@@ -218,6 +218,26 @@ static void test_half_made_disks_do_not_exist_and_can_be_made_again(void **state
         fails(-EEXIST, lease_create(f->b, f->instance, f->disks, 2, err));
 }
 
+/* Of a creation's first disk and of its second: the name is taken, and nothing else of it is there. */
+static void test_a_name_without_a_disk_is_in_nobodys_way(void **state)
+{
+        struct fixture *f = *state;
+        struct lease lease = {0};
+
+        for (size_t i = 0; i < 2; i++) {
+                char image[POOL_NAME_MAX];
+
+                uuid_random(f->instance);
+                disk_image(f->instance, &lease, f->disks, i, image);
+                assert_int_equal(disk_name_mend(f->io, image, "5eed5eed5eed"), 0);
+                ok(lease_create(f->a, f->instance, f->disks, 2, err));
+                ok(lease_find(f->a, f->instance, &lease, err));
+                ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
+                ok(lease_remove(f->a, f->instance, &lease, f->disks, 2, err));
+                lease = (struct lease){0};
+        }
+}
+
 static void test_a_user_without_the_right_to_blocklist_is_told_so(void **state)
 {
         struct fixture *f = *state;
@@ -356,6 +376,7 @@ int main(int argc, char **argv)
             with_fixture(test_a_claim_steps_over_a_name_that_a_crash_left_occupied),
             with_fixture(test_a_claim_whose_reply_was_lost_is_a_win),
             with_fixture(test_half_made_disks_do_not_exist_and_can_be_made_again),
+            with_fixture(test_a_name_without_a_disk_is_in_nobodys_way),
             with_fixture(test_a_user_without_the_right_to_blocklist_is_told_so),
             with_fixture(test_a_host_cannot_reach_accounts),
             with_fixture(test_attach_names_what_qemu_opens),
