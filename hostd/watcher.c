@@ -32,10 +32,20 @@ struct watcher {
 
 struct taking {
         struct manager *m;
-        uint64_t epoch;    /* at which we saw it stand still */
+        const struct watch *watch;
         int64_t detect_ms; /* since its last heartbeat that we saw */
         bool won;
 };
+
+/* By what its record says now: the list that the watcher goes by is of before its end, where that was in
+ * order. */
+static bool dead_by_record(const json_t *doc, const struct taking *t)
+{
+        bool stopped = streq(json_get_str(doc, "state", ""), host_state_name(HOST_STOPPED));
+
+        return watch_dead(t->watch, t->m->own_write_ms, stopped ? json_get_int(doc, "disarmed_ms", 0) : 0,
+                          clock_ms());
+}
 
 /* One neighbour wins the record; whoever comes later finds another epoch. */
 static int edit_take(json_t *doc, void *arg, struct err *err)
@@ -45,9 +55,9 @@ static int edit_take(json_t *doc, void *arg, struct err *err)
         json_t *taken;
 
         t->won = false;
-        if ((uint64_t)json_get_int(doc, "epoch", 0) != t->epoch ||
+        if ((uint64_t)json_get_int(doc, "epoch", 0) != t->watch->epoch ||
             streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
-            json_get_bool(doc, "maintenance", false))
+            json_get_bool(doc, "maintenance", false) || !dead_by_record(doc, t))
                 return 0;
         taken = json_pack("{s:i,s:I,s:b,s:I,s:s,s:s}", "by", (int)t->m->number, "epoch",
                           (json_int_t)t->m->epoch, "done", 0, "last_beat_ms", (json_int_t)t->detect_ms,
@@ -56,7 +66,7 @@ static int edit_take(json_t *doc, void *arg, struct err *err)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "taken", taken);
         json_object_set_new(doc, "state", json_string(host_state_name(HOST_DEAD)));
-        json_object_set_new(doc, "epoch", json_integer((json_int_t)t->epoch + 1));
+        json_object_set_new(doc, "epoch", json_integer((json_int_t)t->watch->epoch + 1));
         t->won = true;
         return 1;
 }
@@ -73,7 +83,7 @@ static void take_over(struct watcher *w, const struct survey_host *h, const stru
 {
         struct manager *m = w->m;
         int64_t now = clock_ms();
-        struct taking t = {.m = m, .epoch = h->ring.epoch, .detect_ms = now - watch->changed_ms};
+        struct taking t = {.m = m, .watch = watch, .detect_ms = now - watch->changed_ms};
         struct err e = {0};
         char id[12];
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json.h"
 #include "tests/sim/storage.h"
 
 /* Records, lists and heartbeats. */
@@ -30,6 +31,30 @@ static int sim_get(struct store *s, enum record_kind kind, const char *id, char 
         return r;
 }
 
+/* A promise: whose hostd ended in order is not taken over before its time. */
+#define DISARMED_NS (60 * SIM_S)
+
+static void check_host(const char *text)
+{
+        _cleanup_(json_decrefpp) json_t *doc = json_loads(text, 0, NULL);
+        unsigned number = (unsigned)json_get_int(doc, "number", 0);
+        const char *state = json_get_str(doc, "state", "");
+        struct host *h = NULL;
+
+        for (unsigned i = 0; i < W.n_hosts && !h; i++)
+                if (W.hosts[i].number == number)
+                        h = &W.hosts[i];
+        if (!h)
+                return;
+        if (streq(state, "dead") && h->stopped_ns && sched_now() - h->stopped_ns < DISARMED_NS)
+                violated("%s ended in order and was taken over %lld ms later", h->name,
+                         (long long)((sched_now() - h->stopped_ns) / SIM_MS));
+        if (!streq(state, "stopped") || json_get_int(doc, "disarmed_ms", 0) == 0) /* or has never run yet */
+                h->stopped_ns = 0;
+        else if (!h->stopped_ns)
+                h->stopped_ns = sched_now();
+}
+
 static void apply_put(struct op *op)
 {
         uint64_t expected = op->number;
@@ -42,6 +67,8 @@ static void apply_put(struct op *op)
                 free(now);
         }
         op->result = record_put(W.store, op->kind, op->id, expected, op->text, &op->ret_number, &op->err);
+        if (op->result == 0 && op->kind == RECORD_HOST && op->text)
+                check_host(op->text);
 }
 
 static int sim_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,

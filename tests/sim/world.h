@@ -140,7 +140,8 @@ struct host {
         /* hostd: NULL while there is none */
         struct proc *hostd;
         struct manager *manager;
-        bool term; /* it was asked to end */
+        bool term;          /* it was asked to end */
+        int64_t stopped_ns; /* since when its record says that it ended in order; 0: it does not */
         int64_t restart_ns;
         struct virt *virt;
         struct gate *gate;
