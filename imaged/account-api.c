@@ -7,6 +7,7 @@
 #include "imaged/account.h"
 #include "imaged/catalog.h"
 #include "imaged/events.h"
+#include "imaged/quota.h"
 
 /* /v1/accounts, for administrators: `wherry account ...`. */
 
@@ -25,9 +26,10 @@ int account_on_list(struct http_request *req, void *userdata, struct err *err)
         return r < 0 ? r : http_reply_json(req, 200, reply);
 }
 
-static int strings_check(const json_t *body, struct err *err)
+static int body_check(const json_t *body, struct err *err)
 {
         static const char *const known[] = {"name", "password", "role"};
+        const json_t *bytes = json_path(body, "quota.image_bytes");
         const char *key;
         json_t *value;
 
@@ -43,6 +45,8 @@ static int strings_check(const json_t *body, struct err *err)
                 if (is_string && !json_is_string(value))
                         return err_set(err, -EINVAL, "%s is not a string", key);
         }
+        if (bytes && !json_is_null(bytes) && !(json_is_integer(bytes) && json_integer_value(bytes) >= 0))
+                return err_set(err, -EINVAL, "quota.image_bytes is not a whole number of at least 0");
         return 0;
 }
 
@@ -56,12 +60,10 @@ int account_on_create(struct http_request *req, void *userdata, struct err *err)
 
         r = http_body_json(req, &body, err);
         if (r == 0)
-                r = strings_check(body, err);
+                r = body_check(body, err);
         if (r < 0)
                 return r;
         bytes = json_path(body, "quota.image_bytes");
-        if (bytes && !json_is_null(bytes) && !(json_is_integer(bytes) && json_integer_value(bytes) >= 0))
-                return err_set(err, -EINVAL, "quota.image_bytes is not a whole number of at least 0");
         n = (struct account_new){.name = json_get_str(body, "name", ""),
                                  .password = json_get_str(body, "password", ""),
                                  .role = json_get_str(body, "role", "member"),
@@ -83,6 +85,38 @@ int account_on_show(struct http_request *req, void *userdata, struct err *err)
         if (r < 0)
                 return r;
         view = account_view(record);
+        return http_reply_json(req, 200, view);
+}
+
+int account_on_change(struct http_request *req, void *userdata, struct err *err)
+{
+        struct imaged *im = userdata;
+        _cleanup_(json_decrefpp) json_t *body = NULL, *record = NULL, *now = NULL, *view = NULL;
+        struct account_change c = {0};
+        int r = http_body_json(req, &body, err);
+
+        if (r == 0)
+                r = body_check(body, err);
+        if (r < 0)
+                return r;
+        c.role = json_get_str(body, "role", NULL);
+        c.image_bytes = json_path(body, "quota.image_bytes");
+        if (json_object_get(body, "name") || json_object_get(body, "password") ||
+            (!c.role && !c.image_bytes))
+                return err_set(err, -EINVAL, "role and quota.image_bytes can be changed, one at least");
+        r = account_load(im->accounts, http_param(req, "id"), &record, err);
+        if (r == 0)
+                r = account_change(im->accounts, json_get_str(record, "name", ""), &c, &now, err);
+        if (r == 0 && json_is_integer(c.image_bytes)) {
+                json_decrefpp(&now);
+                r = quota_count(im, json_get_str(record, "id", ""), &now, err);
+        }
+        if (r < 0)
+                return r;
+        event_post(im->events, &(struct event){.kind = "account-changed",
+                                               .name = json_get_str(now, "name", ""),
+                                               .text = json_get_str(now, "role", "")});
+        view = account_view(now);
         return http_reply_json(req, 200, view);
 }
 
@@ -145,7 +179,7 @@ int account_on_password(struct http_request *req, void *userdata, struct err *er
         int r = http_body_json(req, &body, err);
 
         if (r == 0)
-                r = strings_check(body, err);
+                r = body_check(body, err);
         if (r == 0)
                 r = account_load(im->accounts, http_param(req, "id"), &record, err);
         if (r == 0)

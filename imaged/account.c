@@ -276,6 +276,13 @@ static int password_check(const char *password, struct err *err)
         return 0;
 }
 
+static int role_check(const char *role, struct err *err)
+{
+        return streq(role, "admin") || streq(role, "member")
+                   ? 0
+                   : err_set(err, -EINVAL, "role \"%.80s\": admin and member are possible", role);
+}
+
 int account_add(struct accounts *a, const struct account_new *n, json_t **ret, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
@@ -288,9 +295,9 @@ int account_add(struct accounts *a, const struct account_new *n, json_t **ret, s
                     "account name \"%.80s\": 1 to %d characters of a-z, 0-9, - and _, the first a "
                     "letter or digit",
                     n->name, ACCOUNT_NAME_MAX);
-        if (!streq(n->role, "admin") && !streq(n->role, "member"))
-                return err_set(err, -EINVAL, "role \"%.80s\": admin and member are possible", n->role);
-        r = password_check(n->password, err);
+        r = role_check(n->role, err);
+        if (r == 0)
+                r = password_check(n->password, err);
         if (r == 0)
                 r = hash(a, n->password, hashed, err);
         if (r < 0)
@@ -311,6 +318,34 @@ int account_add(struct accounts *a, const struct account_new *n, json_t **ret, s
         log_info("account %s (%s): added, role %s", n->name, id, n->role);
         *ret = take(record);
         return 0;
+}
+
+static int change_account(json_t *record, void *arg, struct err *err)
+{
+        const struct account_change *c = arg;
+
+        if (c->role)
+                json_object_set_new(record, "role", json_string(c->role));
+        if (c->image_bytes)
+                json_object_set_new(record, "quota", json_pack("{s:O}", "image_bytes", c->image_bytes));
+        return 0;
+}
+
+int account_change(struct accounts *a, const char *name, const struct account_change *c, json_t **ret,
+                   struct err *err)
+{
+        struct account_change change = *c;
+        int r = account_name_valid(name) ? 0 : -ENOENT;
+
+        if (r == 0 && c->role)
+                r = role_check(c->role, err);
+        if (r == 0)
+                r = records_change(a->store, RECORD_ACCOUNT, name, change_account, &change, ret, err);
+        forget(a, name);
+        if (r == 0)
+                log_info("account %s: role %s, quota %lld", name, json_get_str(*ret, "role", ""),
+                         (long long)json_get_int(json_object_get(*ret, "quota"), "image_bytes", -1));
+        return r == -ENOENT ? err_set(err, r, "no account %s", name) : r;
 }
 
 static int change_password(json_t *record, void *arg, struct err *err)

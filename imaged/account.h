@@ -45,6 +45,13 @@ struct account_new {
 };
 /* -EEXIST: the name is taken. */
 int account_add(struct accounts *a, const struct account_new *n, json_t **ret, struct err *err);
+/* What is NULL stays as it is. image_bytes: an integer, or null for no limit; quota_count() then counts. */
+struct account_change {
+        const char *role;
+        const json_t *image_bytes;
+};
+int account_change(struct accounts *a, const char *name, const struct account_change *c, json_t **ret,
+                   struct err *err);
 /* Voids the account's tokens. */
 int account_password(struct accounts *a, const char *name, const char *password, struct err *err);
 int account_remove(struct accounts *a, const char *name, struct err *err);
@@ -61,5 +68,6 @@ const uint8_t *accounts_key(const struct accounts *a);
 int account_on_list(struct http_request *req, void *userdata, struct err *err);
 int account_on_create(struct http_request *req, void *userdata, struct err *err);
 int account_on_show(struct http_request *req, void *userdata, struct err *err);
+int account_on_change(struct http_request *req, void *userdata, struct err *err);
 int account_on_delete(struct http_request *req, void *userdata, struct err *err);
 int account_on_password(struct http_request *req, void *userdata, struct err *err);

@@ -81,6 +81,7 @@ const struct http_route imaged_routes[] = {
     {"GET", "/v1/accounts", account_on_list, NULL, false},
     {"POST", "/v1/accounts", account_on_create, NULL, false},
     {"GET", "/v1/accounts/{id}", account_on_show, NULL, false},
+    {"PATCH", "/v1/accounts/{id}", account_on_change, NULL, false},
     {"DELETE", "/v1/accounts/{id}", account_on_delete, NULL, false},
     {"POST", "/v1/accounts/{id}/password", account_on_password, NULL, false},
 

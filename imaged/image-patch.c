@@ -115,14 +115,6 @@ static int apply_all(const struct patch *p, json_t *record, struct err *err)
         return json_equal(before, record) ? 1 : image_check_record(p->caller, before, record, err);
 }
 
-/* What its owner's quota counts of it. */
-static uint64_t bytes_of(const json_t *record)
-{
-        const json_t *staged = json_object_get(record, "staged");
-
-        return (uint64_t)json_get_int(json_is_object(staged) ? staged : record, "size", 0);
-}
-
 /* Bytes that are on their way are reserved for who was the owner at their begin. */
 static int owner_check(const struct patch *p, const json_t *before, const json_t *record, struct err *err)
 {
@@ -133,7 +125,7 @@ static int owner_check(const struct patch *p, const json_t *before, const json_t
         if (json_is_object(json_object_get(before, "import")))
                 return err_set(err, -EBUSY, "image %s is %s; it gets another owner once its bytes are there",
                                id, json_get_str(before, "status", ""));
-        return p->owner && streq(to, p->owner) && bytes_of(before) == p->bytes
+        return p->owner && streq(to, p->owner) && quota_bytes(before) == p->bytes
                    ? 0
                    : err_set(err, -EBUSY, "image %s has changed at the same time; try again", id);
 }
@@ -164,7 +156,7 @@ static int patch(struct imaged *im, struct patch *p, const json_t *record, json_
         to = json_get_str(then, "owner", "");
         if (!streq(from, to)) {
                 p->owner = to;
-                p->bytes = bytes_of(record);
+                p->bytes = quota_bytes(record);
         }
         r = p->bytes > 0 ? quota_reserve(im, to, id, p->bytes, err) : 0;
         if (r == 0)

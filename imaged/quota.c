@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "imaged/account.h"
+#include "imaged/catalog.h"
 #include "imaged/records.h"
 
 #define ULL(v) ((unsigned long long)(v))
@@ -49,6 +50,13 @@ int quota_get(struct imaged *im, const char *owner, struct quota *ret, struct er
         return 0;
 }
 
+uint64_t quota_bytes(const json_t *image)
+{
+        const json_t *staged = json_object_get(image, "staged");
+
+        return (uint64_t)json_get_int(json_is_object(staged) ? staged : image, "size", 0);
+}
+
 struct reserve {
         const char *image;
         uint64_t bytes; /* 0: none */
@@ -62,7 +70,7 @@ static int change_reserve(json_t *record, void *arg, struct err *err)
 
         if (want->bytes == 0)
                 return json_object_del(images, want->image) < 0 ? 1 : 0;
-        if (limit == UINT64_MAX)
+        if (limit == UINT64_MAX || json_get_int(images, want->image, -1) == (json_int_t)want->bytes)
                 return 1;
         if (others > limit || want->bytes > limit - others)
                 return err_set(
@@ -109,6 +117,49 @@ int quota_release(struct imaged *im, const char *owner, const char *image, struc
                 r = records_change(im->store, RECORD_ACCOUNT, json_get_str(record, "name", ""),
                                    change_reserve, &none, NULL, err);
         return r == -ENOENT ? 0 : r;
+}
+
+struct count {
+        const char *owner;
+        json_t *images;
+};
+
+static int count_one(void *arg, const struct cataloged *e)
+{
+        struct count *c = arg;
+        _cleanup_(json_decrefpp) json_t *image =
+            streq(e->owner, c->owner) ? json_loads(e->text, 0, NULL) : NULL;
+        uint64_t bytes = quota_bytes(image);
+
+        return bytes > 0 && json_object_set_new(c->images, e->id, json_integer((json_int_t)bytes)) < 0
+                   ? -ENOMEM
+                   : 0;
+}
+
+static int change_count(json_t *record, void *arg, struct err *err)
+{
+        const struct count *c = arg;
+
+        if (json_object_update_missing(json_object_get(record, "images"), c->images) < 0)
+                return -ENOMEM;
+        return json_object_size(json_object_get(record, "images")) > IMAGES_MAX
+                   ? err_set(err, -EDQUOT, "account %s has %zu images; of %d at most a quota can be counted",
+                             json_get_str(record, "name", ""),
+                             json_object_size(json_object_get(record, "images")), IMAGES_MAX)
+                   : 0;
+}
+
+int quota_count(struct imaged *im, const char *owner, json_t **ret, struct err *err)
+{
+        _cleanup_(json_decrefpp) json_t *images = json_object(), *record = NULL;
+        struct count c = {.owner = owner, .images = images};
+        int r = images ? catalog_each(im->catalog, 0, count_one, &c, err) : -ENOMEM;
+
+        if (r == 0)
+                r = account_of(im, owner, &record, err);
+        return r < 0 ? r
+                     : records_change(im->store, RECORD_ACCOUNT, json_get_str(record, "name", ""),
+                                      change_count, &c, ret, err);
 }
 
 struct sweep {

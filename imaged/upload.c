@@ -297,6 +297,9 @@ int upload_finish(struct upload *up, struct err *err)
         if (r < 0)
                 return records_wrap(err, r, "image", up->image);
         c.size = up->size;
+        r = quota_reserve(up->im, up->owner, up->image, up->size, err); /* there may be a quota by now */
+        if (r < 0)
+                return r;
         if (image_system_find(up->im, up->image, up->volume, up->format == IMAGE_ISO9660, &found))
                 c.found = &found;
         if (volume_location(up->im->store, up->image, &location, NULL) == 0)

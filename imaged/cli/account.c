@@ -166,11 +166,19 @@ int cmd_account_list(struct cli *cli, struct err *err)
         return 0;
 }
 
+static void show(const json_t *a)
+{
+        char buf[64];
+
+        printf("name:     %s\nid:       %s\nrole:     %s\nquota:    %s\ncreated:  %s\n",
+               json_get_str(a, "name", ""), json_get_str(a, "id", ""), json_get_str(a, "role", ""),
+               quota_text(a, buf, sizeof(buf)), json_get_str(a, "created", ""));
+}
+
 int cmd_account_show(struct cli *cli, struct err *err)
 {
         _cleanup_(freep) char *name = http_escape(cli->arguments[0]);
         _cleanup_(json_decrefpp) json_t *a = NULL;
-        char buf[64];
         int r = name ? cli_call(cli, "GET", NULL, &a, err, "/v1/accounts/%s", name)
                      : err_set(err, -ENOMEM, "out of memory");
 
@@ -180,9 +188,7 @@ int cmd_account_show(struct cli *cli, struct err *err)
                 cli_print(cli, a);
                 return 0;
         }
-        printf("name:     %s\nid:       %s\nrole:     %s\nquota:    %s\ncreated:  %s\n",
-               json_get_str(a, "name", ""), json_get_str(a, "id", ""), json_get_str(a, "role", ""),
-               quota_text(a, buf, sizeof(buf)), json_get_str(a, "created", ""));
+        show(a);
         return 0;
 }
 
@@ -195,6 +201,43 @@ static void told(struct cli *cli, const char *what)
                 cli_print(cli, j);
         else
                 printf("account %s %s\n", cli->arguments[0], what);
+}
+
+int cmd_account_set(struct cli *cli, struct err *err)
+{
+        const char *role = cli_value(cli, "--role");
+        _cleanup_(freep) char *name = http_escape(cli->arguments[0]);
+        _cleanup_(json_decrefpp) json_t *body = json_object(), *now = NULL;
+        bool quota = cli_value(cli, "--quota"), none = cli_given(cli, "--no-quota");
+        uint64_t bytes = 0;
+        int r = 0;
+
+        if (!role && !quota && !none)
+                return cli_usage(cli, err, "nothing to set; --quota, --no-quota and --role are possible");
+        if (quota && none)
+                return cli_usage(cli, err, "--quota and --no-quota contradict each other");
+        if (role && !streq(role, "admin") && !streq(role, "member"))
+                return cli_usage(cli, err, "--role %s: admin or member", role);
+        if (quota)
+                r = cli_size(cli, "--quota", 1, &bytes, err);
+        if (r < 0)
+                return r;
+        if (!name || !body)
+                return err_set(err, -ENOMEM, "out of memory");
+        if (role)
+                json_object_set_new(body, "role", json_string(role));
+        if (quota || none)
+                json_object_set_new(
+                    body, "quota",
+                    json_pack("{s:o}", "image_bytes", none ? json_null() : json_integer((json_int_t)bytes)));
+        r = cli_call(cli, "PATCH", body, &now, err, "/v1/accounts/%s", name);
+        if (r < 0)
+                return r;
+        if (cli->json)
+                cli_print(cli, now);
+        else
+                show(now);
+        return 0;
 }
 
 int cmd_account_rm(struct cli *cli, struct err *err)

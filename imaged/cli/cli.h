@@ -126,6 +126,7 @@ int cmd_image_save(struct cli *cli, struct err *err);
 int cmd_account_add(struct cli *cli, struct err *err);
 int cmd_account_list(struct cli *cli, struct err *err);
 int cmd_account_show(struct cli *cli, struct err *err);
+int cmd_account_set(struct cli *cli, struct err *err);
 int cmd_account_rm(struct cli *cli, struct err *err);
 int cmd_account_password(struct cli *cli, struct err *err);
 int cmd_run(struct cli *cli, struct err *err);

@@ -107,6 +107,13 @@ static const struct cli_option account_add[] = {
     PASSWORD_FILE,
 };
 
+static const struct cli_option account_set[] = {
+    {"--role", 0, "ROLE", NULL, "member, or admin for everything"},
+    {"--quota", 0, "SIZE", NULL,
+     "how large its images may be together; those it has stay, also beyond that"},
+    {"--no-quota", 0, NULL, NULL, "no limit any more"},
+};
+
 static const struct cli_option account_password[] = {PASSWORD_FILE};
 
 static const struct cli_option run[] = {
@@ -209,6 +216,10 @@ const struct cli_command cli_commands[] = {
      OPTIONS(account_add), 1, 1, cmd_account_add},
     {"account list", "", "list the accounts", NULL, OPTIONS(quiet), 0, 0, cmd_account_list},
     {"account show", "ACCOUNT", "show one account", NULL, NULL, 0, 1, 1, cmd_account_show},
+    {"account set", "ACCOUNT", "change an account's quota or role",
+     "Counts from the next request on. What its images take already is counted, also where there was no "
+     "quota.",
+     OPTIONS(account_set), 1, 1, cmd_account_set},
     {"account rm", "ACCOUNT", "remove an account", "One that owns images is not removed.", NULL, 0, 1, 1,
      cmd_account_rm},
     {"account password", "ACCOUNT", "give an account a new password", "Its tokens are void from then on.",

@@ -111,6 +111,63 @@ story_a_quota_counts_what_its_account_owns() {
         for to in giver taker poor; do w account rm $to && want 0; done
 }
 
+story_a_quota_comes_later_and_changes() {
+        local id owner
+        account grower
+        call grower POST /v2/images -d '{"name":"first","disk_format":"raw"}'
+        id=$(field .id)
+        call grower PUT "/v2/images/$id/file" -H 'Content-Type: application/octet-stream' -T disk.raw
+        equal "without a quota" "$status" 204
+        upload() {
+                call grower POST /v2/images -d '{"name":"next","disk_format":"raw"}'
+                call grower PUT "/v2/images/$(field .id)/file" -H 'Content-Type: application/octet-stream' -T disk.raw
+        }
+        w account set grower --quota 12M --json
+        want 0
+        equal "used at once" "$(field .used.image_bytes) $(field .quota.image_bytes)" "8388608 12582912"
+        upload
+        equal "a second of 8 MiB in 12" "$status" 413
+        w account set grower --quota 16M && want 0
+        grep -q "8 MiB of 16 MiB" out || fail "says: $(cat out)"
+        upload
+        equal "in 16" "$status" 204
+        w account set grower --quota 4M --json && want 0
+        equal "less than it has" "$(field .used.image_bytes)" 16777216
+        upload
+        equal "in 4" "$status" 413
+        call grower GET "/v2/images/$id"
+        equal "what it has stays" "$(field .status)" active
+        w account set grower --no-quota && want 0
+        upload
+        equal "without one again" "$status" 204
+        w account set grower --quota 1G --json && want 0
+        equal "all three" "$(field .used.image_bytes)" 25165824
+        call grower DELETE "/v2/images/$id?purge=true"
+        w account show grower --json
+        equal "one less" "$(field .used.image_bytes)" 16777216
+        status=$(curl -sS -o out -w '%{http_code}' -H "X-Auth-Token: $(login grower)" "$one/v1/accounts")
+        equal "a member at the accounts" "$status" 403
+        w account set grower --role admin && want 0
+        status=$(curl -sS -o out -w '%{http_code}' -H "X-Auth-Token: $(login grower)" "$one/v1/accounts")
+        equal "an administrator" "$status" 200
+        w account set grower --role member && want 0
+        w account set grower
+        want 2
+        w account set grower --quota 1G --no-quota
+        want 2
+        w account set nobody --quota 1G
+        want 1
+        call root PATCH /v1/accounts/grower -d '{"quota":{"image_bytes":-1}}'
+        equal "a quota below 0" "$status" 400
+        call root PATCH /v1/accounts/grower -d '{"password":"something else"}'
+        equal "a password" "$status" 400
+        owner=$(account_id grower)
+        for id in $(call grower GET /v2/images && field '.images[] | select(.owner == "'"$owner"'").id'); do
+                call grower DELETE "/v2/images/$id?purge=true"
+        done
+        w account rm grower && want 0
+}
+
 # What lies on the store's storage is nobody's to read but an administrator's, also for somebody else's image and quota.
 story_volumes_of_the_store_are_for_administrators() {
         local id
