@@ -114,7 +114,7 @@ unsigned http_server_port(const struct http_server *s)
         return s->port;
 }
 
-static int daemon_start(struct http_server *s, struct err *err)
+int http_server_start(struct http_server *s, struct err *err)
 {
         s->daemon =
             MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
@@ -151,8 +151,6 @@ int http_server_new(const struct http_server_options *options, struct http_serve
         }
         memcpy(s->routes, options->routes, options->n_routes * sizeof(*s->routes));
         r = listen_open(s, options->listen, err);
-        if (r == 0)
-                r = daemon_start(s, err);
         if (r < 0)
                 goto fail;
         *ret = s;

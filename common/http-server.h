@@ -59,7 +59,9 @@ struct http_server_options {
         unsigned max_connections; /* 0: 256 */
 };
 
+/* From here on callers get through, and wait until it is started. -EADDRINUSE, -EADDRNOTAVAIL. */
 int http_server_new(const struct http_server_options *options, struct http_server **ret, struct err *err);
+int http_server_start(struct http_server *s, struct err *err);
 struct http_server *http_server_free(struct http_server *s); /* waits for handlers to end; returns NULL */
 /* What it listens on, also where port 0 was asked for. */
 unsigned http_server_port(const struct http_server *s);

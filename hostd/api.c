@@ -237,7 +237,7 @@ static int get_console(struct http_request *req, void *userdata, struct err *err
         return r;
 }
 
-int api_start(struct manager *m, struct err *err)
+int api_listen(struct manager *m, struct err *err)
 {
         static const struct http_route routes[] = {
             {"GET", "/healthz", get_health, NULL, true},

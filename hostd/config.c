@@ -18,7 +18,6 @@ static void config_keys(struct config *c, struct conf_key keys[N_KEYS])
              "dir:PATH, nfs://SERVER/EXPORT or rbd:POOL[/NAMESPACE]; the same on every host", &c->store_url},
             {"store", "ceph_conf", "/etc/ceph/ceph.conf", "rbd: the cluster's configuration", &c->ceph_conf},
             {"store", "ceph_user", "wherry", "rbd: the cephx user, without \"client.\"", &c->ceph_user},
-            {"store", "qemu_user", NULL, "dir: the user that QEMU runs as; default root", &c->qemu_user},
             {"host", "name", NULL, "this host's name; default its hostname", &c->name},
             {"host", "number", "0", "this host's number in disk names; 0 takes the lowest free one",
              &c->number_text},

@@ -8,7 +8,7 @@
 /* hostd.conf, with defaults in place. Strings are owned; NULL where nothing was said and nothing can be
  * guessed. */
 struct config {
-        char *store_url, *ceph_conf, *ceph_user, *qemu_user;
+        char *store_url, *ceph_conf, *ceph_user;
         char *name, *number_text, *address, *storage_address, *accel, *emulator, *libvirt_uri, *peer_uri,
             *bridge;
         char *dhcp_hosts_dir, *gate_socket, *cpus_text, *memory_text;

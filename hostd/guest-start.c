@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -11,6 +13,18 @@
 
 #define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
 #define STOP_ASK_MS 4000       /* asked again: one that boots has not heard the first time */
+
+/* On a directory QEMU opens files, as the user that libvirt runs it as. On nfs they are the start's own, on
+ * rbd nobody's. */
+static int give_to_qemu(const struct manager *m, const struct attach *a, struct err *err)
+{
+        const struct virt_host *h = &m->capacity;
+
+        if (a->kind != ATTACH_FILE || chown(a->path, h->qemu_uid, h->qemu_gid) == 0)
+                return 0;
+        return err_set(err, -errno, "%s: cannot be given to QEMU's user %" PRIu32 ": %s", a->path,
+                       h->qemu_uid, strerror(errno));
+}
 
 int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err)
@@ -28,6 +42,7 @@ int guest_xml(struct manager *m, const struct instance *i, const struct lease *l
         for (size_t k = 0; r == 0 && k < n; k++) {
                 disks[k].attach = attaches[k];
                 snprintf(disks[k].name, sizeof(disks[k].name), "%s", specs[k].name);
+                r = give_to_qemu(m, &attaches[k], err);
         }
         if (r == 0 && i->iso) {
                 r = volume_attach(m->store, i->iso, &disks[n].attach, err);

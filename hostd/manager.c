@@ -2,7 +2,6 @@
 #include "hostd/manager.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,14 +280,6 @@ static int manager_stores(struct manager *m, struct err *err)
             .ceph_conf = c->ceph_conf, .ceph_user = c->ceph_user, .address = c->storage_address};
         int r;
 
-        if (c->qemu_user) {
-                struct passwd *pw = getpwnam(c->qemu_user);
-
-                if (!pw)
-                        return err_set(err, -EINVAL, "[store] qemu_user = %s: no such user", c->qemu_user);
-                options.qemu_uid = pw->pw_uid;
-                options.qemu_gid = pw->pw_gid;
-        }
         r = store_open(c->store_url, &options, &m->store, err);
         if (r == 0)
                 r = store_prepare(m->store, err);
@@ -356,7 +347,10 @@ int manager_new(const struct config *config, struct manager **ret, struct err *e
         pthread_cond_init(&m->idle, &attr);
         pthread_condattr_destroy(&attr);
         m->number = config->number;
-        r = manager_stores(m, err);
+        /* First: a wrong address, or a second hostd, is found out before this host has joined. */
+        r = api_listen(m, err);
+        if (r == 0)
+                r = manager_stores(m, err);
         /* A host that knows its number shows life before it does anything else: an upgrade is no death. */
         if (r == 0 && m->number)
                 r = host_beat_start(m, err);
@@ -373,7 +367,7 @@ int manager_new(const struct config *config, struct manager **ret, struct err *e
         if (r == 0)
                 r = gate_new(config->gate_socket, guest_gate, m, &m->gate, err);
         if (r == 0)
-                r = api_start(m, err);
+                r = http_server_start(m->http, err);
         if (r == 0)
                 r = watcher_start(m, err);
         if (r < 0) {

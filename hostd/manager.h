@@ -136,7 +136,7 @@ void event_add(struct manager *m, const char *kind, const char *instance, const 
 int manager_secret(struct manager *m, struct err *err);
 
 /* api.c */
-int api_start(struct manager *m, struct err *err);
+int api_listen(struct manager *m, struct err *err); /* http_server_start() then serves */
 
 /* dhcp.c: one file a guest in dnsmasq's hosts folder; failing to write it is logged, not fatal (the seed has
  * the address too) */

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/util.h"
 #include "hostd/virt-internal.h"
 
@@ -98,13 +99,20 @@ static pid_t activated_pid(const char *socket)
         return pid;
 }
 
-static bool has_mapped(const char *maps, const char *name)
+/* ret_replaced: an upgrade has put another file in the place of the one that is mapped. */
+static bool has_mapped(const char *maps, const char *name, bool *ret_replaced)
 {
+        static const char deleted[] = " (deleted)";
         const char *p = maps;
         size_t len = strlen(name);
 
         while ((p = strstr(p, name))) {
-                if (p > maps && p[-1] == '/' && (p[len] == '\n' || p[len] == '\0'))
+                const char *end = p + len;
+
+                *ret_replaced = strncmp(end, deleted, strlen(deleted)) == 0;
+                if (*ret_replaced)
+                        end += strlen(deleted);
+                if (p > maps && p[-1] == '/' && (*end == '\n' || *end == '\0'))
                         return true;
                 p += len;
         }
@@ -114,6 +122,7 @@ static bool has_mapped(const char *maps, const char *name)
 int virt_daemon_check(const char *uri, const char *driver_name, struct err *err)
 {
         _cleanup_(freep) char *socket = socket_path(uri), *maps = NULL;
+        bool replaced = false;
         char path[64];
         pid_t pid = 0;
         size_t len;
@@ -132,8 +141,13 @@ int virt_daemon_check(const char *uri, const char *driver_name, struct err *err)
         r = file_read(path, MAPS_MAX, &maps, &len, err);
         if (r < 0)
                 return err_wrap(err, r, "does libvirtd have the lock driver loaded");
-        if (has_mapped(maps, driver_name))
+        if (has_mapped(maps, driver_name, &replaced)) {
+                if (replaced)
+                        log_warn("libvirtd (process %d) still has the lock driver of before the upgrade; "
+                                 "restart it, which no guest notices",
+                                 (int)pid);
                 return 0;
+        }
         return err_set(
             err, -ENOEXEC,
             "libvirtd (process %d) runs without the lock driver: set lock_manager = \"%.*s\" in "

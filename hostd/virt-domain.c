@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <libvirt/virterror.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,6 +194,16 @@ static void version_text(unsigned long v, char *buf, size_t len)
         snprintf(buf, len, "%lu.%lu.%lu", v / 1000000 % 1000, v / 1000 % 1000, v % 1000);
 }
 
+/* By the "dac" security model, which is there whatever else is configured. Without it: root. */
+static void qemu_user(const char *caps, uint32_t *ret_uid, uint32_t *ret_gid)
+{
+        const char *dac = strstr(caps, "<model>dac</model>");
+        _cleanup_(freep) char *label = dac ? virt_xml_between(dac, "<baselabel type='qemu'>", "<") : NULL;
+
+        if (!label || sscanf(label, "+%" SCNu32 ":+%" SCNu32, ret_uid, ret_gid) != 2)
+                *ret_uid = *ret_gid = 0;
+}
+
 int virt_host(struct virt *v, struct virt_host *ret, struct err *err)
 {
         _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
@@ -215,6 +226,7 @@ int virt_host(struct virt *v, struct virt_host *ret, struct err *err)
         cpu = virt_xml_between(caps, "<cpu>", "</cpu>");
         model = cpu ? virt_xml_between(cpu, "<model>", "</model>") : NULL;
         snprintf(h.cpu_model, sizeof h.cpu_model, "%s", model ? model : "");
+        qemu_user(caps, &h.qemu_uid, &h.qemu_gid);
         kvm = virConnectGetDomainCapabilities(conn, NULL, "x86_64", "q35", "kvm", 0);
         h.kvm = kvm != NULL;
         *ret = h;

@@ -48,7 +48,8 @@ struct virt_host {
         uint64_t memory; /* bytes */
         char cpu_model[64];
         char libvirt[16], qemu[16];
-        bool kvm; /* domain type kvm is offered */
+        bool kvm;                    /* domain type kvm is offered */
+        uint32_t qemu_uid, qemu_gid; /* whom it runs QEMU as */
 };
 int virt_host(struct virt *v, struct virt_host *ret, struct err *err);
 

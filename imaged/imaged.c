@@ -22,10 +22,7 @@
 
 static int open_store(struct imaged *im, const struct imaged_options *o, struct err *err)
 {
-        const struct store_options so = {.ceph_conf = o->ceph_conf,
-                                         .ceph_user = o->ceph_user,
-                                         .qemu_uid = o->qemu_uid,
-                                         .qemu_gid = o->qemu_gid};
+        const struct store_options so = {.ceph_conf = o->ceph_conf, .ceph_user = o->ceph_user};
         struct err e = {0}, why = {0};
         int r;
 
@@ -48,8 +45,9 @@ static int serve(struct imaged *im, const struct imaged_options *o, struct err *
                                                .n_routes = imaged_n_routes,
                                                .authenticate = auth_check,
                                                .userdata = im};
+        int r = http_server_new(&ho, &im->server, err);
 
-        return http_server_new(&ho, &im->server, err);
+        return r < 0 ? r : http_server_start(im->server, err);
 }
 
 int imaged_new(const struct imaged_options *o, struct imaged **ret, struct err *err)

@@ -19,7 +19,6 @@ struct imaged_network {
 
 struct imaged_options {
         const char *store_url, *ceph_conf, *ceph_user;
-        uint32_t qemu_uid, qemu_gid;
         const char *listen;
         const char *token;       /* of our callers */
         const char *hostd_token; /* of the cluster, for calls to hostds; NULL: none is sent */

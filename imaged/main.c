@@ -2,7 +2,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <malloc.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +18,7 @@
 
 /* Everything that imaged.conf can say. */
 struct config {
-        char *url, *ceph_conf, *ceph_user, *qemu_user;
+        char *url, *ceph_conf, *ceph_user;
         char *listen, *token_file, *stale_seconds, *public_url;
         char *undelete_seconds, *allow_private;
         char *hostd_token_file;
@@ -32,7 +31,6 @@ struct config {
                     {"store", "ceph_conf", NULL, "rbd: the cluster's configuration", &(c)->ceph_conf},      \
                     {"store", "ceph_user", NULL, "rbd: the cephx user, without \"client.\"",                \
                      &(c)->ceph_user},                                                                      \
-                    {"store", "qemu_user", "root", "dir: the user that QEMU runs as", &(c)->qemu_user},     \
                     {"api", "listen", "127.0.0.1:8080", "ADDRESS:PORT", &(c)->listen},                      \
                     {"api", "token_file", NULL, "the file with the token of our callers",                   \
                      &(c)->token_file},                                                                     \
@@ -143,7 +141,6 @@ static int number_read(const char *text, const char *setting, unsigned long min,
 static int options_fill(const struct config *c, struct imaged_options *o, char **token, char **hostd_token,
                         struct err *err)
 {
-        const struct passwd *pw = getpwnam(c->qemu_user);
         unsigned long stale, undelete;
         int r;
 
@@ -151,8 +148,6 @@ static int options_fill(const struct config *c, struct imaged_options *o, char *
                 return err_set(err, -EINVAL, "[store] url is missing");
         if (!c->token_file)
                 return err_set(err, -EINVAL, "[api] token_file is missing");
-        if (!pw)
-                return err_set(err, -EINVAL, "[store] qemu_user: there is no user %s", c->qemu_user);
         r = number_read(c->stale_seconds, "[api] stale_seconds", 1, 86400, &stale, err);
         if (r == 0)
                 r = number_read(c->undelete_seconds, "[images] undelete_seconds", 0, 366UL * 86400,
@@ -173,8 +168,6 @@ static int options_fill(const struct config *c, struct imaged_options *o, char *
             .store_url = c->url,
             .ceph_conf = c->ceph_conf,
             .ceph_user = c->ceph_user,
-            .qemu_uid = pw->pw_uid,
-            .qemu_gid = pw->pw_gid,
             .listen = c->listen,
             .token = *token,
             .hostd_token = *hostd_token,

@@ -142,7 +142,7 @@ int files_read(struct files *f, const char *folder, const char *name, size_t max
 /* --- the engines' life
  * --------------------------------------------------------------------------------------------- */
 
-static int files_new(struct store *s, struct fs *fs, uint32_t uid, uint32_t gid, struct err *err)
+static int files_new(struct store *s, struct fs *fs, struct err *err)
 {
         struct files *f = calloc(1, sizeof(*f));
 
@@ -151,7 +151,6 @@ static int files_new(struct store *s, struct fs *fs, uint32_t uid, uint32_t gid,
                 return err_set(err, -ENOMEM, "%s: out of memory", s->url);
         }
         f->fs = fs;
-        f->disk_owner = (struct fs_owner){.uid = uid, .gid = gid, .mode = 0600};
         s->state = f;
         return 0;
 }
@@ -161,7 +160,7 @@ static int dir_open(struct store *s, struct err *err)
         struct fs *fs;
         int r = fs_dir_new(s->place, &fs, err);
 
-        return r < 0 ? r : files_new(s, fs, s->options.qemu_uid, s->options.qemu_gid, err);
+        return r < 0 ? r : files_new(s, fs, err);
 }
 
 #ifdef HAVE_NFS
@@ -170,7 +169,7 @@ static int nfs_open_store(struct store *s, struct err *err)
         struct fs *fs;
         int r = fs_nfs_new(s->place, s->options.timeout_ms, &fs, err);
 
-        return r < 0 ? r : files_new(s, fs, 0, 0, err); /* root's until a start's fence takes them over */
+        return r < 0 ? r : files_new(s, fs, err);
 }
 #endif
 

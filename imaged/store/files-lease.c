@@ -193,6 +193,8 @@ static int count_image(struct files *f, const char *folder, const char *image, s
 
 static int make_disk(struct files *f, const char *folder, const struct disk_spec *d, struct err *err)
 {
+        /* root's until a start takes it: on nfs its fence, on a directory hostd for the QEMU */
+        static const struct fs_owner owner = {.mode = 0600};
         _cleanup_(freep) uint8_t *text = NULL;
         char name[24], path[FILES_PATH_MAX * 2], backing[FILES_PATH_MAX];
         size_t len = 0;
@@ -201,7 +203,7 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
         files_disk_name(d, name);
         snprintf(path, sizeof(path), "%s/%s", folder, name);
         if (d->content)
-                return f->fs->ops->put(f->fs, path, d->content, d->n_content, &f->disk_owner, false, err);
+                return f->fs->ops->put(f->fs, path, d->content, d->n_content, &owner, false, err);
         if (d->image) {
                 r = check_image_size(f, d, err);
                 if (r >= 0)
@@ -213,7 +215,7 @@ static int make_disk(struct files *f, const char *folder, const struct disk_spec
         r = qcow2_overlay(d->size, d->image ? backing : NULL, &text, &len, err);
         if (r < 0)
                 return r;
-        return f->fs->ops->put(f->fs, path, text, len, &f->disk_owner, false, err);
+        return f->fs->ops->put(f->fs, path, text, len, &owner, false, err);
 }
 
 /*

@@ -25,7 +25,6 @@
  */
 struct files {
         struct fs *fs;
-        struct fs_owner disk_owner; /* of a new instance disk */
 };
 
 #define FILES_PATH_MAX 400

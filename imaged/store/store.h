@@ -24,8 +24,6 @@ struct store;
 struct store_options {
         const char *ceph_conf; /* rbd: NULL is /etc/ceph/ceph.conf */
         const char *ceph_user; /* rbd: NULL is "admin"; without "client." */
-        uint32_t qemu_uid;     /* dir: the user that QEMU runs as, owner of instance disks; 0 root */
-        uint32_t qemu_gid;
         const char *address; /* rbd: this host's address on the storage network, by which its QEMUs' clients
                                 are told from others; NULL: the address of the store's own client */
         unsigned timeout_ms; /* of one storage operation; 0: 5000 */

@@ -91,8 +91,8 @@ nameservers =
 END
 }
 
-# Root runs QEMU because dir and nfs disks belong to a user id per start; there are no controllers to manage in a
-# namespace, and log lines go straight to files, so that no virtlogd is needed.
+# There are no controllers to manage in a namespace, and log lines go straight to files, so that no virtlogd is needed. QEMU
+# runs as whom the distribution chose.
 conf_libvirt() {
         local node=$1 etc=$2
         cat >"$etc/libvirtd.conf" <<END
@@ -107,10 +107,6 @@ END
         cat >"$etc/qemu.conf" <<END
 lock_manager = "wherry"
 security_driver = "none"
-user = "root"
-group = "root"
-dynamic_ownership = 0
-remember_owner = 0
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"

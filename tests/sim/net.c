@@ -122,8 +122,13 @@ int http_server_new(const struct http_server_options *options, struct http_serve
                                   .routes = routes,
                                   .n_routes = options->n_routes,
                                   .userdata = options->userdata};
-        s->host->http = s;
         *ret = s;
+        return 0;
+}
+
+int http_server_start(struct http_server *s, struct err *err)
+{
+        s->host->http = s;
         return 0;
 }
 

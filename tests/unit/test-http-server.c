@@ -146,7 +146,7 @@ static int setup(void **state)
         struct err err = {0};
 
         assert_non_null(f);
-        if (http_server_new(&o, &f->server, &err) < 0)
+        if (http_server_new(&o, &f->server, &err) < 0 || http_server_start(f->server, &err) < 0)
                 fail_msg("%s", err_text(&err));
         *state = f;
         return 0;

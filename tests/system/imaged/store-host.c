@@ -224,6 +224,8 @@ int main(int argc, char **argv)
         if (r == 0)
                 r = http_server_new(&ho, &h.server, &err);
         if (r == 0)
+                r = http_server_start(h.server, &err);
+        if (r == 0)
                 r = announce(&h, atoi(argv[3]), atoll(argv[4]), &err);
         for (uint64_t beat = random_u64() >> 8; r == 0 && !ending; beat++) {
                 r = beat_write(h.store, h.number, beat, &err);
