@@ -179,33 +179,33 @@ static struct extent extent_get(const uint8_t *p)
                                .count = b & 0x1fffff};
 }
 
-/* The one that has the block of the file; a hole, if none has. */
-static struct extent extents_find(const uint8_t *p, uint64_t n, uint64_t at)
+/* How many of a node's keys, or of a list of extents, begin at the file's block `at` or before: both ascend.
+ */
+static size_t begun_by(const uint8_t *p, size_t n, size_t size, uint64_t at)
 {
-        for (uint64_t i = 0; i < n; i++) {
-                struct extent e = extent_get(p + i * 16);
-
-                if (at >= e.start && at - e.start < e.count)
-                        return e;
-        }
-        return (struct extent){0};
-}
-
-/* The pointer beside the last key that is not above; NO_BLOCK: all are. */
-static uint64_t child_find(const uint8_t *keys, unsigned n, size_t max, uint64_t at)
-{
-        const uint8_t *pointers = keys + max * 8;
-        unsigned low = 0, high = n;
+        size_t low = 0, high = n;
 
         while (low < high) {
-                unsigned middle = low + (high - low) / 2;
+                size_t middle = low + (high - low) / 2;
+                const uint8_t *entry = p + middle * size;
 
-                if (get_be64(keys + (size_t)middle * 8) <= at)
+                if ((size == 16 ? extent_get(entry).start : get_be64(entry)) <= at)
                         low = middle + 1;
                 else
                         high = middle;
         }
-        return low ? get_be64(pointers + (size_t)(low - 1) * 8) : NO_BLOCK;
+        return low;
+}
+
+/* The one that has the block of the file; a hole, if none has. */
+static struct extent extents_find(const uint8_t *p, size_t n, uint64_t at)
+{
+        const size_t i = begun_by(p, n, 16, at);
+        struct extent e = {0};
+
+        if (i > 0)
+                e = extent_get(p + (i - 1) * 16);
+        return at - e.start < e.count ? e : (struct extent){0};
 }
 
 /* A block of the tree into x->tree, where the last one often is the next one. */
@@ -213,7 +213,7 @@ static bool tree_block(struct xfs *x, uint64_t block, unsigned level)
 {
         uint64_t at;
 
-        if (block != x->in_tree) {
+        if (block != x->in_tree || block == NO_BLOCK) {
                 x->in_tree = NO_BLOCK;
                 if (!block_place(x, block, 1, &at) || !bytes_get(x, x->tree, (size_t)1 << x->block_log, at))
                         return false;
@@ -234,16 +234,16 @@ static bool tree_map(struct xfs *x, const struct inode *in, uint64_t at, struct 
         max = (in->fork_len - 4) / 16;
         for (; level > 0; level--) {
                 const size_t head = x->v5 ? 72 : 24;
-                uint64_t child;
+                size_t i;
 
                 if (n > max)
                         return false;
-                child = child_find(keys, n, max, at);
-                if (child == NO_BLOCK) {
+                i = begun_by(keys, n, 8, at);
+                if (i == 0) {
                         *ret = (struct extent){0};
                         return true;
                 }
-                if (!tree_block(x, child, level - 1))
+                if (!tree_block(x, get_be64(keys + (max + i - 1) * 8), level - 1)) /* beside the last key */
                         return false;
                 keys = x->tree + head;
                 max = (((size_t)1 << x->block_log) - head) / 16;
