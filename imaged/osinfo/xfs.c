@@ -312,15 +312,14 @@ static bool short_find(const struct xfs *x, const struct inode *in, const char *
         at = 2 + number;
         for (unsigned i = 0; i < p[0] && at < room; i++) {
                 size_t n = p[at], whole = 3 + n + x->ftype + number;
-                const uint8_t *end = p + at + whole;
 
                 if (whole > room - at)
                         return false;
-                if (n == len && memcmp(p + at + 3, name, len) == 0) {
-                        *ret = number == 8 ? get_be64(end - 8) : get_be32(end - 4);
+                at += whole;
+                if (n == len && memcmp(p + at - whole + 3, name, len) == 0) {
+                        *ret = number == 8 ? get_be64(p + at - 8) : get_be32(p + at - 4);
                         return true;
                 }
-                at += whole;
         }
         return false;
 }
