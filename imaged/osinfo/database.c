@@ -8,6 +8,8 @@
 #include "common/util.h"
 #include "imaged/osinfo/helper.h"
 
+#define VERSION_KNOWN 1000u /* version_match(): and not only that it is newer than the database */
+
 /* libosinfo. Its media are matched by an ISO's identifiers alone: it reads nothing of the ISO itself. */
 
 static void text_set(char *ret, size_t room, const char *text)
@@ -107,30 +109,53 @@ int database_media(const struct iso_probe *iso, struct osinfo *o, struct err *er
         return 0;
 }
 
-/* os-release(5) and libosinfo call a few distributions by other names. */
-static const char *distro_of(const char *id)
-{
-        static const char *const names[][2] = {{"alpine", "alpinelinux"},
-                                               {"arch", "archlinux"},
-                                               {"opensuse-leap", "opensuse"},
-                                               {"opensuse-tumbleweed", "opensuse"},
-                                               {"pop", "popos"},
-                                               {"void", "voidlinux"},
-                                               {"elementary", "elementaryos"},
-                                               {"clear-linux-os", "clearlinux"}};
+/*
+ * os-release(5) and libosinfo call a few distributions by other names, and SUSE's have another from some
+ * version on. Amazon Linux ("amzn") is not in libosinfo's database under any.
+ */
+static const struct name {
+        const char *id, *distro;
+        const char *later;   /* the distribution's name where `distro` does not have the version */
+        const char *version; /* of one whose own is but a date */
+} names[] = {{"alpine", "alpinelinux", NULL, NULL},
+             {"arch", "archlinux", NULL, NULL},
+             {"opensuse-leap", "opensuse", NULL, NULL},
+             {"opensuse-tumbleweed", "opensuse", NULL, "tumbleweed"},
+             {"sles", "sles", "sle", NULL},
+             {"sled", "sled", "sle", NULL},
+             {"sle-micro", "slem", NULL, NULL},
+             {"pop", "popos", NULL, NULL},
+             {"void", "voidlinux", NULL, NULL},
+             {"elementary", "elementaryos", NULL, NULL},
+             {"clear-linux-os", "clearlinux", NULL, NULL}};
 
+static struct name name_of(const char *id)
+{
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                if (streq(id, names[i][0]))
-                        return names[i][1];
-        return id;
+                if (streq(id, names[i].id))
+                        return names[i];
+        return (struct name){.id = id, .distro = id};
 }
 
-/* The same version, or the longest that this one is a minor version of: 8.9 is 8, where 8.9 is not known. */
+/*
+ * How well they match, 0: not at all. Best is the same version, or the longest that this one is a minor
+ * version of: 8.9 is 8, where 8.9 is not known. Then the "8-unknown" and the "unknown" that the database has
+ * for what is newer than itself.
+ */
 static size_t version_match(const char *version, const char *known)
 {
+        const char *unknown = known ? strstr(known, "unknown") : NULL;
         size_t n = known ? strlen(known) : 0;
 
-        return n > 0 && strncmp(version, known, n) == 0 && (version[n] == '\0' || version[n] == '.') ? n : 0;
+        if (!version[0] || n == 0)
+                return 0;
+        if (unknown == known)
+                return 1;
+        if (unknown)
+                n = (size_t)(unknown - known) - 1;
+        if (strncmp(version, known, n) != 0 || (version[n] != '\0' && version[n] != '.'))
+                return 0;
+        return unknown ? 1 + n : VERSION_KNOWN + n;
 }
 
 /* "fedora37", where "silverblue37" is of the same distribution and version. */
@@ -139,35 +164,52 @@ static bool is_plain(OsinfoOs *os, const char *distro)
         const char *id = osinfo_product_get_short_id(OSINFO_PRODUCT(os));
         size_t n = strlen(distro);
 
-        return id && strncmp(id, distro, n) == 0 && isdigit((unsigned char)id[n]);
+        return id && strncmp(id, distro, n) == 0 &&
+               (isdigit((unsigned char)id[n]) || streq(id + n, "-unknown"));
+}
+
+static OsinfoOs *best_of(OsinfoOsList *list, const char *distro, const char *version, size_t *ret_match)
+{
+        OsinfoOs *best = NULL;
+
+        *ret_match = 0;
+        for (int i = 0; i < osinfo_list_get_length(OSINFO_LIST(list)); i++) {
+                OsinfoOs *os = OSINFO_OS(osinfo_list_get_nth(OSINFO_LIST(list), i));
+                size_t n = version_match(version, osinfo_product_get_version(OSINFO_PRODUCT(os)));
+
+                if ((n > *ret_match || (n == *ret_match && n > 0 && is_plain(os, distro))) &&
+                    streq(osinfo_os_get_distro(os), distro)) {
+                        best = os;
+                        *ret_match = n;
+                }
+        }
+        return best;
 }
 
 int database_release(const struct os_release *release, struct osinfo *o, struct err *err)
 {
-        const char *distro = distro_of(release->id);
+        struct name name = name_of(release->id);
+        const char *version = name.version ? name.version : release->version_id;
         OsinfoDb *db;
         OsinfoLoader *loader = database_load(&db, err);
         OsinfoOsList *list;
-        OsinfoOs *best = NULL;
-        size_t best_n = 0;
+        OsinfoOs *best;
+        size_t match;
 
         if (!loader)
                 return -EIO;
         list = osinfo_db_get_os_list(db);
-        for (int i = 0; i < osinfo_list_get_length(OSINFO_LIST(list)); i++) {
-                OsinfoOs *os = OSINFO_OS(osinfo_list_get_nth(OSINFO_LIST(list), i));
-                size_t n =
-                    version_match(release->version_id, osinfo_product_get_version(OSINFO_PRODUCT(os)));
-
-                if ((n > best_n || (n == best_n && n > 0 && is_plain(os, distro))) &&
-                    streq(osinfo_os_get_distro(os), distro)) {
-                        best = os;
-                        best_n = n;
-                }
+        best = best_of(list, name.distro, version, &match);
+        if (!best && name.later) {
+                best = best_of(list, name.later, version, &match);
+                if (best)
+                        name.distro = name.later;
         }
         if (best)
                 os_fill(best, o);
-        text_set(o->distro, sizeof(o->distro), distro);
+        if (best && match < VERSION_KNOWN && release->name[0])
+                text_set(o->name, sizeof(o->name), release->name); /* not "Fedora Unknown" */
+        text_set(o->distro, sizeof(o->distro), name.distro);
         text_set(o->version, sizeof(o->version), release->version_id);
         text_set(o->type, sizeof(o->type), "linux");
         g_object_unref(list);

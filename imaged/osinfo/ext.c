@@ -12,8 +12,6 @@
  * file systems that are not well; and it runs in the helper, within its limits. No journal is replayed: an
  * image of a disk that was not unmounted shows the state before.
  */
-#define RELEASE_MAX 16384u
-
 struct channel {
         const struct source *fs;
 };
@@ -105,8 +103,9 @@ static errcode_t channel_open(const char *name, int flags, io_channel *ret)
 }
 
 /* The first bytes of a plain file; links are followed, inside of this file system. */
-static size_t file_begin(ext2_filsys fs, const char *path, void *buf, size_t room)
+static size_t file_begin(void *state, const char *path, void *buf, size_t room)
 {
+        ext2_filsys fs = state;
         struct ext2_inode inode;
         ext2_file_t file;
         ext2_ino_t ino;
@@ -120,25 +119,6 @@ static size_t file_begin(ext2_filsys fs, const char *path, void *buf, size_t roo
                 n = 0;
         ext2fs_file_close(file);
         return n;
-}
-
-/* The root, or a /usr of its own. */
-static void look(ext2_filsys fs, struct os_release *release, const char **architecture)
-{
-        static const char *const releases[] = {"/etc/os-release", "/usr/lib/os-release", "/lib/os-release"},
-                                 *const programs[] = {"/bin/sh", "/usr/bin/sh", "/sbin/init", "/bin/ls"};
-        char text[RELEASE_MAX];
-        uint8_t head[ELF_HEAD];
-
-        for (size_t i = 0; !release->id[0] && i < ARRAY_SIZE(releases); i++) {
-                size_t n = file_begin(fs, releases[i], text, sizeof(text));
-
-                if (n > 0)
-                        os_release_parse(text, n, release);
-        }
-        for (size_t i = 0; !*architecture && i < ARRAY_SIZE(programs); i++)
-                if (file_begin(fs, programs[i], head, sizeof(head)) == sizeof(head))
-                        *architecture = elf_architecture(head);
 }
 
 int ext_look(const struct source *src, struct os_release *release, const char **architecture,
@@ -155,7 +135,7 @@ int ext_look(const struct source *src, struct os_release *release, const char **
                 return err_set(err, -ENOMEM, "out of memory");
         if (e)
                 return 0;
-        look(fs, release, architecture);
+        root_look(file_begin, fs, release, architecture);
         ext2fs_close_free(&fs);
         return 0;
 }

@@ -25,9 +25,30 @@ void os_release_parse(const char *text, size_t len, struct os_release *ret);
 #define ELF_HEAD 20u
 const char *elf_architecture(const uint8_t *head);
 
-/* Looks for an os-release file and a shell in an ext2, ext3 or ext4 file system: fills what it finds of
- * release (id is not empty then) and architecture. Returns 0 too where it is no such file system. */
+/*
+ * What is found in a root file system, or in a /usr of its own: fills what it finds of release (id is not
+ * empty then) and architecture. begin: the first bytes, room at most, of the plain file at a path, links
+ * followed inside of the file system; returns how many, 0 where there is none.
+ */
+typedef size_t (*file_begin_fn)(void *fs, const char *path, void *buf, size_t room);
+void root_look(file_begin_fn begin, void *fs, struct os_release *release, const char **architecture);
+
+/* A file system as tree_begin(), a file_begin_fn with a `struct tree *` for its fs, walks it. Nodes are
+ * numbers of the file system's own, never 0. What cannot be read is not there. */
+enum tree_kind { TREE_OTHER, TREE_FILE, TREE_DIR, TREE_LINK };
+struct tree {
+        void *fs;
+        uint64_t root;
+        bool (*find)(void *fs, uint64_t dir, const char *name, size_t len, uint64_t *ret);
+        enum tree_kind (*kind)(void *fs, uint64_t node);
+        size_t (*read)(void *fs, uint64_t node, void *buf, size_t room); /* a file's or a link's beginning */
+};
+size_t tree_begin(void *tree, const char *path, void *buf, size_t room);
+
+/* root_look() in a file system of that kind. Returns 0 too where it is none. */
 int ext_look(const struct source *fs, struct os_release *release, const char **architecture,
+             struct err *err); /* ext2, ext3 and ext4 */
+int xfs_look(const struct source *fs, struct os_release *release, const char **architecture,
              struct err *err);
 
 /* Looks the system up in libosinfo's database, and fills id, name, distro, version, type, architecture and

@@ -283,7 +283,7 @@ static void disks_that_are_not_as_usual(void **state)
         assert_string_equal(o.version, "7.1");
         assert_string_equal(o.name, "Our Linux");
         assert_false(o.bios || o.uefi);
-        /* what is on an XFS cannot be read; whose boot loader there is can */
+        /* what is encrypted or on LVM cannot be read; whose boot loader there is can */
         sh("truncate -s 64M esp && sfdisk -q esp <<'END'\n"
            "label: gpt\n"
            "start=4096, size=16384, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\nEND\n"
