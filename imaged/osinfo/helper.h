@@ -48,6 +48,8 @@ size_t tree_begin(void *tree, const char *path, void *buf, size_t room);
 /* root_look() in a file system of that kind. Returns 0 too where it is none. */
 int ext_look(const struct source *fs, struct os_release *release, const char **architecture,
              struct err *err); /* ext2, ext3 and ext4 */
+int btrfs_look(const struct source *fs, struct os_release *release, const char **architecture,
+               struct err *err);
 
 /* Looks the system up in libosinfo's database, and fills id, name, distro, version, type, architecture and
  * the minimum resources. */
