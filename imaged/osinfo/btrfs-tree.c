@@ -26,8 +26,8 @@
 #define POINTER_LEN 33u /* above: key, address, generation */
 #define LEVELS 8u
 
-#define BUDGET (UINT64_C(16) << 20) /* a quarter of what the helper may read */
-#define VISIT 1024u                 /* what a node in the cache costs */
+#define BUDGET (UINT64_C(8) << 20) /* each read of less may cost the helper 16 KiB of its 64 MiB */
+#define VISIT 1024u                /* what a node in the cache costs */
 
 /* Mixed back references, default subvolume, mixed groups, LZO, zstd, big metadata, extended references,
  * RAID 5 and 6, skinny metadata, no holes, metadata UUID, RAID1C3 and 4, simple quotas: none changes what is

@@ -6,9 +6,9 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/packed.h"
 
-/* One packed input as a btrfs: whatever is found is text that ends, and no input may cost more than a
- * quarter of what the helper may read. */
-#define READ_MAX (UINT64_C(17) << 20)
+/* One packed input as a btrfs: whatever is found is text that ends, and no input costs more than the budget
+ * of btrfs-tree.c and a superblock. */
+#define READ_MAX (UINT64_C(9) << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
