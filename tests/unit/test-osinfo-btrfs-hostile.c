@@ -77,21 +77,23 @@ static uint8_t *item_add(uint8_t *disk, size_t at, uint64_t object, uint8_t type
         return leaf + 101 + end - len;
 }
 
-static void entry_add(uint8_t *disk, uint64_t dir, uint32_t hash, const char *name, uint64_t inode)
+static uint8_t *entry_add(uint8_t *disk, uint64_t dir, uint32_t hash, const char *name, uint64_t inode)
 {
         uint8_t *p = item_add(disk, FILES_AT, dir, 84, hash, 30 + strlen(name));
 
         put_key(p, inode, 1, 0);
         put_le16(p + 27, (uint16_t)strlen(name));
         memcpy(p + 30, name, strlen(name));
+        return p;
 }
 
-static void inode_add(uint8_t *disk, uint64_t inode, uint32_t mode)
+static uint8_t *inode_add(uint8_t *disk, uint64_t inode, uint32_t mode)
 {
         uint8_t *p = item_add(disk, FILES_AT, inode, 1, 0, 160);
 
         put_le64(p + 16, 16384);
         put_le32(p + 52, mode);
+        return p;
 }
 
 static uint8_t *extent_add(uint8_t *disk, size_t leaf, uint64_t offset, uint64_t in, uint64_t len)
@@ -186,17 +188,17 @@ static void extents_that_are_not_as_usual(void **state)
         struct source src = memory_source(&b);
         struct found f;
 
-        memcpy(disk + LEAF_AT, "\nNAME=old\n", 10);
+        memcpy(disk + LEAF_AT, "\nPRETTY_NAME=o\n", 15);
         extent_add(disk, FILES_AT, 0, 0, 6);
-        p = extent_add(disk, FILES_AT, 6, 0, 10);
+        p = extent_add(disk, FILES_AT, 6, 0, 15);
         p[16] = 0;
         p[20] = 2; /* preallocated */
         put_le64(p + 21, LEAF_AT);
-        p = extent_add(disk, FILES_AT, 16, 0, 10);
+        p = extent_add(disk, FILES_AT, 21, 0, 10);
         p[16] = 0;
         put_le64(p + 21, 0); /* a hole */
         put_le64(p + 29, 0);
-        p = extent_add(disk, FILES_AT, 26, 6, 14);
+        p = extent_add(disk, FILES_AT, 31, 6, 14);
         f = look(&src);
         found_is("zeros", &f, "x", "3", NULL);
         assert_string_equal(f.release.name, "");
@@ -249,6 +251,56 @@ static void items_that_are_too_short_are_not_read(void **state)
         free(disk);
 }
 
+static void inline_add(uint8_t *disk, uint64_t inode, const char *text)
+{
+        uint8_t *p = item_add(disk, FILES_AT, inode, 108, 0, 21 + strlen(text));
+
+        put_le64(p + 8, strlen(text));
+        memcpy(p + 21, text, strlen(text));
+}
+
+/* /etc/os-release is a link through n subvolumes, each in the one before, to a file in the last. */
+static struct found volumes_look(unsigned n)
+{
+        uint8_t *root, *disk = disk_begin("", &root), *p;
+        struct bytes b = {disk, DISK_LEN};
+        struct source src = memory_source(&b);
+        struct found f;
+        char link[256] = "";
+
+        put_le32(disk + FILES_AT + 96, 0);
+        entry_add(disk, 256, 0xa421569f, "etc", 257);
+        put_key(entry_add(disk, 256, 0xfabb1f4b, "w", 0), 1000, 132, 0);
+        inode_add(disk, 257, 0040755);
+        entry_add(disk, 257, 0xeb64fee4, "os-release", 258);
+        p = inode_add(disk, 258, 0120777);
+        for (unsigned i = 0; i <= n; i++)
+                strcat(link, "/w");
+        put_le64(p + 16, strlen(link));
+        inline_add(disk, 258, link);
+        for (unsigned i = 0; i < n; i++) {
+                p = item_add(disk, ROOTS_AT, 1000 + i, 132, 0, 239);
+                put_le64(p + 168, 1000 + i);
+                put_le64(p + 176, FILES_AT);
+                inode_add(disk, 1000 + i, 0040755);
+                p = entry_add(disk, 1000 + i, 0xfabb1f4b, "w", 2000);
+                if (i + 1 < n)
+                        put_key(p, 1000 + i + 1, 132, 0);
+        }
+        inode_add(disk, 2000, 0100644);
+        inline_add(disk, 2000, "ID=x\n");
+        f = look(&src);
+        free(disk);
+        return f;
+}
+
+static void there_is_an_end_of_subvolumes(void **state)
+{
+        assert_string_equal(volumes_look(31).release.id, "x");
+        assert_string_equal(volumes_look(32).release.id, "");
+        assert_string_equal(volumes_look(60).release.id, "");
+}
+
 /* An extent a byte, and for each of them 128 KiB to be read and to be unpacked. */
 static void a_greedy_one_meets_the_budget(void **state)
 {
@@ -277,6 +329,7 @@ int main(void)
             cmocka_unit_test(a_file_goes_on_in_the_next_leaf),
             cmocka_unit_test(extents_that_are_not_as_usual),
             cmocka_unit_test(items_that_are_too_short_are_not_read),
+            cmocka_unit_test(there_is_an_end_of_subvolumes),
             cmocka_unit_test(a_greedy_one_meets_the_budget),
         };
 
