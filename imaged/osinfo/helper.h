@@ -50,6 +50,8 @@ int ext_look(const struct source *fs, struct os_release *release, const char **a
              struct err *err); /* ext2, ext3 and ext4 */
 int xfs_look(const struct source *fs, struct os_release *release, const char **architecture,
              struct err *err);
+int btrfs_look(const struct source *fs, struct os_release *release, const char **architecture,
+               struct err *err);
 
 /* Looks the system up in libosinfo's database, and fills id, name, distro, version, type, architecture and
  * the minimum resources. */

@@ -110,6 +110,8 @@ static int partition_look(const struct source *part, struct os_release *release,
 
         if (r == 0)
                 r = xfs_look(part, &found, architecture, err);
+        if (r == 0)
+                r = btrfs_look(part, &found, architecture, err);
         if (r == 0 && found.id[0] && !release->id[0])
                 *release = found;
         if (r == 0 && fat_efi_look(part, &here, NULL) == 0 && here.loaders)

@@ -36,11 +36,12 @@ struct walk {
         unsigned links;
 };
 
-/* Puts a link's target before the rest of the path, which is empty or begins with a slash. */
+/* Puts a link's target before the rest of the path, which is empty or begins with a slash. A target that
+ * fills all the room may go on, and is refused as too long. */
 static bool link_take(struct walk *w, uint64_t node, const char *rest)
 {
         char target[PATH_ROOM];
-        size_t n = w->tree->read(w->tree->fs, node, target, sizeof(target) - 1), len = strlen(rest);
+        size_t n = w->tree->read(w->tree->fs, node, target, sizeof(target)), len = strlen(rest);
 
         if (n == 0 || w->links++ >= LINKS_MAX || n + len >= sizeof(w->rest) || memchr(target, '\0', n))
                 return false;

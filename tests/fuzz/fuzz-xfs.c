@@ -11,8 +11,8 @@
  * than the caller gives. What of an image is never read is left out of the corpus. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-        struct packed packed = {.data = data, .size = size};
-        struct source disk = packed_source(&packed);
+        struct packed packed;
+        struct source disk = packed_source(&packed, data, size);
         struct os_release release = {0};
         const char *architecture = NULL;
 

@@ -144,8 +144,8 @@ static void what_a_kernel_made_is_read(void **state)
         struct bytes b;
 
         for (unsigned i = 0; (b = corpus_load(i)).data; i++) {
-                struct packed packed = {.data = b.data, .size = b.len};
-                struct source disk = packed_source(&packed);
+                struct packed packed;
+                struct source disk = packed_source(&packed, b.data, b.len);
 
                 assert_true(is_rocky(&disk));
                 free(b.data);
@@ -195,15 +195,15 @@ static void damaged_ones_hurt_nobody(void **state)
                 uint8_t *copy = malloc(b.len);
 
                 for (unsigned round = 0; round < 1000; round++) {
-                        struct packed packed = {.data = copy, .size = b.len};
-                        struct source disk = packed_source(&packed);
+                        struct packed packed;
+                        struct source disk;
                         struct os_release r;
                         const char *architecture;
 
                         memcpy(copy, b.data, b.len);
                         for (unsigned k = random_next(&seed) % 40; k > 0; k--)
                                 copy[4 + random_next(&seed) % (b.len - 4)] = (uint8_t)random_next(&seed);
-                        disk = packed_source(&packed);
+                        disk = packed_source(&packed, copy, b.len);
                         look(&disk, &r, &architecture);
                         most = MAX_OF(most, packed.reads);
                 }
