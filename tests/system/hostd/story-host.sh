@@ -33,6 +33,16 @@ story_orderly_stop_and_start_of_hostd_is_no_death() {
         [[ $(pid_on web h1) == "$pid" ]]
 }
 
+story_a_second_hostd_ends_before_it_joins() {
+        local epoch said
+        given web h1
+        epoch=$(wherry host show h1 --json | jq .epoch)
+        said=$(lab exec h1 timeout 20 "$build/hostd/hostd" --config /run/wherry-lab/h1/hostd.conf 2>&1) && fail "it runs"
+        [[ $said == *"listen on"*"in use"* ]] || fail "it says: $said"
+        [[ $(wherry host show h1 --json | jq .epoch) == "$epoch" ]] || fail "it joined"
+        runs_on web h1
+}
+
 story_libvirtd_dies_under_a_guest() {
         local pid
         given web h1
