@@ -5,39 +5,12 @@
 
 #include "common/util.h"
 #include "formats/bytes.h"
-#include "imaged/osinfo/helper.h"
-#include "test-formats-util.h"
+#include "test-osinfo-util.h"
 
 /*
  * The reader of btrfs against file systems that neither mkfs.btrfs nor a kernel writes: made by hand, field
  * by field (docs/formats/btrfs.md).
  */
-
-#define READ_MAX (UINT64_C(9) << 20) /* see BUDGET in btrfs-tree.c */
-
-struct found {
-        struct os_release release;
-        const char *architecture;
-};
-
-static struct found look(const struct source *src)
-{
-        struct found f = {0};
-        struct err err = {0};
-
-        if (btrfs_look(src, &f.release, &f.architecture, &err) < 0)
-                fail_msg("%s", err_text(&err));
-        return f;
-}
-
-static void found_is(const char *what, const struct found *f, const char *id, const char *version,
-                     const char *architecture)
-{
-        if (!streq(f->release.id, id) || !streq(f->release.version_id, version) ||
-            !streq(f->architecture, architecture))
-                fail_msg("%s: %s %s %s", what, f->release.id, f->release.version_id,
-                         f->architecture ? f->architecture : "-");
-}
 
 #define NODE 65536u
 #define ROOTS_AT 131072u
@@ -156,12 +129,12 @@ static void a_file_goes_on_in_the_next_leaf(void **state)
         put_le64(top + 118, FILES_AT);
         put_key(top + 134, 258, 108, 7);
         put_le64(top + 151, LEAF_AT);
-        f = look(&src);
+        f = btrfs_found(&src);
         found_is("both leaves", &f, "x", "3", NULL);
         top[100] = 2; /* a node that is its own child */
         root[238] = 2;
         put_le64(top + 118, TOP_AT);
-        f = look(&src);
+        f = btrfs_found(&src);
         assert_string_equal(f.release.id, "");
         free(disk);
 }
@@ -199,19 +172,19 @@ static void extents_that_are_not_as_usual(void **state)
         put_le64(p + 21, 0); /* a hole */
         put_le64(p + 29, 0);
         p = extent_add(disk, FILES_AT, 31, 6, 14);
-        f = look(&src);
+        f = btrfs_found(&src);
         found_is("zeros", &f, "x", "3", NULL);
         assert_string_equal(f.release.name, "");
         put_le64(p + 37, 131070); /* the file's part of it is beyond its end */
-        f = look(&src);
+        f = btrfs_found(&src);
         found_is("beyond the end", &f, "x", "", NULL);
         put_le64(p + 37, 6);
         put_le64(p + 8, 131073); /* larger than an extent may be */
-        f = look(&src);
+        f = btrfs_found(&src);
         found_is("too large", &f, "x", "", NULL);
         put_le64(p + 8, 131072);
         p[17] = 1; /* encrypted */
-        f = look(&src);
+        f = btrfs_found(&src);
         found_is("encrypted", &f, "x", "", NULL);
         free(disk);
 }
@@ -228,12 +201,12 @@ static void item_shorten(uint8_t *disk, size_t at, uint32_t i, uint32_t need)
                 struct found f;
 
                 put_le32(len, n);
-                f = look(&src);
+                f = btrfs_found(&src);
                 if (f.release.id[0])
                         fail_msg("item %u of the leaf at %zu: %u bytes", i, at, n);
         }
         put_le32(len, was);
-        assert_string_equal(look(&src).release.id, "x");
+        assert_string_equal(btrfs_found(&src).release.id, "x");
 }
 
 static void items_that_are_too_short_are_not_read(void **state)
@@ -289,7 +262,7 @@ static struct found volumes_look(unsigned n)
         }
         inode_add(disk, 2000, 0100644);
         inline_add(disk, 2000, "ID=x\n");
-        f = look(&src);
+        f = btrfs_found(&src);
         free(disk);
         return f;
 }
@@ -310,15 +283,15 @@ static void a_greedy_one_meets_the_budget(void **state)
         struct found f;
 
         extent_add(few, FILES_AT, 0, 0, 16384);
-        f = look(&src);
+        f = btrfs_found(&src);
         found_is("one extent", &f, "x", "", NULL);
         assert_true(c.read < 1 << 20);
         for (unsigned i = 0; i < 700; i++)
                 extent_add(many, FILES_AT, i, 0, 1);
         c = (struct counted){.disk = many};
-        f = look(&src);
+        f = btrfs_found(&src);
         assert_string_equal(f.release.id, "");
-        assert_true(c.read > 3 << 20 && c.read <= READ_MAX);
+        assert_true(c.read > 3 << 20 && c.read <= BTRFS_READ_MAX);
         free(few);
         free(many);
 }

@@ -6,9 +6,8 @@
 #include <unistd.h>
 
 #include "common/util.h"
-#include "imaged/osinfo/helper.h"
 #include "imaged/osinfo/osinfo.h"
-#include "test-formats-util.h"
+#include "test-osinfo-util.h"
 #include "tests/fuzz/packed.h"
 
 /*
@@ -16,34 +15,8 @@
  * written, which are the fuzzer's corpus, too (tests/fuzz/make-btrfs).
  */
 
-#define READ_MAX (UINT64_C(9) << 20) /* see BUDGET in btrfs-tree.c */
-
 /* argv: the corpus, and the helper (empty: not built). */
 static const char *corpus, *helper;
-
-struct found {
-        struct os_release release;
-        const char *architecture;
-};
-
-static struct found look(const struct source *src)
-{
-        struct found f = {0};
-        struct err err = {0};
-
-        if (btrfs_look(src, &f.release, &f.architecture, &err) < 0)
-                fail_msg("%s", err_text(&err));
-        return f;
-}
-
-static void found_is(const char *what, const struct found *f, const char *id, const char *version,
-                     const char *architecture)
-{
-        if (!streq(f->release.id, id) || !streq(f->release.version_id, version) ||
-            !streq(f->architecture, architecture))
-                fail_msg("%s: %s %s %s", what, f->release.id, f->release.version_id,
-                         f->architecture ? f->architecture : "-");
-}
 
 static struct found look_at(const char *file)
 {
@@ -52,7 +25,7 @@ static struct found look_at(const char *file)
         struct found f;
 
         assert_int_equal(source_from_fd(fd, &src, NULL), 0);
-        f = look(&src);
+        f = btrfs_found(&src);
         close(fd);
         return f;
 }
@@ -154,7 +127,7 @@ static void what_kernels_have_written_is_read(void **state)
                 struct bytes b = file_load(path);
                 struct packed packed;
                 struct source src = packed_source(&packed, b.data, b.len);
-                struct found f = look(&src);
+                struct found f = btrfs_found(&src);
 
                 found_is(path, &f, all[i][1], all[i][2], all[i][3]);
                 assert_true(packed.read_bytes < 200000);
@@ -179,8 +152,8 @@ static void damage(const char *name, uint32_t seeds)
                 for (unsigned k = 0; k <= i % 12; k++)
                         b.data[4 + random_next(&seed) % (b.len - 4)] = (uint8_t)random_next(&seed);
                 src = packed_source(&packed, b.data, b.len);
-                read += look(&src).release.id[0] != 0;
-                assert_true(packed.read_bytes <= READ_MAX);
+                read += btrfs_found(&src).release.id[0] != 0;
+                assert_true(packed.read_bytes <= BTRFS_READ_MAX);
         }
         assert_true(read > 0 && read < seeds);
         free(good.data);

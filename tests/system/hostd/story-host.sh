@@ -148,7 +148,7 @@ story_a_restart_asked_for_while_it_boots_is_asked_again() {
         before=$(pid_on own h2)
         # QEMU tells of each press of its power button; one that boots hears none of the first.
         lab exec h2 timeout 100 stdbuf -oL virsh qemu-monitor-event wherry-own POWERDOWN --loop --timeout 90 >"$dir/asked" 2>&1 &
-        sleep 1
+        sleep 1 # until virsh listens, which it does not tell
         wherry restart own --no-wait >/dev/null
         soon "asked twice: $(cat "$dir/asked")" 90 asked_twice
         soon "another QEMU" 90 eval '! [[ $(pid_on own h2) =~ ^('"$before"')?$ ]]'

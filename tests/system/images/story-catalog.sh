@@ -166,7 +166,7 @@ story_verify_of_what_cannot_be_verified() {
         truncate -s 200M long.raw
         w image add long.raw --name long && want 0
         "$wherry" --url "$one" --token-file token image verify long --rate 1M >out 2>err & pid=$!
-        sleep 1
+        sleep 1 # into the 200 s that it takes at that rate
         kill -INT $pid
         wait $pid
         status=$?
