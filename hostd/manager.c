@@ -14,7 +14,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 #include "hostd/survey.h"
 
 #define SCAN_EVERY_MS 10000

@@ -9,8 +9,8 @@
 #include "common/err.h"
 #include "common/http-server.h"
 #include "hostd/config.h"
-#include "hostd/gate.h"
-#include "hostd/virt.h"
+#include "hostd/gate-socket.h"
+#include "hostd/virt/virt.h"
 #include "imaged/store/store.h"
 #include "migrate/planner.h"
 #include "migrate/watch.h"
@@ -23,15 +23,15 @@ struct lift_proof;
  * Everything that one hostd is. Each thread blocks as it likes; nobody holds a lock while calling the
  * storage, libvirt or another host.
  *
- *   beat      writes the counter every 0.5 s                                  (host.c)
- *   watch     reads the neighbours' counters, the own host record             (watcher.c)
- *   takeover  one for each dead host whose record this one won                (takeover.c)
- *   guest     one for each instance that concerns this host                   (guest.c)
- *   gate      one for each question of the lock driver                        (gate.c, guest-gate.c)
- *   http      one for each connection                                         (api.c)
- *   events    writes what happened to the storage                             (events.c)
- *   lift      one now and then: what earlier fences left on the storage       (lift.c)
- *   main      waits for signals, scans now and then                           (manager.c)
+ *   beat      writes the counter every 0.5 s                                  (ring/join.c)
+ *   watch     reads the neighbours' counters, the own host record             (ring/watch.c)
+ *   takeover  one for each dead host whose record this one won                (ring/takeover.c)
+ *   guest     one for each instance that concerns this host                   (guests/loop.c)
+ *   gate      one for each question of the lock driver                        (gate-socket.c,
+ * guests/answer.c) http      one for each connection                                         (api.c) events
+ * writes what happened to the storage                             (events.c) lift      one now and then:
+ * what earlier fences left on the storage       (ring/lift.c) main      waits for signals, scans now and
+ * then                           (manager.c)
  */
 struct manager {
         /* set before any thread starts, constant afterwards */
@@ -94,7 +94,7 @@ void manager_wake(struct manager *m, const char *instance);
 /* Starts a detached thread that manager_free() waits for. */
 int manager_spawn(struct manager *m, void (*run)(void *arg), void *arg);
 
-/* host.c: joining the ring, the heartbeat, the orderly end */
+/* ring/join.c: joining the ring, the heartbeat, the orderly end */
 int host_join(struct manager *m, bool first, struct err *err);
 void host_leave(struct manager *m);
 int host_beat_start(struct manager *m, struct err *err);
@@ -105,14 +105,14 @@ int host_look(struct manager *m, unsigned number, const char *instance, bool to_
 /* 0, or why this host can start nothing now. */
 int host_can_start(struct manager *m, struct err *err);
 
-/* watcher.c, takeover.c */
+/* ring/watch.c, ring/takeover.c */
 int watcher_start(struct manager *m, struct err *err);
 void takeover_start(struct manager *m, unsigned dead);
 
 /*
- * fence.c: tries the store's fence, which decides whether this host may act on anybody's death, and writes
- * the verdict into the own host record. Returns 1 it holds, 0 it does not, negative could not be tried
- * (then what was known before stays). Blocks for seconds; one at a time, any thread.
+ * ring/selftest.c: tries the store's fence, which decides whether this host may act on anybody's death, and
+ * writes the verdict into the own host record. Returns 1 it holds, 0 it does not, negative could not be
+ * tried (then what was known before stays). Blocks for seconds; one at a time, any thread.
  */
 #define FENCE_TEXT 512
 int fence_test(struct manager *m, char ret_text[FENCE_TEXT]);
@@ -121,7 +121,7 @@ int fence_test(struct manager *m, char ret_text[FENCE_TEXT]);
  * The log has it once, after the first fence_test() that could be tried. */
 int fence_findings(struct manager *m, json_t *list, struct err *err);
 
-/* lift.c: from time to time, on a thread of its own. lift_answer: what another host asks for it,
+/* ring/lift.c: from time to time, on a thread of its own. lift_answer: what another host asks for it,
  * POST /v1/ended; the caller drops *ret. */
 void lift_start(struct manager *m);
 int lift_answer(struct manager *m, const char *instance, const char *start, json_t **ret, struct err *err);

@@ -4,9 +4,9 @@
 #include "common/http-server.h"
 #include "common/machine.h"
 #include "hostd/config.h"
-#include "hostd/domain.h"
-#include "hostd/gate.h"
-#include "hostd/virt.h"
+#include "hostd/domain/domain.h"
+#include "hostd/gate-socket.h"
+#include "hostd/virt/virt.h"
 #include "imaged/store/engine.h"
 #include "tests/sim/schedule.h"
 

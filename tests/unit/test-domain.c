@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "common/util.h"
-#include "hostd/domain.h"
-#include "hostd/virt-internal.h"
+#include "hostd/domain/domain.h"
+#include "hostd/virt/internal.h"
 
 #define A "11111111-2222-4333-8444-555555555555"
 #define B "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"

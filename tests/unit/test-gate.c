@@ -19,7 +19,7 @@
 
 #include "common/clock.h"
 #include "common/util.h"
-#include "hostd/gate.h"
+#include "hostd/gate-socket.h"
 #include "hostd/lock-driver/driver.h"
 
 /* Both ends of the gate: hostd's socket and what the lock driver does inside libvirtd, without libvirt. */

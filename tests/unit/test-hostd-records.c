@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "common/json.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 

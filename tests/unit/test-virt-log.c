@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "hostd/virt.h"
+#include "hostd/virt/virt.h"
 
 #define BEGIN "2026-11-23 01:08:02.181+0000: starting up libvirt version: 9.0.0, package: 4\nLC_ALL=C \\\n"
 #define END(reason) "2026-11-23 01:08:24.668+0000: shutting down, reason=" reason "\n"

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "common/util.h"
-#include "hostd/gate.h"
-#include "hostd/virt.h"
+#include "hostd/gate-socket.h"
+#include "hostd/virt/virt.h"
 
 /* Two hosts with a libvirtd each, one shared folder, and a record of everything that libvirt asked or told.
  */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hostd/domain.h"
+#include "hostd/domain/domain.h"
 #include "tests/system/virt/lab.h"
 #include "tests/system/virt/stories.h"
 

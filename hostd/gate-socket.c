@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "hostd/gate.h"
+#include "hostd/gate-socket.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -13,7 +13,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 /*
  * Whether the libvirtd that we talk to has the lock driver loaded: not by its configuration, which may have

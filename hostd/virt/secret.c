@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 /* The cephx key of QEMU's RBD disks, in libvirtd's memory only (ephemeral) and never given back (private).
  */

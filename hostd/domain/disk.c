@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "hostd/domain-disk.h"
+#include "hostd/domain/disk.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "hostd/domain.h"
+#include "hostd/domain/domain.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "common/util.h"
-#include "hostd/domain-disk.h"
+#include "hostd/domain/disk.h"
 
 /* --- the lease
  * --------------------------------------------------------------------------------------------------- */

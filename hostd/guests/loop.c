@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 
 #include <errno.h>
 #include <poll.h>

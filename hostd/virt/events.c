@@ -8,7 +8,7 @@
 
 #include "common/json.h"
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 /*
  * libvirt's events, copied and posted. The end of a migration job is taken from QEMU's own MIGRATION event,

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 /*
  * The caller's thread moves the bytes; libvirt's event thread only wakes it up. A stream of libvirt's is

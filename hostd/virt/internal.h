@@ -4,7 +4,7 @@
 #include <libvirt/libvirt.h>
 #include <pthread.h>
 
-#include "hostd/virt.h"
+#include "hostd/virt/virt.h"
 
 /* What the files virt*.c share: the connection, and how libvirt's errors become ours. */
 
@@ -55,15 +55,15 @@ int virt_error(struct err *err, const char *fmt, ...) __attribute__((format(prin
 /* Passes one event on. Any thread. */
 void virt_post(struct virt *v, enum virt_event_kind kind, const char *instance, const char *detail);
 
-/* virt-events.c: registers and removes the callbacks of a new connection. */
+/* events.c: registers and removes the callbacks of a new connection. */
 int virt_events_register(struct virt *v, virConnectPtr conn, struct err *err);
 void virt_events_deregister(struct virt *v, virConnectPtr conn);
 struct virt *virt_unref(struct virt *v);
 
-/* virt-daemon.c: the libvirtd behind uri has the lock driver loaded, else -ENOEXEC and what to configure. */
+/* daemon.c: the libvirtd behind uri has the lock driver loaded, else -ENOEXEC and what to configure. */
 int virt_daemon_check(const char *uri, const char *driver_name, struct err *err);
 
-/* virt-migrate.c */
+/* migrate.c */
 /* See there: `wanted` with the machine type and CPU that the running guest has. */
 int virt_destination_xml(const char *live, const char *wanted, char **ret, struct err *err);
 void virt_progress_from_params(const virTypedParameter *params, int n, struct virt_progress *ret);

@@ -8,7 +8,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 
 /*
  * A live migration from here, OWNERSHIP.md's "Migration A → B" from A's side:
@@ -17,7 +17,7 @@
  *   entry       {attempt, source, destination, epoch} into the record, never removed
  *   grant       the storage lets the destination's QEMU open the disks
  *   look again  the name is still ours; then libvirt
- *   ...         the destination's gate commits (guest-gate.c over there)
+ *   ...         the destination's gate commits (answer.c over there)
  *   after       the name says who has it, whatever libvirt returned
  */
 struct move {

@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 #include "common/err.h"
-#include "hostd/domain.h"
+#include "hostd/domain/domain.h"
 
 /*
  * One libvirtd: connection with keepalive, its event thread, reconnection. Calls block and belong on

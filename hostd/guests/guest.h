@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "common/clock.h"
-#include "hostd/gate.h"
+#include "hostd/gate-socket.h"
 #include "hostd/manager.h"
 #include "hostd/record.h"
 #include "migrate/instance.h"
@@ -75,7 +75,7 @@ int guest_new(struct manager *m, const char *id, struct guest **ret);
 struct guest *guest_free(struct guest *g);
 void guest_run(void *arg); /* the thread; frees the guest at its end */
 
-/* guest-start.c */
+/* start.c */
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err);
 /* Ends the QEMU at once, in libvirt's eyes too, and waits until the process is gone. */
@@ -86,16 +86,16 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err);
 
-/* guest-move.c */
+/* move.c */
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
 /* Tells the outcome of a move whose source cannot tell any more. True while one is waited for. */
 bool guest_move_void(struct guest *g, const struct guest_look *l);
 
-/* guest-gate.c: the gate's callback; arg is the manager */
+/* answer.c: the gate's callback; arg is the manager */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);
 
-/* guest-record.c: the changes of the record. i: as it was loaded, if possible not long ago. */
+/* record.c: the changes of the record. i: as it was loaded, if possible not long ago. */
 int guest_record_status(struct manager *m, const char *id, const char *state, const struct lease *mine,
                         const char *error, bool restarted, struct err *err);
 int guest_record_off(struct manager *m, const char *id, struct err *err);
@@ -119,7 +119,7 @@ struct move_outcome {
 };
 int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err);
 
-/* guest-failover.c */
+/* hand-on.c */
 /* The failover that this look's placement belongs to, or NULL: a start that somebody else's death asks for.
  */
 const json_t *guest_failover(const struct guest_look *l);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "hostd/virt.h"
+#include "hostd/virt/virt.h"
 
 #include <ctype.h>
 #include <dirent.h>

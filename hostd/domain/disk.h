@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "common/err.h"
-#include "hostd/domain.h"
+#include "hostd/domain/domain.h"
 
 /* The disks of a domain, as <disk> elements; a part of domain_xml(). */
 int domain_disks_emit(FILE *f, const struct domain_spec *s, struct err *err);

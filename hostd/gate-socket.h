@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 #include "common/err.h"
-#include "hostd/domain.h"
+#include "hostd/domain/domain.h"
 
 /*
  * The Unix socket on which the lock driver inside libvirtd asks. Each question has a thread of its own;

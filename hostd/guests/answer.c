@@ -5,7 +5,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 
 /*
  * The gate's answers. It runs on a thread of the gate while libvirtd waits, so it asks the storage only.

@@ -9,7 +9,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 
 #define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
 #define STOP_ASK_MS 4000       /* asked again: one that boots has not heard the first time */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/util.h"
-#include "hostd/virt.h"
+#include "hostd/virt/virt.h"
 
 /*
  * What libvirt leaves behind of a transient domain that has ended: its log. Nobody listened when it did.

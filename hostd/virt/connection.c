@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "hostd/virt.h"
+#include "hostd/virt/virt.h"
 
 #include <errno.h>
 #include <libvirt/libvirt-qemu.h>
@@ -14,7 +14,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 /*
  * Keepalive: libvirt closes a connection that is silent for interval * (count + 1) = 6 s. Then the keeper

@@ -4,7 +4,7 @@
 
 #include "common/clock.h"
 #include "common/json.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 
 #define RECEIPTS_MAX 16
 

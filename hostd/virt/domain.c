@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 char *virt_xml_between(const char *xml, const char *from, const char *to)
 {

@@ -7,7 +7,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/guest.h"
+#include "hostd/guests/guest.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 

@@ -9,7 +9,7 @@
 
 #include "common/clock.h"
 #include "common/util.h"
-#include "hostd/virt-internal.h"
+#include "hostd/virt/internal.h"
 
 /* The event with the ended job's figures is sent before libvirt's call returns, on another thread. */
 #define FIGURES_WAIT_MS 1000
