@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "hostd/api.h"
+
 #include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/json.h"
+#include "common/http-server.h"
 #include "common/util.h"
-#include "hostd/manager.h"
+#include "hostd/dhcp.h"
+#include "hostd/guests/table.h"
 #include "hostd/record.h"
+#include "hostd/ring/ring.h"
+#include "hostd/self.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 
@@ -26,11 +32,11 @@ static int reply_packed(struct http_request *req, int status, json_t *body, stru
 
 static int get_health(struct http_request *req, void *userdata, struct err *err)
 {
-        struct manager *m = userdata;
+        struct context *ctx = userdata;
 
         return reply_packed(req, 200,
-                            json_pack("{s:b,s:i,s:s,s:b}", "ok", manager_trusted(m), "host", (int)m->number,
-                                      "name", m->config->name, "libvirt", (int)m->virt_connected),
+                            json_pack("{s:b,s:i,s:s,s:b}", "ok", self_trusted(ctx), "host", (int)ctx->number,
+                                      "name", ctx->config->name, "libvirt", (int)ctx->self->virt_connected),
                             err);
 }
 
@@ -46,9 +52,9 @@ static int post_look(struct http_request *req, void *userdata, struct err *err)
         id = json_get_str(body, "instance", "");
         if (!uuid_valid(id))
                 return err_set(err, -EINVAL, "instance \"%.40s\" is not a UUID", id);
-        manager_wake(userdata, id);
+        guests_wake(userdata, id);
         if (json_get_bool(body, "start", false)) { /* a failover's winner asks another at once */
-                r = host_can_start(userdata, err);
+                r = self_can_start(userdata, err);
                 if (r < 0)
                         return r;
         }
@@ -57,10 +63,10 @@ static int post_look(struct http_request *req, void *userdata, struct err *err)
 
 static int post_store_check(struct http_request *req, void *userdata, struct err *err)
 {
-        char text[FENCE_TEXT];
-        int verdict = fence_test(userdata, text);
+        char text[SELFTEST_TEXT];
+        int verdict = selftest_run(userdata, text);
         _cleanup_(json_decrefpp) json_t *findings = json_array();
-        int r = verdict < 0 ? 0 : fence_findings(userdata, findings, err);
+        int r = verdict < 0 ? 0 : selftest_findings(userdata, findings, err);
 
         if (r < 0)
                 return r;
@@ -113,7 +119,7 @@ static void preflight_leftovers(const struct instance *i, json_t *list)
 }
 
 /* Every reason at once why that instance cannot arrive here. */
-static void preflight(struct manager *m, const struct instance *i, const json_t *ask, json_t *list)
+static void preflight(struct context *ctx, const struct instance *i, const json_t *ask, json_t *list)
 {
         _cleanup_(freep) struct planner_host *hosts = NULL;
         _cleanup_(freep) struct failover_seat *seats = NULL;
@@ -125,39 +131,39 @@ static void preflight(struct manager *m, const struct instance *i, const json_t 
         struct err e = {0};
         size_t n = 0, n_seats = 0;
 
-        if (!manager_trusted(m))
+        if (!self_trusted(ctx))
                 problem(list, "storage", "its heartbeats do not reach the storage");
-        if (!m->virt_connected)
+        if (!ctx->self->virt_connected)
                 problem(list, "libvirt", "its libvirt does not answer");
-        if (if_nametoindex(m->config->bridge) == 0) {
-                snprintf(why, sizeof(why), "its bridge %s does not exist", m->config->bridge);
+        if (if_nametoindex(ctx->config->bridge) == 0) {
+                snprintf(why, sizeof(why), "its bridge %s does not exist", ctx->config->bridge);
                 problem(list, "network", why);
         }
-        if (!streq(accel, m->kvm ? "kvm" : "tcg")) {
+        if (!streq(accel, ctx->kvm ? "kvm" : "tcg")) {
                 snprintf(why, sizeof(why), "the guest runs under %s, this host offers %s", accel,
-                         m->kvm ? "kvm" : "tcg");
+                         ctx->kvm ? "kvm" : "tcg");
                 problem(list, "accel", why);
         }
         preflight_leftovers(i, list);
-        if (survey_all(m->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0 ||
+        if (survey_all(ctx->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0 ||
             survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));
         for (size_t k = 0; k < n_seats; k++)
-                if (seats[k].host == m->number && streq(seats[k].group, i->group)) {
+                if (seats[k].host == ctx->number && streq(seats[k].group, i->group)) {
                         problem(list, "group", "it has another instance of its group");
                         break;
                 }
         for (size_t k = 0; k < n; k++)
-                if (hosts[k].number == m->number && !planner_fits(&hosts[k], &need, why, sizeof(why)))
+                if (hosts[k].number == ctx->number && !planner_fits(&hosts[k], &need, why, sizeof(why)))
                         problem(list, "room", why);
         survey_done(&s);
 }
 
 static int post_preflight(struct http_request *req, void *userdata, struct err *err)
 {
-        struct manager *m = userdata;
+        struct context *ctx = userdata;
         _cleanup_(json_decrefpp) json_t *body = NULL, *list = json_array();
-        _cleanup_(freep) char *uri = str_printf("tcp://%s", m->config->address);
+        _cleanup_(freep) char *uri = str_printf("tcp://%s", ctx->config->address);
         const char *id;
         struct instance i;
         int r;
@@ -168,27 +174,28 @@ static int post_preflight(struct http_request *req, void *userdata, struct err *
         id = json_get_str(body, "instance", "");
         if (!uuid_valid(id))
                 return err_set(err, -EINVAL, "instance \"%.40s\" is not a UUID", id);
-        r = instance_load(m->store, id, &i, err);
+        r = instance_load(ctx->store, id, &i, err);
         if (r < 0)
                 return r;
-        preflight(m, &i, body, list);
+        preflight(ctx, &i, body, list);
         if (json_array_size(list) == 0)
-                dhcp_add(m, i.id, i.name, i.mac, i.address); /* the guest may ask as soon as it runs here */
+                dhcp_add(ctx, i.id, i.name, i.mac,
+                         i.address); /* the guest may ask as soon as it runs here */
         instance_done(&i);
         return reply_packed(req, 200,
-                            json_pack("{s:O,s:s,s:s,s:s}", "problems", list, "bridge", m->config->bridge,
-                                      "migrate_uri", uri ? uri : "", "peer_uri", m->config->peer_uri),
+                            json_pack("{s:O,s:s,s:s,s:s}", "problems", list, "bridge", ctx->config->bridge,
+                                      "migrate_uri", uri ? uri : "", "peer_uri", ctx->config->peer_uri),
                             err);
 }
 
 static int get_migration(struct http_request *req, void *userdata, struct err *err)
 {
-        struct manager *m = userdata;
+        struct context *ctx = userdata;
         const char *id = http_param(req, "id");
         struct virt_progress p = {0};
         int r;
 
-        r = virt_migrate_progress(m->virt, id, &p, err);
+        r = virt_migrate_progress(ctx->virt, id, &p, err);
         if (r < 0)
                 return r;
         if (streq(p.state, "none"))
@@ -203,7 +210,7 @@ static int get_migration(struct http_request *req, void *userdata, struct err *e
 }
 
 struct console {
-        struct manager *m;
+        struct context *ctx;
         char id[UUID_LEN + 1];
 };
 
@@ -214,7 +221,7 @@ static void console_run(void *state, int fd, const void *early, size_t n_early)
 
         (void)early; /* a client has nothing to say before the upgrade */
         (void)n_early;
-        if (virt_console(c->m->virt, c->id, fd, &e) < 0)
+        if (virt_console(c->ctx->virt, c->id, fd, &e) < 0)
                 (void)!write_full(fd, err_text(&e), strlen(err_text(&e)));
         free(c);
 }
@@ -227,9 +234,9 @@ static int get_console(struct http_request *req, void *userdata, struct err *err
 
         if (!c)
                 return err_set(err, -ENOMEM, "out of memory");
-        c->m = userdata;
+        c->ctx = userdata;
         snprintf(c->id, sizeof(c->id), "%.36s", http_param(req, "id"));
-        r = virt_find(c->m->virt, c->id, &d, err);
+        r = virt_find(c->ctx->virt, c->id, &d, err);
         if (r == 0)
                 r = http_reply_upgrade(req, "wherry-console", console_run, c);
         if (r < 0)
@@ -237,7 +244,7 @@ static int get_console(struct http_request *req, void *userdata, struct err *err
         return r;
 }
 
-int api_listen(struct manager *m, struct err *err)
+int api_listen(struct context *ctx, struct err *err)
 {
         static const struct http_route routes[] = {
             {"GET", "/healthz", get_health, NULL, true},
@@ -248,11 +255,11 @@ int api_listen(struct manager *m, struct err *err)
             {"GET", "/v1/instances/{id}/migration", get_migration, NULL, false},
             {"GET", "/v1/instances/{id}/console", get_console, NULL, false},
         };
-        const struct http_server_options options = {.listen = m->config->listen,
-                                                    .token = m->config->token,
+        const struct http_server_options options = {.listen = ctx->config->listen,
+                                                    .token = ctx->config->token,
                                                     .routes = routes,
                                                     .n_routes = ARRAY_SIZE(routes),
-                                                    .userdata = m};
+                                                    .userdata = ctx};
 
-        return http_server_new(&options, &m->http, err);
+        return http_server_new(&options, &ctx->http, err);
 }

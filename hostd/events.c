@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "hostd/events.h"
+
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/manager.h"
 #include "hostd/record.h"
 
 #define EVENTS_KEPT 256 /* in the record */
@@ -17,7 +20,7 @@
 /* What happened, queued and written by a thread of its own: one change of this host's event record for all
  * that wait. */
 struct events {
-        struct manager *m;
+        struct context *ctx;
         pthread_t thread;
         pthread_mutex_t lock;
         pthread_cond_t more;
@@ -27,7 +30,7 @@ struct events {
 
 static void *events_main(void *arg);
 
-int events_new(struct manager *m, struct events **ret, struct err *err)
+int events_new(struct context *ctx, struct events **ret, struct err *err)
 {
         struct events *e = calloc(1, sizeof(*e));
         pthread_condattr_t attr;
@@ -35,7 +38,7 @@ int events_new(struct manager *m, struct events **ret, struct err *err)
 
         if (!e)
                 return err_set(err, -ENOMEM, "out of memory");
-        e->m = m;
+        e->ctx = ctx;
         e->queue = json_array();
         pthread_mutex_init(&e->lock, NULL);
         pthread_condattr_init(&attr);
@@ -72,18 +75,18 @@ static int edit_events(json_t *doc, void *arg, struct err *err)
         return list ? 1 : err_set(err, -ENOMEM, "out of memory");
 }
 
-static int events_write(struct manager *m, json_t *fresh, struct err *err)
+static int events_write(struct context *ctx, json_t *fresh, struct err *err)
 {
         uint64_t version;
         char id[24];
         int r;
 
-        snprintf(id, sizeof(id), "host-%u", m->number);
-        r = record_change(m->store, RECORD_EVENT, id, edit_events, fresh, err);
+        snprintf(id, sizeof(id), "host-%u", ctx->number);
+        r = record_change(ctx->store, RECORD_EVENT, id, edit_events, fresh, err);
         if (r != -ENOENT)
                 return r;
-        r = record_put(m->store, RECORD_EVENT, id, 0, "{\"events\":[],\"serial\":0}", &version, err);
-        return r == 0 || r == -ESTALE ? record_change(m->store, RECORD_EVENT, id, edit_events, fresh, err)
+        r = record_put(ctx->store, RECORD_EVENT, id, 0, "{\"events\":[],\"serial\":0}", &version, err);
+        return r == 0 || r == -ESTALE ? record_change(ctx->store, RECORD_EVENT, id, edit_events, fresh, err)
                                       : r;
 }
 
@@ -114,7 +117,7 @@ static void *events_main(void *arg)
                         break;
                 fresh = json_copy(e->queue);
                 pthread_mutex_unlock(&e->lock);
-                failed = fresh && events_write(e->m, fresh, &why) < 0;
+                failed = fresh && events_write(e->ctx, fresh, &why) < 0;
                 if (failed)
                         log_debug("events not written yet: %s", err_text(&why));
                 pthread_mutex_lock(&e->lock);
@@ -142,10 +145,10 @@ struct events *events_free(struct events *e)
         return NULL;
 }
 
-void event_add(struct manager *m, const char *kind, const char *instance, const char *name, const char *fmt,
-               ...)
+void event_add(struct context *ctx, const char *kind, const char *instance, const char *name,
+               const char *fmt, ...)
 {
-        struct events *e = m->events;
+        struct events *e = ctx->events;
         char text[512], stamp[CLOCK_STAMP_LEN + 1];
         json_t *event;
         va_list ap;
@@ -155,7 +158,7 @@ void event_add(struct manager *m, const char *kind, const char *instance, const 
         va_end(ap);
         log_info("%s%s%s: %s", kind, instance ? " " : "", instance ? instance : "", text);
         event = json_pack("{s:s,s:s,s:s?,s:s?,s:s,s:s}", "at", clock_stamp(stamp), "kind", kind, "instance",
-                          instance, "name", name, "host", m->config->name, "text", text);
+                          instance, "name", name, "host", ctx->config->name, "text", text);
         if (!event || !e) {
                 json_decref(event);
                 return;

@@ -8,7 +8,7 @@
 
 #include "common/log.h"
 #include "hostd/config.h"
-#include "hostd/manager.h"
+#include "hostd/hostd.h"
 
 static void help(void)
 {
@@ -38,7 +38,7 @@ int main(int argc, char **argv)
                                                 {0}};
         const char *path = "/etc/wherry/hostd.conf";
         struct config config = {0};
-        struct manager *m = NULL;
+        struct context *ctx = NULL;
         struct err e = {0};
         sigset_t set;
         int o, r;
@@ -72,12 +72,12 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         r = config_load(path, &config, &e);
         if (r == 0)
-                r = manager_new(&config, &m, &e);
+                r = hostd_new(&config, &ctx, &e);
         if (r == 0)
-                r = manager_run(m, &e);
+                r = hostd_run(ctx, &e);
         if (r < 0)
                 log_error("hostd: %s", err_text(&e));
-        manager_free(m);
+        hostd_free(ctx);
         config_done(&config);
         return r < 0 ? 1 : 0;
 }

@@ -5,7 +5,9 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "hostd/events.h"
 #include "hostd/guests/guest.h"
+#include "hostd/guests/table.h"
 
 /*
  * The gate's answers. It runs on a thread of the gate while libvirtd waits, so it asks the storage only.
@@ -13,23 +15,15 @@
  * is migrate's gate_decide().
  */
 
-static struct guest *find_guest(struct manager *m, const char *id)
-{
-        for (size_t i = 0; i < m->n_guests; i++)
-                if (streq(m->guests[i]->id, id))
-                        return m->guests[i];
-        return NULL;
-}
-
 /* Is that QEMU the one being started, or the one that was let run before? */
-static bool gate_known(struct manager *m, const struct gate_request *req, const struct instance *i,
+static bool gate_known(struct context *ctx, const struct gate_request *req, const struct instance *i,
                        uint64_t *ret_epoch)
 {
         bool known = false;
         struct guest *g;
 
-        pthread_mutex_lock(&m->lock);
-        g = find_guest(m, req->lease.instance);
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, req->lease.instance);
         if (g) {
                 pthread_mutex_lock(&g->lock);
                 if (streq(g->starting.id, req->lease.start.id)) {
@@ -41,7 +35,7 @@ static bool gate_known(struct manager *m, const struct gate_request *req, const 
                 }
                 pthread_mutex_unlock(&g->lock);
         }
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->guests->lock);
         return known;
 }
 
@@ -51,17 +45,17 @@ static bool gate_known(struct manager *m, const struct gate_request *req, const 
  * being answered. It is not woken for that: a look would be worth nothing, and its calls to libvirt would be
  * in the way of the guest that waits for the answer.
  */
-static void gate_begin(struct manager *m, const char *id)
+static void gate_begin(struct context *ctx, const char *id)
 {
         struct guest *g;
 
-        pthread_mutex_lock(&m->lock);
-        g = find_guest(m, id);
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, id);
         if (!g) {
-                pthread_mutex_unlock(&m->lock);
-                manager_wake(m, id); /* makes the guest of a migration that arrives */
-                pthread_mutex_lock(&m->lock);
-                g = find_guest(m, id);
+                pthread_mutex_unlock(&ctx->guests->lock);
+                guests_wake(ctx, id); /* makes the guest of a migration that arrives */
+                pthread_mutex_lock(&ctx->guests->lock);
+                g = guests_find(ctx->guests, id);
         }
         if (g) {
                 pthread_mutex_lock(&g->lock);
@@ -69,16 +63,16 @@ static void gate_begin(struct manager *m, const char *id)
                 g->gate_serial++;
                 pthread_mutex_unlock(&g->lock);
         }
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->guests->lock);
 }
 
 /* After a yes libvirt's event wakes the thread, as soon as the vCPUs run. */
-static void gate_end(struct manager *m, const char *id, bool yes)
+static void gate_end(struct context *ctx, const char *id, bool yes)
 {
         struct guest *g;
 
-        pthread_mutex_lock(&m->lock);
-        g = find_guest(m, id);
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, id);
         if (g) {
                 pthread_mutex_lock(&g->lock);
                 if (g->gates > 0)
@@ -90,16 +84,16 @@ static void gate_end(struct manager *m, const char *id, bool yes)
                 }
                 pthread_mutex_unlock(&g->lock);
         }
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->guests->lock);
 }
 
 /* commit_ns: what a migration's commit took, else 0. */
-static void gate_admit(struct manager *m, const struct gate_request *req, int64_t commit_ns)
+static void gate_admit(struct context *ctx, const struct gate_request *req, int64_t commit_ns)
 {
         struct guest *g;
 
-        pthread_mutex_lock(&m->lock);
-        g = find_guest(m, req->lease.instance);
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, req->lease.instance);
         if (g) {
                 pthread_mutex_lock(&g->lock);
                 g->known_pid = req->pid;
@@ -107,29 +101,29 @@ static void gate_admit(struct manager *m, const struct gate_request *req, int64_
                         g->commit_ns = commit_ns;
                 pthread_mutex_unlock(&g->lock);
         }
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->guests->lock);
 }
 
 /* What the start under way has taken so far; false where it is none of this hostd's. */
-static bool gate_phases(struct manager *m, const struct gate_request *req, struct start_phases *ret)
+static bool gate_phases(struct context *ctx, const struct gate_request *req, struct start_phases *ret)
 {
         bool found = false;
         struct guest *g;
 
-        pthread_mutex_lock(&m->lock);
-        g = find_guest(m, req->lease.instance);
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, req->lease.instance);
         if (g) {
                 pthread_mutex_lock(&g->lock);
                 found = streq(g->starting.id, req->lease.start.id);
                 *ret = g->phases;
                 pthread_mutex_unlock(&g->lock);
         }
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->guests->lock);
         return found;
 }
 
 /* claim, fence where asked; the engine's gate; the epoch into the record: then yes. */
-static int gate_carry_out(struct manager *m, const struct gate_request *req, const struct instance *i,
+static int gate_carry_out(struct context *ctx, const struct gate_request *req, const struct instance *i,
                           struct lease lease, enum gate_action action, struct err *err)
 {
         const struct start *start = &req->lease.start;
@@ -140,29 +134,29 @@ static int gate_carry_out(struct manager *m, const struct gate_request *req, con
         int r = 0;
 
         if (action == GATE_CHECK)
-                r = lease_gate(m->store, i->id, &lease, start, disks, n, err);
+                r = lease_gate(ctx->store, i->id, &lease, start, disks, n, err);
         else
-                r = lease_commit(m->store, i->id, &lease, m->number, start, disks, n, &lease, err);
+                r = lease_commit(ctx->store, i->id, &lease, ctx->number, start, disks, n, &lease, err);
         if (r == 0 && (action != GATE_CHECK || fresh))
-                r = guest_record_start(m, i, start, &lease, fresh,
-                                       fresh && gate_phases(m, req, &phases) ? &phases : NULL, err);
+                r = guest_record_start(ctx, i, start, &lease, fresh,
+                                       fresh && gate_phases(ctx, req, &phases) ? &phases : NULL, err);
         return r;
 }
 
 /* Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
  * message then, in place of QEMU's own about files that it may not open. */
-static int gate_answer(struct manager *m, const struct gate_request *req, struct err *err)
+static int gate_answer(struct context *ctx, const struct gate_request *req, struct err *err)
 {
         const char *id = req->lease.instance, *why = NULL;
         struct instance i = {0};
-        struct gate_view v = {.me = m->number};
+        struct gate_view v = {.me = ctx->number};
         struct lease lease;
         enum gate_action action;
         int r;
 
-        r = instance_load(m->store, id, &i, err);
+        r = instance_load(ctx->store, id, &i, err);
         if (r == 0)
-                r = lease_find(m->store, id, &lease, err);
+                r = lease_find(ctx->store, id, &lease, err);
         if (r < 0) {
                 instance_done(&i);
                 return r;
@@ -172,7 +166,7 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
         v.entry_source = i.entry_attempt[0] ? i.entry_source : 0;
         v.entry_destination = i.entry_destination;
         v.entry_epoch = i.entry_epoch;
-        v.known = gate_known(m, req, &i, &v.qemu_epoch);
+        v.known = gate_known(ctx, req, &i, &v.qemu_epoch);
         v.destination = req->lease.attempt[0] && !streq(i.start.id, req->lease.start.id);
         v.again = req->again;
         v.run_epoch = i.start_epoch;
@@ -183,34 +177,34 @@ static int gate_answer(struct manager *m, const struct gate_request *req, struct
                 r = err_set(err, -EACCES,
                             "instance %s must not run on host %s: %s (disk at epoch %llu of host %u, this "
                             "start at %llu); use `wherry start %s`",
-                            i.name, m->config->name, why, (unsigned long long)lease.epoch, lease.host,
+                            i.name, ctx->config->name, why, (unsigned long long)lease.epoch, lease.host,
                             (unsigned long long)(v.qemu_epoch ? v.qemu_epoch : req->lease.epoch), i.name);
         else if (action == GATE_COMMIT) /* asked again, it is past that already, which the claim finds */
                 lease = (struct lease){.epoch = i.entry_epoch, .host = i.entry_source};
         if (r == 0 && req->question == GATE_ACQUIRE)
-                r = gate_carry_out(m, req, &i, lease, action, err);
+                r = gate_carry_out(ctx, req, &i, lease, action, err);
         if (r < 0 || req->question == GATE_ACQUIRE)
                 log_info("instance %s: gate%s: pid %d, start %s: %s%s", id,
                          req->again ? ", asked again" : "", (int)req->pid, req->lease.start.id,
                          r == 0 ? "yes" : "no: ", r == 0 ? "" : err_text(err));
         if (r == 0 && req->question == GATE_ACQUIRE)
-                gate_admit(m, req, action == GATE_COMMIT ? clock_ns() - req->asked_ns : 0);
+                gate_admit(ctx, req, action == GATE_COMMIT ? clock_ns() - req->asked_ns : 0);
         else if (r < 0)
-                event_add(m, "gate-refused", id, i.name, "%s", err_text(err));
+                event_add(ctx, "gate-refused", id, i.name, "%s", err_text(err));
         instance_done(&i);
         return r;
 }
 
 int guest_gate(void *arg, const struct gate_request *req, struct err *err)
 {
-        struct manager *m = arg;
+        struct context *ctx = arg;
         int r;
 
         if (req->question == GATE_RELEASE)
                 return 0; /* vCPUs stand: a hint only */
         if (req->question == GATE_ACQUIRE)
-                gate_begin(m, req->lease.instance);
-        r = gate_answer(m, req, err);
+                gate_begin(ctx, req->lease.instance);
+        r = gate_answer(ctx, req, err);
         /* A no kills the QEMU: libvirt might leave it behind, paused. */
         if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
                 struct err ignored = {0};
@@ -218,6 +212,6 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
                 virt_kill_pid(req->pid, req->lease.instance, &ignored);
         }
         if (req->question == GATE_ACQUIRE)
-                gate_end(m, req->lease.instance, r >= 0);
+                gate_end(ctx, req->lease.instance, r >= 0);
         return r;
 }

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 #include "common/clock.h"
+#include "hostd/context.h"
 #include "hostd/gate-socket.h"
-#include "hostd/manager.h"
 #include "hostd/record.h"
 #include "migrate/instance.h"
 
@@ -24,10 +24,10 @@ struct start_phases {
  * do, look again. Only that thread acts; the gate, events and requests just leave a note and wake it.
  */
 struct guest {
-        struct manager *m; /* constant */
+        struct context *ctx; /* constant */
         char id[UUID_LEN + 1];
 
-        /* the manager's lock */
+        /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
 
         /* lock; never held during a blocking call */
@@ -68,22 +68,28 @@ struct guest_look {
         struct virt_domain domain;
         struct instance_view view;
 };
+/* look.c */
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
 void guest_look_done(struct guest_look *l);
 
-int guest_new(struct manager *m, const char *id, struct guest **ret);
+int guest_new(struct context *ctx, const char *id, struct guest **ret);
 struct guest *guest_free(struct guest *g);
 void guest_run(void *arg); /* the thread; frees the guest at its end */
 
 /* start.c */
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err);
+
+/* stop.c */
 /* Ends the QEMU at once, in libvirt's eyes too, and waits until the process is gone. */
 int guest_kill(struct guest *g, struct err *err);
+/* Ends every QEMU process of the instance here, those that libvirtd has forgotten included. -EBUSY: one has
+ * not died. */
+int guest_kill_processes(struct guest *g, struct err *err);
 int guest_stop(struct guest *g, const struct guest_look *l, struct err *err);
 /* The domain of one start; `lease` is the name at which it opens its disks, `key` what its own lease element
  * says. */
-int guest_xml(struct manager *m, const struct instance *i, const struct lease *lease,
+int guest_xml(struct context *ctx, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err);
 
 /* move.c */
@@ -92,23 +98,23 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
 /* Tells the outcome of a move whose source cannot tell any more. True while one is waited for. */
 bool guest_move_void(struct guest *g, const struct guest_look *l);
 
-/* answer.c: the gate's callback; arg is the manager */
+/* answer.c: the gate's callback; arg is the context */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);
 
 /* record.c: the changes of the record. i: as it was loaded, if possible not long ago. */
-int guest_record_status(struct manager *m, const char *id, const char *state, const struct lease *mine,
+int guest_record_status(struct context *ctx, const char *id, const char *state, const struct lease *mine,
                         const char *error, bool restarted, struct err *err);
-int guest_record_off(struct manager *m, const char *id, struct err *err);
+int guest_record_off(struct context *ctx, const char *id, struct err *err);
 /* The QEMU that may run from now on: rule 5. fresh: a start from the disk, which is what a restart asked
  * for. phases: of a start from the disk, or
  * NULL; where a failover asked for it, its receipt is written by the same change, so that none runs without
  * one. */
-int guest_record_start(struct manager *m, const struct instance *i, const struct start *start,
+int guest_record_start(struct context *ctx, const struct instance *i, const struct start *start,
                        const struct lease *mine, bool fresh, const struct start_phases *phases,
                        struct err *err);
 /* What the commit of a migration to here took. */
-int guest_record_commit(struct manager *m, const char *id, int64_t commit_ns, struct err *err);
-int guest_record_entry(struct manager *m, const struct instance *i, const struct lease *mine,
+int guest_record_commit(struct context *ctx, const char *id, int64_t commit_ns, struct err *err);
+int guest_record_entry(struct context *ctx, const struct instance *i, const struct lease *mine,
                        const char *attempt, unsigned destination, const struct start *start,
                        struct err *err);
 struct move_outcome {
@@ -117,7 +123,7 @@ struct move_outcome {
         const char *error; /* or NULL */
         int64_t total_ms, downtime_ms;
 };
-int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err);
+int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err);
 
 /* hand-on.c */
 /* The failover that this look's placement belongs to, or NULL: a start that somebody else's death asks for.

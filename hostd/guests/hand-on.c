@@ -7,7 +7,10 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "hostd/events.h"
 #include "hostd/guests/guest.h"
+#include "hostd/guests/table.h"
+#include "hostd/peers.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 
@@ -82,7 +85,7 @@ static int hand_on_where(struct guest *g, const struct instance *i, struct failo
         size_t n = 0, n_seats = 0;
         int r;
 
-        r = survey_all(g->m->store, &s, why);
+        r = survey_all(g->ctx->store, &s, why);
         if (r < 0)
                 return r;
         r = survey_plan(&s, &hosts, &n);
@@ -92,7 +95,7 @@ static int hand_on_where(struct guest *g, const struct instance *i, struct failo
                 failover_init(&f, 0, &item, 1);
                 f.seats = seats;
                 f.n_seats = n_seats;
-                *ret = failover_hand_on(&f, chain, g->m->number, hosts, n, why);
+                *ret = failover_hand_on(&f, chain, g->ctx->number, hosts, n, why);
         }
         survey_done(&s);
         return r;
@@ -105,19 +108,19 @@ static void hand_on_tell(struct guest *g, const struct instance *i, const struct
 
         if (h->chain.tries == FAILOVER_TRIES)
                 event_add(
-                    g->m, "failover-failed", g->id, i->name,
+                    g->ctx, "failover-failed", g->id, i->name,
                     "not restarted yet after the loss of host %u: %u starts failed, the last one here: %s; "
                     "trying on, with pauses",
                     from, h->chain.tries, err_text(why));
-        else if (h->to != g->m->number)
-                event_add(g->m, "failover-retry", g->id, i->name, "host %u tries it next", h->to);
+        else if (h->to != g->ctx->number)
+                event_add(g->ctx, "failover-retry", g->id, i->name, "host %u tries it next", h->to);
 }
 
 void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *mine,
                    const struct err *why)
 {
         const struct instance *i = &l->instance;
-        struct handing h = {.placed = i->placement_epoch, .mine = mine, .to = g->m->number};
+        struct handing h = {.placed = i->placement_epoch, .mine = mine, .to = g->ctx->number};
         struct err e = {0}, none = {0};
         char text[640];
         int r;
@@ -128,7 +131,7 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                 snprintf(text, sizeof(text), "%.320s; nowhere else: %.290s", err_text(why), err_text(&none));
                 h.error = text;
         }
-        r = r < 0 ? r : record_change(g->m->store, RECORD_INSTANCE, g->id, edit_hand_on, &h, &e);
+        r = r < 0 ? r : record_change(g->ctx->store, RECORD_INSTANCE, g->id, edit_hand_on, &h, &e);
         if (r < 0) {
                 log_warn("instance %s: not handed on, tried again here: %s", g->id,
                          err_text(e.code ? &e : &none));
@@ -137,7 +140,7 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
         if (!h.done)
                 return;
         hand_on_tell(g, i, &h, why);
-        if (h.to != g->m->number && host_look(g->m, h.to, g->id, true, &e) < 0)
+        if (h.to != g->ctx->number && peer_look(g->ctx, h.to, g->id, true, &e) < 0)
                 log_warn("instance %s: handed on to host %u, which does not answer: %s", g->id, h.to,
                          err_text(&e));
 }
@@ -151,23 +154,23 @@ void guest_failover_pause(struct guest *g, const struct guest_look *l)
                 return;
         g->paused_epoch = l->lease.epoch + 1; /* 0 stays "none" */
         until = clock_ms() + failover_pause_ms((unsigned)json_get_int(failover, "tries", 0));
-        if (l->instance.placement_host == g->m->number && until > g->retry_ms)
+        if (l->instance.placement_host == g->ctx->number && until > g->retry_ms)
                 g->retry_ms = until;
 }
 
 int guest_seat_take(struct guest *g, const struct instance *i, struct err *err)
 {
-        struct manager *m = g->m;
+        struct context *ctx = g->ctx;
         int r = 0;
 
-        pthread_mutex_lock(&m->lock);
-        for (size_t k = 0; i->group[0] && k < m->n_guests; k++)
-                if (m->guests[k] != g && streq(m->guests[k]->seat, i->group))
+        pthread_mutex_lock(&ctx->guests->lock);
+        for (size_t k = 0; i->group[0] && k < ctx->guests->n; k++)
+                if (ctx->guests->list[k] != g && streq(ctx->guests->list[k]->seat, i->group))
                         r = err_set(err, -EEXIST, "instance %s of the same group %s is on host %s already",
-                                    m->guests[k]->id, strchr(i->group, '/') + 1, m->config->name);
+                                    ctx->guests->list[k]->id, strchr(i->group, '/') + 1, ctx->config->name);
         if (r == 0)
                 snprintf(g->seat, sizeof(g->seat), "%s", i->group);
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->guests->lock);
         return r;
 }
 
@@ -175,7 +178,7 @@ void guest_seat_look(struct guest *g, const struct guest_look *l)
 {
         bool here = l->record && l->view.qemu != QEMU_NONE;
 
-        pthread_mutex_lock(&g->m->lock);
+        pthread_mutex_lock(&g->ctx->guests->lock);
         snprintf(g->seat, sizeof(g->seat), "%s", here ? l->instance.group : "");
-        pthread_mutex_unlock(&g->m->lock);
+        pthread_mutex_unlock(&g->ctx->guests->lock);
 }

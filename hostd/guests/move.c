@@ -8,7 +8,10 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "hostd/dhcp.h"
+#include "hostd/events.h"
 #include "hostd/guests/guest.h"
+#include "hostd/peers.h"
 
 /*
  * A live migration from here, OWNERSHIP.md's "Migration A → B" from A's side:
@@ -43,15 +46,15 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
         size_t k;
         int r;
 
-        r = host_record(g->m, mv->to, &mv->host, err);
+        r = peer_record(g->ctx, mv->to, &mv->host, err);
         if (r < 0)
                 return r;
-        r = http_client_new(json_get_str(mv->host, "api", ""), g->m->config->token, 5000, &c, err);
+        r = http_client_new(json_get_str(mv->host, "api", ""), g->ctx->config->token, 5000, &c, err);
         if (r < 0)
                 return r;
         ask = json_pack("{s:s,s:i,s:I,s:i,s:s}", "instance", g->id, "cpus", (int)i->cpus, "memory",
-                        (json_int_t)i->memory, "source", (int)g->m->number, "accel",
-                        g->m->kvm ? "kvm" : "tcg");
+                        (json_int_t)i->memory, "source", (int)g->ctx->number, "accel",
+                        g->ctx->kvm ? "kvm" : "tcg");
         r = http_call(c, "POST", "/v1/preflight", ask, &mv->preflight, NULL, err);
         json_decref(ask);
         http_client_free(c);
@@ -71,7 +74,7 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
 static int move_run(struct guest *g, const struct guest_look *l, struct move *mv, struct virt_progress *ret,
                     struct err *err)
 {
-        struct manager *m = g->m;
+        struct context *ctx = g->ctx;
         struct domain_lease key = {.epoch = l->lease.epoch, .start = mv->start};
         _cleanup_(freep) char *xml = NULL;
         struct virt_migration vm = {0};
@@ -80,10 +83,10 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
 
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
         snprintf(key.attempt, sizeof(key.attempt), "%s", mv->attempt);
-        r = guest_xml(m, &l->instance, &l->lease, &key,
-                      json_get_str(mv->preflight, "bridge", m->config->bridge), &xml, err);
+        r = guest_xml(ctx, &l->instance, &l->lease, &key,
+                      json_get_str(mv->preflight, "bridge", ctx->config->bridge), &xml, err);
         if (r == 0)
-                r = lease_find(m->store, g->id, &now, err);
+                r = lease_find(ctx->store, g->id, &now, err);
         if (r == 0 && (now.epoch != l->lease.epoch || now.host != l->lease.host))
                 r = err_set(err, -ESTALE, "the disk has moved on to epoch %llu of host %u",
                             (unsigned long long)now.epoch, now.host);
@@ -93,7 +96,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
         vm.destination = json_get_str(mv->preflight, "peer_uri", "");
         vm.migrate_uri = json_get_str(mv->preflight, "migrate_uri", "");
         vm.xml = xml;
-        return virt_migrate(m->virt, &vm, ret, err);
+        return virt_migrate(ctx->virt, &vm, ret, err);
 }
 
 static int move_prepare(struct guest *g, const struct guest_look *l, struct move *mv, struct err *err)
@@ -109,9 +112,9 @@ static int move_prepare(struct guest *g, const struct guest_look *l, struct move
                 return r;
         uuid_random(mv->attempt);
         start_init(&mv->start, g->id, l->lease.epoch, mv->attempt);
-        r = guest_record_entry(g->m, &l->instance, &l->lease, mv->attempt, mv->to, &mv->start, err);
+        r = guest_record_entry(g->ctx, &l->instance, &l->lease, mv->attempt, mv->to, &mv->start, err);
         if (r == 0)
-                r = lease_grant(g->m->store, g->id, &l->lease, &mv->start, disks, n, err);
+                r = lease_grant(g->ctx->store, g->id, &l->lease, &mv->start, disks, n, err);
         return r;
 }
 
@@ -121,7 +124,7 @@ static int move_verdict(struct guest *g, const struct guest_look *l, const struc
         struct lease now;
         int r;
 
-        r = lease_find(g->m->store, g->id, &now, err);
+        r = lease_find(g->ctx->store, g->id, &now, err);
         if (r < 0)
                 return r;
         return now.host == mv->to && now.epoch > l->lease.epoch;
@@ -138,14 +141,14 @@ static void move_report(struct guest *g, const struct guest_look *l, const struc
                                  .downtime_ms = (int64_t)p->downtime_ms};
         struct err e = {0};
 
-        if (guest_record_move(g->m, g->id, &o, &e) < 0)
+        if (guest_record_move(g->ctx, g->id, &o, &e) < 0)
                 log_warn("instance %s: outcome of its migration not recorded: %s", g->id, err_text(&e));
         if (verdict > 0)
-                event_add(g->m, "instance-migrated", g->id, name,
+                event_add(g->ctx, "instance-migrated", g->id, name,
                           "to host %s in %lld ms, downtime %lld ms, %llu bytes sent", to, (long long)total,
                           (long long)o.downtime_ms, (unsigned long long)p->transferred);
         else
-                event_add(g->m, "migration-failed", g->id, name, "to host %s: %s", to, err_text(why));
+                event_add(g->ctx, "migration-failed", g->id, name, "to host %s: %s", to, err_text(why));
 }
 
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
@@ -170,17 +173,17 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
         if (verdict > 0) {
                 /* libvirt ends the source itself; what it leaves behind is ended by the next look */
                 guest_kill(g, &ignored);
-                dhcp_remove(g->m, g->id);
+                dhcp_remove(g->ctx, g->id);
         }
         if (verdict == 0 && r == 0)
                 err_set(&why, -EIO, "libvirt reports success, but the destination has not claimed the disk");
         move_report(g, l, &mv, verdict, total, &p, &why);
         if (verdict > 0) /* the user need not wait for that */
-                start_forget(g->m->store, g->id, &l->instance.start);
+                start_forget(g->ctx->store, g->id, &l->instance.start);
         if (verdict == 0) {
-                start_forget(g->m->store, g->id, &mv.start);
+                start_forget(g->ctx->store, g->id, &mv.start);
                 if (mv.preflight) /* it prepared for a guest that does not come */
-                        host_look(g->m, mv.to, g->id, false, &ignored);
+                        peer_look(g->ctx, mv.to, g->id, false, &ignored);
         }
         move_done(&mv);
         return 0; /* an entry at our epoch makes the next decision a RECLAIM */
@@ -188,7 +191,7 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
 
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
 {
-        struct manager *m = g->m;
+        struct context *ctx = g->ctx;
         const struct start *start = &l->domain.lease.start;
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
@@ -196,17 +199,17 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
         int r;
 
         if (l->domain.job) { /* a hostd before this one was migrating it */
-                r = virt_migrate_abort(m->virt, g->id, err);
+                r = virt_migrate_abort(ctx->virt, g->id, err);
                 if (r < 0)
                         return r;
         }
-        r = lease_claim(m->store, g->id, &l->lease, m->number, &mine, err);
+        r = lease_claim(ctx->store, g->id, &l->lease, ctx->number, &mine, err);
         if (r == -ESTALE)
                 return 0; /* the destination has committed: the next look ends our QEMU */
         if (r == 0)
-                r = lease_fence(m->store, g->id, &mine, start, disks, n, err);
+                r = lease_fence(ctx->store, g->id, &mine, start, disks, n, err);
         if (r == 0)
-                r = guest_record_start(m, &l->instance, start, &mine, false, NULL, err);
+                r = guest_record_start(ctx, &l->instance, start, &mine, false, NULL, err);
         if (r == 0)
                 log_info("instance %s: runs on here at epoch %llu", g->id, (unsigned long long)mine.epoch);
         return r;
@@ -218,14 +221,14 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
 bool guest_move_void(struct guest *g, const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
-        bool arrived = i->move_to == g->m->number;
+        bool arrived = i->move_to == g->ctx->number;
         struct move_outcome o = {.serial = i->move_serial,
                                  .state = arrived ? "done" : "failed",
                                  .error =
                                      arrived ? NULL : "the instance was started anew before it could move"};
         struct err e = {0};
 
-        if (!l->record || l->lease.host != g->m->number || i->move_serial == i->move_serial_done ||
+        if (!l->record || l->lease.host != g->ctx->number || i->move_serial == i->move_serial_done ||
             i->move_epoch == l->lease.epoch) {
                 g->void_ms = 0;
                 return false;
@@ -236,7 +239,7 @@ bool guest_move_void(struct guest *g, const struct guest_look *l)
                 return true;
         if (i->entry_source && i->entry_epoch == i->move_epoch && !arrived)
                 o.error = "its source was interrupted before the switchover";
-        if (guest_record_move(g->m, g->id, &o, &e) < 0) {
+        if (guest_record_move(g->ctx, g->id, &o, &e) < 0) {
                 log_warn("instance %s: outcome of its migration not recorded: %s", g->id, err_text(&e));
                 return true;
         }

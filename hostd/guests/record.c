@@ -49,12 +49,12 @@ static int edit_status(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_status(struct manager *m, const char *id, const char *state, const struct lease *mine,
+int guest_record_status(struct context *ctx, const char *id, const char *state, const struct lease *mine,
                         const char *error, bool restarted, struct err *err)
 {
         struct status_edit e = {.state = state, .error = error, .mine = mine, .restarted = restarted};
 
-        return record_change(m->store, RECORD_INSTANCE, id, edit_status, &e, err);
+        return record_change(ctx->store, RECORD_INSTANCE, id, edit_status, &e, err);
 }
 
 static int edit_off(json_t *doc, void *arg, struct err *err)
@@ -66,14 +66,14 @@ static int edit_off(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_off(struct manager *m, const char *id, struct err *err)
+int guest_record_off(struct context *ctx, const char *id, struct err *err)
 {
-        return record_change(m->store, RECORD_INSTANCE, id, edit_off, NULL, err);
+        return record_change(ctx->store, RECORD_INSTANCE, id, edit_off, NULL, err);
 }
 
-static const char *fence_name(struct manager *m)
+static const char *fence_name(struct context *ctx)
 {
-        const char *engine = store_engine(m->store);
+        const char *engine = store_engine(ctx->store);
 
         return strcmp(engine, "nfs") == 0   ? "change of owner"
                : strcmp(engine, "rbd") == 0 ? "blocklist"
@@ -81,7 +81,7 @@ static const char *fence_name(struct manager *m)
 }
 
 struct start_edit {
-        struct manager *m;
+        struct context *ctx;
         const struct start *start;
         const struct lease *mine;
         bool fresh;
@@ -110,7 +110,7 @@ static int add_receipt(json_t *doc, const struct start_edit *e, struct err *err)
             (json_int_t)e->mine->host, "by", (json_int_t)json_get_int(cause, "by", 0), "last_beat",
             json_get_str(cause, "last_beat", ""), "last_beat_ms",
             (json_int_t)json_get_int(cause, "last_beat_ms", 0), "epoch", (json_int_t)e->mine->epoch, "fence",
-            fence_name(e->m), "fence_since", p->fence_since, "start", e->start->id, "tries",
+            fence_name(e->ctx), "fence_since", p->fence_since, "start", e->start->id, "tries",
             (json_int_t)json_get_int(cause, "tries", 0), "tried", tried, "phases", "detect_ms",
             (json_int_t)json_get_int(cause, "detect_ms", 0), "plan_ms",
             (json_int_t)json_get_int(cause, "plan_ms", 0), "claim_ms", (json_int_t)p->claim_ms, "fence_ms",
@@ -145,13 +145,13 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_start(struct manager *m, const struct instance *i, const struct start *start,
+int guest_record_start(struct context *ctx, const struct instance *i, const struct start *start,
                        const struct lease *mine, bool fresh, const struct start_phases *phases,
                        struct err *err)
 {
-        struct start_edit e = {.m = m, .start = start, .mine = mine, .fresh = fresh, .phases = phases};
+        struct start_edit e = {.ctx = ctx, .start = start, .mine = mine, .fresh = fresh, .phases = phases};
 
-        return instance_change(m->store, i, edit_start, &e, err);
+        return instance_change(ctx->store, i, edit_start, &e, err);
 }
 
 static int edit_commit(json_t *doc, void *arg, struct err *err)
@@ -171,9 +171,9 @@ static int edit_commit(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_commit(struct manager *m, const char *id, int64_t commit_ns, struct err *err)
+int guest_record_commit(struct context *ctx, const char *id, int64_t commit_ns, struct err *err)
 {
-        return record_change(m->store, RECORD_INSTANCE, id, edit_commit, &commit_ns, err);
+        return record_change(ctx->store, RECORD_INSTANCE, id, edit_commit, &commit_ns, err);
 }
 
 struct entry_edit {
@@ -198,12 +198,12 @@ static int edit_entry(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_entry(struct manager *m, const struct instance *i, const struct lease *mine,
+int guest_record_entry(struct context *ctx, const struct instance *i, const struct lease *mine,
                        const char *attempt, unsigned destination, const struct start *start, struct err *err)
 {
         struct entry_edit e = {.mine = mine, .attempt = attempt, .destination = destination, .start = start};
 
-        return instance_change(m->store, i, edit_entry, &e, err);
+        return instance_change(ctx->store, i, edit_entry, &e, err);
 }
 
 static int edit_move(json_t *doc, void *arg, struct err *err)
@@ -223,7 +223,7 @@ static int edit_move(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-int guest_record_move(struct manager *m, const char *id, const struct move_outcome *o, struct err *err)
+int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err)
 {
-        return record_change(m->store, RECORD_INSTANCE, id, edit_move, (void *)o, err);
+        return record_change(ctx->store, RECORD_INSTANCE, id, edit_move, (void *)o, err);
 }

@@ -7,8 +7,11 @@
 #include "common/http-client.h"
 #include "common/json.h"
 #include "common/log.h"
-#include "hostd/manager.h"
+#include "hostd/peers.h"
+#include "hostd/ring/internal.h"
+#include "hostd/self.h"
 #include "hostd/survey.h"
+#include "hostd/tasks.h"
 #include "migrate/lift.h"
 
 /*
@@ -29,7 +32,7 @@ struct lift_proof {
 };
 
 struct round {
-        struct manager *m;
+        struct context *ctx;
         struct survey s;
         struct ring_host *ring;
         unsigned silent; /* a host that did not answer is asked nothing else in this round */
@@ -40,7 +43,7 @@ struct round {
 };
 
 /* Is a QEMU of that start here? What is here and cannot be told from it, is it. */
-static int start_is_here(struct manager *m, const char *instance, const char *start, bool *ret,
+static int start_is_here(struct context *ctx, const char *instance, const char *start, bool *ret,
                          struct err *err)
 {
         _cleanup_(freep) struct virt_domain *list = NULL;
@@ -54,7 +57,7 @@ static int start_is_here(struct manager *m, const char *instance, const char *st
         for (size_t i = 0; i < n; i++) {
                 if (!streq(list[i].lease.instance, instance))
                         continue;
-                r = virt_find(m->virt, instance, &d, err);
+                r = virt_find(ctx->virt, instance, &d, err);
                 if (r < 0 && r != -ENOENT)
                         return r;
                 if (r == -ENOENT || d.pid != list[i].pid || !d.lease.start.id[0] ||
@@ -64,16 +67,16 @@ static int start_is_here(struct manager *m, const char *instance, const char *st
         return 0;
 }
 
-int lift_answer(struct manager *m, const char *instance, const char *start, json_t **ret, struct err *err)
+int lift_answer(struct context *ctx, const char *instance, const char *start, json_t **ret, struct err *err)
 {
         struct machine self;
         bool here;
-        int r = start_is_here(m, instance, start, &here, err);
+        int r = start_is_here(ctx, instance, start, &here, err);
 
         if (r < 0)
                 return r;
         machine_self(&self);
-        *ret = json_pack("{s:i,s:s,s:s,s:s,s:b}", "host", (int)m->number, "boot", self.boot, "view",
+        *ret = json_pack("{s:i,s:s,s:s,s:s,s:b}", "host", (int)ctx->number, "boot", self.boot, "view",
                          self.view, "board", self.board, "here", (int)here);
         return *ret ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
@@ -84,14 +87,14 @@ static int ask(struct round *q, const struct fenced_client *c, struct err *err)
         _cleanup_(json_decrefpp) json_t *host = NULL, *body = NULL, *reply = NULL;
         struct http_client *http = NULL;
         struct machine answer = {0};
-        int r = host_record(q->m, c->host, &host, err);
+        int r = peer_record(q->ctx, c->host, &host, err);
 
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         if (!streq(json_get_str(host, "state", ""), host_state_name(HOST_UP)))
                 return 0;
         body = json_pack("{s:s,s:s}", "instance", q->instance, "start", c->start);
-        r = http_client_new(json_get_str(host, "api", ""), q->m->config->token, ASK_MS, &http, err);
+        r = http_client_new(json_get_str(host, "api", ""), q->ctx->config->token, ASK_MS, &http, err);
         if (r < 0)
                 return r;
         r = http_call(http, "POST", "/v1/ended", body, &reply, NULL, err);
@@ -105,44 +108,45 @@ static int ask(struct round *q, const struct fenced_client *c, struct err *err)
                lift_proved(&c->ran_on, &answer, json_get_bool(reply, "here", true));
 }
 
-static struct lift_proof *proof_of(struct manager *m, const char *address)
+static struct lift_proof *proof_of(struct context *ctx, const char *address)
 {
-        for (size_t i = 0; i < m->n_lift_proofs; i++)
-                if (streq(m->lift_proofs[i].address, address))
-                        return &m->lift_proofs[i];
+        for (size_t i = 0; i < ctx->ring->n_lift_proofs; i++)
+                if (streq(ctx->ring->lift_proofs[i].address, address))
+                        return &ctx->ring->lift_proofs[i];
         return NULL;
 }
 
-static void proof_add(struct manager *m, const char *address)
+static void proof_add(struct context *ctx, const char *address)
 {
-        struct lift_proof *more = reallocarray(m->lift_proofs, m->n_lift_proofs + 1, sizeof(*more));
+        struct lift_proof *more =
+            reallocarray(ctx->ring->lift_proofs, ctx->ring->n_lift_proofs + 1, sizeof(*more));
 
         if (!more) /* asked again in the next round */
                 return;
-        m->lift_proofs = more;
-        more[m->n_lift_proofs] = (struct lift_proof){.since_ms = clock_ms(), .seen = true};
-        snprintf(more[m->n_lift_proofs++].address, sizeof(more[0].address), "%s", address);
+        ctx->ring->lift_proofs = more;
+        more[ctx->ring->n_lift_proofs] = (struct lift_proof){.since_ms = clock_ms(), .seen = true};
+        snprintf(more[ctx->ring->n_lift_proofs++].address, sizeof(more[0].address), "%s", address);
 }
 
 static int lift(struct round *q, const struct fenced_client *c)
 {
         struct err e = {0};
-        int r = lease_lift(q->m->store, q->instance, c, &e);
+        int r = lease_lift(q->ctx->store, q->instance, c, &e);
 
         if (r == 0)
                 log_info(
                     "instance %s: client %s of epoch %llu on host %u is dead: no longer on the blocklist",
                     q->instance, c->address, (unsigned long long)c->epoch, c->host);
-        else if (r != -EPERM || !q->m->lift_refused) /* a right that nobody gave: said once */
+        else if (r != -EPERM || !q->ctx->ring->lift_refused) /* a right that nobody gave: said once */
                 log_warn("instance %s: client %s stays on the blocklist: %s", q->instance, c->address,
                          err_text(&e));
-        q->m->lift_refused = r == -EPERM;
+        q->ctx->ring->lift_refused = r == -EPERM;
         return r;
 }
 
 static int consider(struct round *q, const struct fenced_client *c)
 {
-        struct lift_proof *p = proof_of(q->m, c->address);
+        struct lift_proof *p = proof_of(q->ctx, c->address);
         struct err e = {0};
         int r;
 
@@ -154,7 +158,7 @@ static int consider(struct round *q, const struct fenced_client *c)
                 return 0;
         r = ask(q, c, &e);
         if (r > 0)
-                proof_add(q->m, c->address);
+                proof_add(q->ctx, c->address);
         else if (r < 0) {
                 q->silent = c->host;
                 log_debug("instance %s: client %s of host %u: %s", q->instance, c->address, c->host,
@@ -168,7 +172,7 @@ static int note(void *arg, const struct fenced_client *c)
         struct round *q = arg;
         struct fenced_client *more;
 
-        if (lift_by(q->ring, q->s.n_hosts, q->owner, c->host) != q->m->number)
+        if (lift_by(q->ring, q->s.n_hosts, q->owner, c->host) != q->ctx->number)
                 return 0;
         more = reallocarray(q->mine, q->n_mine + 1, sizeof(*more));
         if (!more)
@@ -181,7 +185,7 @@ static int note(void *arg, const struct fenced_client *c)
 /* -EOPNOTSUPP: no engine for it; -EPERM: nothing can be lifted. */
 static int look_at_instance(struct round *q, const struct survey_instance *in)
 {
-        const unsigned me = q->m->number;
+        const unsigned me = q->ctx->number;
         struct err e = {0};
         int r;
 
@@ -190,49 +194,54 @@ static int look_at_instance(struct round *q, const struct survey_instance *in)
         q->n_mine = 0;
         if (q->owner != me && lift_by(q->ring, q->s.n_hosts, q->owner, q->owner) != me)
                 return 0;
-        r = lease_fenced(q->m->store, in->id, note, q, &e);
-        for (size_t i = 0; i < q->n_mine && r == 0 && !q->m->quit; i++)
+        r = lease_fenced(q->ctx->store, in->id, note, q, &e);
+        for (size_t i = 0; i < q->n_mine && r == 0 && !q->ctx->self->quit; i++)
                 r = consider(q, &q->mine[i]);
         return r;
 }
 
 static void round_run(struct round *q)
 {
-        struct manager *m = q->m;
+        struct context *ctx = q->ctx;
         size_t kept = 0;
         int r = 0;
 
-        for (size_t i = 0; i < m->n_lift_proofs; i++)
-                m->lift_proofs[i].seen = false;
-        for (size_t i = 0; i < q->s.n_instances && !m->quit && r != -EOPNOTSUPP && r != -EPERM; i++)
+        for (size_t i = 0; i < ctx->ring->n_lift_proofs; i++)
+                ctx->ring->lift_proofs[i].seen = false;
+        for (size_t i = 0; i < q->s.n_instances && !ctx->self->quit && r != -EOPNOTSUPP && r != -EPERM; i++)
                 r = look_at_instance(q, &q->s.instances[i]);
-        for (size_t i = 0; i < m->n_lift_proofs; i++) /* lifted, or another host's by now */
-                if (m->lift_proofs[i].seen || r == -EPERM)
-                        m->lift_proofs[kept++] = m->lift_proofs[i];
-        m->n_lift_proofs = kept;
+        for (size_t i = 0; i < ctx->ring->n_lift_proofs; i++) /* lifted, or another host's by now */
+                if (ctx->ring->lift_proofs[i].seen || r == -EPERM)
+                        ctx->ring->lift_proofs[kept++] = ctx->ring->lift_proofs[i];
+        ctx->ring->n_lift_proofs = kept;
 }
 
 static void lift_main(void *arg)
 {
-        struct round q = {.m = arg};
+        struct round q = {.ctx = arg};
         struct err e = {0};
 
-        if (survey_all(q.m->store, &q.s, &e) < 0)
+        if (survey_all(q.ctx->store, &q.s, &e) < 0)
                 log_debug("fenced clients not looked at: %s", err_text(&e));
         else if (survey_ring(&q.s, &q.ring) == 0)
                 round_run(&q);
         survey_done(&q.s);
         free(q.ring);
         free(q.mine);
-        q.m->lifting = false;
+        q.ctx->ring->lifting = false;
 }
 
-void lift_start(struct manager *m)
+void lift_start(struct context *ctx)
 {
-        if (m->lifting || !lift_round_due(m->lift_ms, clock_ms()))
+        if (ctx->ring->lifting || !lift_round_due(ctx->ring->lift_ms, clock_ms()))
                 return;
-        m->lift_ms = clock_ms();
-        m->lifting = true;
-        if (manager_spawn(m, lift_main, m) < 0)
-                m->lifting = false;
+        ctx->ring->lift_ms = clock_ms();
+        ctx->ring->lifting = true;
+        if (task_spawn(ctx->tasks, lift_main, ctx) < 0)
+                ctx->ring->lifting = false;
+}
+
+void lift_later(struct context *ctx)
+{
+        ctx->ring->lift_ms = clock_ms();
 }

@@ -6,8 +6,11 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
-#include "hostd/manager.h"
+#include "hostd/events.h"
+#include "hostd/peers.h"
 #include "hostd/record.h"
+#include "hostd/ring/internal.h"
+#include "hostd/self.h"
 
 struct verdict {
         bool ok;
@@ -26,15 +29,15 @@ static int edit_fence(json_t *doc, void *arg, struct err *err)
         return 1;
 }
 
-static void fence_record(struct manager *m, bool ok, const char *text)
+static void fence_record(struct context *ctx, bool ok, const char *text)
 {
         struct verdict v = {.ok = ok, .text = text};
         struct err e = {0};
-        char id[12];
+        char id[PEER_ID_LEN];
 
-        snprintf(id, sizeof(id), "%u", m->number);
-        if (record_change(m->store, RECORD_HOST, id, edit_fence, &v, &e) < 0)
-                log_warn("host %s: the verdict on the fence is not recorded: %s", m->config->name,
+        peer_id(ctx->number, id);
+        if (record_change(ctx->store, RECORD_HOST, id, edit_fence, &v, &e) < 0)
+                log_warn("host %s: the verdict on the fence is not recorded: %s", ctx->config->name,
                          err_text(&e));
 }
 
@@ -45,47 +48,47 @@ static int finding_add(void *arg, const struct store_finding *f)
         return json_array_append_new(arg, j) < 0 ? -ENOMEM : 0;
 }
 
-int fence_findings(struct manager *m, json_t *list, struct err *err)
+int selftest_findings(struct context *ctx, json_t *list, struct err *err)
 {
-        return store_diagnose_host(m->store, finding_add, list, err);
+        return store_diagnose_host(ctx->store, finding_add, list, err);
 }
 
 static int finding_log(void *arg, const struct store_finding *f)
 {
-        const struct manager *m = arg;
+        const struct context *ctx = arg;
 
-        log_warn("host %s: %s; what to do: %s", m->config->name, f->text, f->advice);
+        log_warn("host %s: %s; what to do: %s", ctx->config->name, f->text, f->advice);
         return 0;
 }
 
-int fence_test(struct manager *m, char ret_text[FENCE_TEXT])
+int selftest_run(struct context *ctx, char ret_text[SELFTEST_TEXT])
 {
         struct err e = {0};
         int before, r;
 
-        pthread_mutex_lock(&m->fence_lock);
-        before = m->fence;
-        r = store_selftest(m->store, &e);
+        pthread_mutex_lock(&ctx->ring->selftest_lock);
+        before = ctx->self->fence;
+        r = store_selftest(ctx->store, &e);
         if (r > 0)
-                snprintf(ret_text, FENCE_TEXT, "the store's fence holds");
+                snprintf(ret_text, SELFTEST_TEXT, "the store's fence holds");
         else
-                snprintf(ret_text, FENCE_TEXT, "%s%.440s", r < 0 ? "it could not be tried: " : "",
+                snprintf(ret_text, SELFTEST_TEXT, "%s%.440s", r < 0 ? "it could not be tried: " : "",
                          err_text(&e));
         if (r >= 0)
-                m->fence = r;
+                ctx->self->fence = r;
         if (r > 0)
-                log_info("host %s: the store's fence holds", m->config->name);
+                log_info("host %s: the store's fence holds", ctx->config->name);
         else if (r == 0 && before != 0)
-                event_add(m, "fence-failed", NULL, NULL,
+                event_add(ctx, "fence-failed", NULL, NULL,
                           "the store's fence does not hold, so this host fails nobody over: %s", ret_text);
         else if (r < 0)
-                log_warn("host %s: the store's fence: %s", m->config->name, ret_text);
+                log_warn("host %s: the store's fence: %s", ctx->config->name, ret_text);
         if (r > 0 && before == 0)
-                event_add(m, "fence-holds", NULL, NULL, "the store's fence holds again: failover is on");
+                event_add(ctx, "fence-holds", NULL, NULL, "the store's fence holds again: failover is on");
         if (r >= 0 && before < 0) /* once */
-                store_diagnose_host(m->store, finding_log, m, NULL);
+                store_diagnose_host(ctx->store, finding_log, ctx, NULL);
         if (r >= 0 || before < 0)
-                fence_record(m, r > 0, ret_text);
-        pthread_mutex_unlock(&m->fence_lock);
+                fence_record(ctx, r > 0, ret_text);
+        pthread_mutex_unlock(&ctx->ring->selftest_lock);
         return r;
 }

@@ -8,8 +8,13 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/manager.h"
+#include "hostd/events.h"
+#include "hostd/guests/table.h"
+#include "hostd/peers.h"
 #include "hostd/record.h"
+#include "hostd/ring/internal.h"
+#include "hostd/self.h"
+#include "hostd/tasks.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 
@@ -22,7 +27,7 @@
 #define AGAIN_MS 5000 /* for what found no room: until there is, or the dead host is back */
 
 struct takeover {
-        struct manager *m;
+        struct context *ctx;
         unsigned dead;
         uint64_t epoch; /* of its record, when this round began: which of its deaths is worked on */
         int64_t detect_ms, begun_ms;
@@ -48,13 +53,22 @@ static int edit_place(json_t *doc, void *arg, struct err *err)
                 json_array_append_new(tried, json_integer(p->item->refused[i]));
         placement = json_pack("{s:i,s:I,s:{s:i,s:i,s:s,s:I,s:I,s:I,s:i,s:o}}", "host", (int)p->item->target,
                               "epoch", (json_int_t)p->item->epoch, "failover", "from", (int)t->dead, "by",
-                              (int)t->m->number, "last_beat", t->last_beat, "last_beat_ms",
+                              (int)t->ctx->number, "last_beat", t->last_beat, "last_beat_ms",
                               (json_int_t)t->detect_ms, "detect_ms", (json_int_t)t->detect_ms, "plan_ms",
                               (json_int_t)(clock_ms() - t->begun_ms), "tries", 0, "tried", tried);
         if (!placement)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "placement", placement);
         return 1;
+}
+
+/* The target may be this host. */
+static int ask_to_start(struct context *ctx, unsigned target, const char *instance, struct err *err)
+{
+        if (target != ctx->number)
+                return peer_look(ctx, target, instance, true, err);
+        guests_wake(ctx, instance);
+        return self_can_start(ctx, err);
 }
 
 static void place(struct takeover *t, struct failover_item *item, struct planner_host *hosts, size_t n_hosts)
@@ -64,14 +78,14 @@ static void place(struct takeover *t, struct failover_item *item, struct planner
         bool looked;
         int r;
 
-        r = record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_place, &p, &e);
+        r = record_change(t->ctx->store, RECORD_INSTANCE, item->instance, edit_place, &p, &e);
         if (r == -ENOENT) {
                 failover_gone(&t->failover, item);
                 return;
         }
         looked = r == 0;
         if (looked)
-                r = host_look(t->m, item->target, item->instance, true, &e);
+                r = ask_to_start(t->ctx, item->target, item->instance, &e);
         /* One that does not answer, or can start nothing, is asked for none of the others either. */
         for (size_t i = 0; r < 0 && looked && i < n_hosts; i++)
                 if (hosts[i].number == item->target)
@@ -156,16 +170,16 @@ static void tell_failed(struct takeover *t, const struct failover_item *item)
         for (size_t i = 0; i < t->n_told; i++)
                 if (streq(t->told[i], item->instance))
                         return;
-        if (instance_load(t->m->store, item->instance, &now, NULL) == 0) {
+        if (instance_load(t->ctx->store, item->instance, &now, NULL) == 0) {
                 wanted = now.wanted == WANTED_RUNNING;
                 instance_done(&now);
                 if (!wanted) /* stopped or removed by its user meanwhile */
                         return;
         }
         log_error("instance %s: not restarted yet: %s", item->instance, item->reason);
-        if (record_change(t->m->store, RECORD_INSTANCE, item->instance, edit_failed, &p, &e) < 0)
+        if (record_change(t->ctx->store, RECORD_INSTANCE, item->instance, edit_failed, &p, &e) < 0)
                 log_warn("instance %s: its record does not say so: %s", item->instance, err_text(&e));
-        event_add(t->m, "failover-failed", item->instance, NULL,
+        event_add(t->ctx, "failover-failed", item->instance, NULL,
                   "not restarted yet after the loss of host %u: %s", t->dead, item->reason);
         more = reallocarray(t->told, t->n_told + 1, sizeof(*t->told));
         if (!more) /* said again at the next try */
@@ -179,7 +193,7 @@ static void tell_failed(struct takeover *t, const struct failover_item *item)
 static bool removed(struct takeover *t, const struct failover_item *item)
 {
         struct instance now;
-        int r = instance_load(t->m->store, item->instance, &now, NULL);
+        int r = instance_load(t->ctx->store, item->instance, &now, NULL);
         bool gone = r == -ENOENT || (r == 0 && now.wanted == WANTED_DELETED);
 
         if (r == 0)
@@ -190,7 +204,7 @@ static bool removed(struct takeover *t, const struct failover_item *item)
 static void look_at_placed(struct takeover *t, struct failover_item *item)
 {
         struct lease now;
-        int r = lease_find(t->m->store, item->instance, &now, NULL);
+        int r = lease_find(t->ctx->store, item->instance, &now, NULL);
 
         if (r == -ENOENT && removed(t, item))
                 failover_gone(&t->failover, item);
@@ -233,7 +247,7 @@ static int edit_done(json_t *doc, void *arg, struct err *err)
 static int still_dead(struct takeover *t, bool *ret, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *host = NULL;
-        int r = host_record(t->m, t->dead, &host, err);
+        int r = peer_record(t->ctx, t->dead, &host, err);
         const json_t *taken;
 
         if (r < 0)
@@ -261,7 +275,7 @@ static int takeover_work(struct takeover *t, struct err *err)
         r = still_dead(t, &dead, err);
         if (r < 0 || !dead) /* one that is back looks after its own */
                 return r;
-        r = survey_all(t->m->store, &s, err);
+        r = survey_all(t->ctx->store, &s, err);
         if (r < 0)
                 return r;
         r = collect(t, &s);
@@ -274,7 +288,7 @@ static int takeover_work(struct takeover *t, struct err *err)
                 survey_done(&s);
                 return err_set(err, r, "out of memory");
         }
-        while (!failover_ended(&t->failover) && !t->m->quit) {
+        while (!failover_ended(&t->failover) && !t->ctx->self->quit) {
                 step(t, hosts, n_hosts);
                 poll(NULL, 0, STEP_MS);
         }
@@ -287,60 +301,60 @@ static int takeover_work(struct takeover *t, struct err *err)
 
 static void takeover_wait(struct takeover *t, int64_t ms)
 {
-        for (int64_t until = clock_ms() + ms; clock_ms() < until && !t->m->quit;)
+        for (int64_t until = clock_ms() + ms; clock_ms() < until && !t->ctx->self->quit;)
                 poll(NULL, 0, 100);
 }
 
 static void takeover_main(void *arg)
 {
         struct takeover *t = arg;
-        struct manager *m = t->m;
+        struct context *ctx = t->ctx;
         struct err e = {0};
-        char id[12];
+        char id[PEER_ID_LEN];
         int r;
 
-        snprintf(id, sizeof(id), "%u", t->dead);
-        while ((r = takeover_work(t, &e)) != 0 && !m->quit) {
+        peer_id(t->dead, id);
+        while ((r = takeover_work(t, &e)) != 0 && !ctx->self->quit) {
                 if (r < 0)
                         log_warn("host %u: takeover: %s; trying again", t->dead, err_text(&e));
                 takeover_wait(t, r < 0 ? 1000 : AGAIN_MS);
         }
-        if (r == 0 && !m->quit) {
-                if (record_change(m->store, RECORD_HOST, id, edit_done, t, &e) < 0)
+        if (r == 0 && !ctx->self->quit) {
+                if (record_change(ctx->store, RECORD_HOST, id, edit_done, t, &e) < 0)
                         log_warn("host %u: end of its takeover not recorded: %s", t->dead, err_text(&e));
                 log_info("host %u: takeover of %zu instances ended after %lld ms", t->dead,
                          t->failover.n_items, (long long)(clock_ms() - t->begun_ms));
         }
-        pthread_mutex_lock(&m->lock);
-        for (size_t i = 0; i < m->n_takeovers; i++)
-                if (m->takeovers[i] == t->dead)
-                        m->takeovers[i] = m->takeovers[--m->n_takeovers];
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_lock(&ctx->ring->lock);
+        for (size_t i = 0; i < ctx->ring->n_takeovers; i++)
+                if (ctx->ring->takeovers[i] == t->dead)
+                        ctx->ring->takeovers[i] = ctx->ring->takeovers[--ctx->ring->n_takeovers];
+        pthread_mutex_unlock(&ctx->ring->lock);
         free(t->items);
         free(t->told);
         free(t);
 }
 
-void takeover_start(struct manager *m, unsigned dead)
+void takeover_start(struct context *ctx, unsigned dead)
 {
         struct takeover *t = calloc(1, sizeof(*t));
         bool running = !t;
         unsigned *more;
 
-        pthread_mutex_lock(&m->lock);
-        for (size_t i = 0; i < m->n_takeovers; i++)
-                running |= m->takeovers[i] == dead;
-        more = running ? NULL : realloc(m->takeovers, (m->n_takeovers + 1) * sizeof(*more));
+        pthread_mutex_lock(&ctx->ring->lock);
+        for (size_t i = 0; i < ctx->ring->n_takeovers; i++)
+                running |= ctx->ring->takeovers[i] == dead;
+        more = running ? NULL : realloc(ctx->ring->takeovers, (ctx->ring->n_takeovers + 1) * sizeof(*more));
         if (more) {
-                m->takeovers = more;
-                m->takeovers[m->n_takeovers++] = dead;
+                ctx->ring->takeovers = more;
+                ctx->ring->takeovers[ctx->ring->n_takeovers++] = dead;
         }
-        pthread_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&ctx->ring->lock);
         if (!more) { /* at work already, or no memory: the watch thread asks again */
                 free(t);
                 return;
         }
-        *t = (struct takeover){.m = m, .dead = dead, .begun_ms = clock_ms()};
-        if (manager_spawn(m, takeover_main, t) < 0)
+        *t = (struct takeover){.ctx = ctx, .dead = dead, .begun_ms = clock_ms()};
+        if (task_spawn(ctx->tasks, takeover_main, t) < 0)
                 takeover_main(t); /* no thread to be had: do it here */
 }

@@ -8,8 +8,11 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "hostd/manager.h"
+#include "hostd/events.h"
+#include "hostd/peers.h"
 #include "hostd/record.h"
+#include "hostd/ring/internal.h"
+#include "hostd/self.h"
 #include "hostd/survey.h"
 
 #define LOOK_MS 250         /* between two looks at the neighbours' counters */
@@ -19,7 +22,7 @@
 
 /* The watch thread's own state. */
 struct watcher {
-        struct manager *m;
+        struct context *ctx;
         struct survey hosts;
         struct watch watches[WATCH_NEIGHBOURS];
         unsigned watched[WATCH_NEIGHBOURS];
@@ -31,7 +34,7 @@ struct watcher {
 };
 
 struct taking {
-        struct manager *m;
+        struct context *ctx;
         const struct watch *watch;
         int64_t detect_ms; /* since its last heartbeat that we saw */
         bool won;
@@ -43,8 +46,8 @@ static bool dead_by_record(const json_t *doc, const struct taking *t)
 {
         bool stopped = streq(json_get_str(doc, "state", ""), host_state_name(HOST_STOPPED));
 
-        return watch_dead(t->watch, t->m->own_write_ms, stopped ? json_get_int(doc, "disarmed_ms", 0) : 0,
-                          clock_ms());
+        return watch_dead(t->watch, t->ctx->self->own_write_ms,
+                          stopped ? json_get_int(doc, "disarmed_ms", 0) : 0, clock_ms());
 }
 
 /* One neighbour wins the record; whoever comes later finds another epoch. */
@@ -59,9 +62,10 @@ static int edit_take(json_t *doc, void *arg, struct err *err)
             streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
             json_get_bool(doc, "maintenance", false) || !dead_by_record(doc, t))
                 return 0;
-        taken = json_pack("{s:i,s:I,s:b,s:I,s:s,s:s}", "by", (int)t->m->number, "epoch",
-                          (json_int_t)t->m->epoch, "done", 0, "last_beat_ms", (json_int_t)t->detect_ms,
-                          "last_beat", clock_stamp_ago(t->detect_ms, beat), "at", clock_stamp(now));
+        taken =
+            json_pack("{s:i,s:I,s:b,s:I,s:s,s:s}", "by", (int)t->ctx->number, "epoch",
+                      (json_int_t)t->ctx->self->epoch, "done", 0, "last_beat_ms", (json_int_t)t->detect_ms,
+                      "last_beat", clock_stamp_ago(t->detect_ms, beat), "at", clock_stamp(now));
         if (!taken)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "taken", taken);
@@ -81,14 +85,14 @@ static const struct survey_host *host_of(const struct watcher *w, unsigned numbe
 
 static void take_over(struct watcher *w, const struct survey_host *h, const struct watch *watch)
 {
-        struct manager *m = w->m;
+        struct context *ctx = w->ctx;
         int64_t now = clock_ms();
-        struct taking t = {.m = m, .watch = watch, .detect_ms = now - watch->changed_ms};
+        struct taking t = {.ctx = ctx, .watch = watch, .detect_ms = now - watch->changed_ms};
         struct err e = {0};
-        char id[12];
+        char id[PEER_ID_LEN];
 
-        snprintf(id, sizeof(id), "%u", h->ring.number);
-        if (record_change(m->store, RECORD_HOST, id, edit_take, &t, &e) < 0) {
+        peer_id(h->ring.number, id);
+        if (record_change(ctx->store, RECORD_HOST, id, edit_take, &t, &e) < 0) {
                 log_warn("host %s: seen dead, but its record could not be won: %s", h->name, err_text(&e));
                 return;
         }
@@ -97,9 +101,9 @@ static void take_over(struct watcher *w, const struct survey_host *h, const stru
                 return;
         log_warn("host %s: dead: no heartbeat for %lld ms; this host takes it over", h->name,
                  (long long)t.detect_ms);
-        event_add(m, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", h->name,
+        event_add(ctx, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", h->name,
                   (long long)t.detect_ms);
-        takeover_start(m, h->ring.number);
+        takeover_start(ctx, h->ring.number);
 }
 
 /* Unfinished work: of dead hosts that this one won (also before it was restarted), or whose winner it has
@@ -110,18 +114,18 @@ static void finish_takeovers(struct watcher *w, const struct ring_host *ring)
                 const struct ring_host *h = &w->hosts.hosts[i].ring;
 
                 if (h->state == HOST_DEAD && !h->taken_done &&
-                    ring_heir(ring, w->hosts.n_hosts, h->taken_by) == w->m->number)
-                        takeover_start(w->m, h->number);
+                    ring_heir(ring, w->hosts.n_hosts, h->taken_by) == w->ctx->number)
+                        takeover_start(w->ctx, h->number);
         }
 }
 
 static void tell_maintenance(struct watcher *w, bool on)
 {
         if (on != w->maintenance)
-                event_add(w->m, "host-maintenance", NULL, NULL,
+                event_add(w->ctx, "host-maintenance", NULL, NULL,
                           on ? "host %s is in maintenance: nobody takes it over, whatever happens to it"
                              : "host %s is no longer in maintenance: its instances are failed over again",
-                          w->m->config->name);
+                          w->ctx->config->name);
         w->maintenance = on;
 }
 
@@ -129,25 +133,22 @@ static void tell_maintenance(struct watcher *w, bool on)
  * new. */
 static void look_at_self(struct watcher *w)
 {
-        struct manager *m = w->m;
-        const struct survey_host *self = host_of(w, m->number);
+        struct context *ctx = w->ctx;
+        const struct survey_host *self = host_of(w, ctx->number);
         struct err e = {0};
 
         if (self)
                 tell_maintenance(w, self->ring.maintenance);
-        if (!self || self->ring.epoch == m->epoch)
+        if (!self || self->ring.epoch == ctx->self->epoch)
                 return;
         log_error("host %s: fenced: its epoch %llu has passed, the record says %llu, taken by host %u",
-                  m->config->name, (unsigned long long)m->epoch, (unsigned long long)self->ring.epoch,
-                  self->ring.taken_by);
-        pthread_mutex_lock(&m->lock);
-        m->rescan = true;
-        pthread_cond_broadcast(&m->idle);
-        pthread_mutex_unlock(&m->lock);
-        if (m->quit) /* an orderly end: to join now would promise heartbeats that nobody sends */
+                  ctx->config->name, (unsigned long long)ctx->self->epoch,
+                  (unsigned long long)self->ring.epoch, self->ring.taken_by);
+        ctx->self->rescan = true;
+        if (ctx->self->quit) /* an orderly end: to join now would promise heartbeats that nobody sends */
                 return;
-        if (host_join(m, false, &e) < 0)
-                log_error("host %s: cannot join again: %s", m->config->name, err_text(&e));
+        if (ring_join(ctx, false, &e) < 0)
+                log_error("host %s: cannot join again: %s", ctx->config->name, err_text(&e));
 }
 
 static void list_hosts(struct watcher *w)
@@ -159,7 +160,7 @@ static void list_hosts(struct watcher *w)
         struct err e = {0};
         size_t n;
 
-        if (survey_hosts(w->m->pulse, &fresh, &e) < 0) {
+        if (survey_hosts(w->ctx->pulse, &fresh, &e) < 0) {
                 log_debug("hosts not listed: %s", err_text(&e));
                 return;
         }
@@ -168,7 +169,7 @@ static void list_hosts(struct watcher *w)
         w->listed_ms = clock_ms();
         if (survey_ring(&fresh, &ring) < 0)
                 return;
-        n = ring_neighbours(ring, fresh.n_hosts, w->m->number, next, WATCH_NEIGHBOURS);
+        n = ring_neighbours(ring, fresh.n_hosts, w->ctx->number, next, WATCH_NEIGHBOURS);
         for (size_t i = 0; i < n; i++)
                 for (size_t k = 0; k < w->n_watched; k++)
                         if (w->watched[k] == next[i])
@@ -189,15 +190,16 @@ static void look_at(struct watcher *w, size_t k)
 
         if (!h)
                 return;
-        r = beat_read(w->m->pulse, h->ring.number, &counter, NULL);
+        r = beat_read(w->ctx->pulse, h->ring.number, &counter, NULL);
         watch_look(watch, h->ring.epoch, r == 0 || r == -ENOENT, counter, clock_ms());
-        if (w->m->fence <= 0 || !watch_dead(watch, w->m->own_write_ms, h->disarmed_ms, clock_ms()))
+        if (w->ctx->self->fence <= 0 ||
+            !watch_dead(watch, w->ctx->self->own_write_ms, h->disarmed_ms, clock_ms()))
                 return;
         if (!h->ring.maintenance)
                 take_over(w, h, watch);
         else if (k == 0 && w->silent_told != h->ring.epoch) { /* the nearest watcher tells, once */
                 w->silent_told = h->ring.epoch;
-                event_add(w->m, "host-silent", NULL, NULL,
+                event_add(w->ctx, "host-silent", NULL, NULL,
                           "host %s gives no sign, and is in maintenance: not taken over", h->name);
         }
 }
@@ -217,14 +219,15 @@ static bool stands_still(const struct watcher *w)
 
 static void *watch_main(void *arg)
 {
-        struct watcher w = {.m = arg};
+        struct watcher w = {.ctx = arg};
 
-        char text[FENCE_TEXT];
+        char text[SELFTEST_TEXT];
 
-        while (!w.m->quit) {
-                if (w.m->fence < 0 && (w.tested_ms == 0 || clock_ms() - w.tested_ms >= TEST_AGAIN_MS)) {
+        while (!w.ctx->self->quit) {
+                if (w.ctx->self->fence < 0 &&
+                    (w.tested_ms == 0 || clock_ms() - w.tested_ms >= TEST_AGAIN_MS)) {
                         w.tested_ms = clock_ms();
-                        fence_test(w.m, text);
+                        selftest_run(w.ctx, text);
                 }
                 if (w.listed_ms == 0 || clock_ms() - w.listed_ms >= HOSTS_EVERY_MS)
                         list_hosts(&w);
@@ -236,12 +239,12 @@ static void *watch_main(void *arg)
         return NULL;
 }
 
-int watcher_start(struct manager *m, struct err *err)
+int watch_start(struct context *ctx, struct err *err)
 {
-        int r = -pthread_create(&m->watch_thread, NULL, watch_main, m);
+        int r = -pthread_create(&ctx->ring->watch_thread, NULL, watch_main, ctx);
 
         if (r < 0)
                 return err_set(err, r, "cannot start a thread: %s", strerror(-r));
-        m->watch_running = true;
+        ctx->ring->watch_running = true;
         return 0;
 }

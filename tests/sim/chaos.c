@@ -91,7 +91,7 @@ static void one_fault(struct host *h)
                 event_at(sched_now() + span(), network_again, h);
                 break;
         case 10:
-                h->term = h->manager != NULL;
+                h->term = h->context != NULL;
                 break;
         default:
                 proc_pause(h->libvirtd, span());

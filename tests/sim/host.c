@@ -5,23 +5,27 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "hostd/manager.h"
+#include "hostd/dhcp.h"
+#include "hostd/hostd.h"
+#include "hostd/ring/ring.h"
+#include "hostd/self.h"
+#include "hostd/tasks.h"
 #include "tests/sim/world.h"
 
 /* A host's life: power, and its hostd under something like systemd, which starts it again when it has ended.
  */
 
 /* Only the seed and the address are left of DHCP here. */
-void dhcp_add(struct manager *m, const char *instance, const char *name, const char *mac,
+void dhcp_add(struct context *ctx, const char *instance, const char *name, const char *mac,
               const char *address)
 {
 }
 
-void dhcp_remove(struct manager *m, const char *instance)
+void dhcp_remove(struct context *ctx, const char *instance)
 {
 }
 
-void dhcp_scan(struct manager *m)
+void dhcp_scan(struct context *ctx, void (*wake)(struct context *ctx, const char *instance))
 {
 }
 
@@ -60,7 +64,7 @@ static void again(void *arg)
 static void ended(struct host *h)
 {
         h->hostd = NULL;
-        h->manager = NULL;
+        h->context = NULL;
         h->virt = NULL;
         h->gate = NULL;
         h->http = NULL;
@@ -76,32 +80,32 @@ static void start_later(struct host *h, int64_t low_ms, int64_t high_ms)
 /* hostd's own rounds are ten minutes apart, longer than all that happens here. */
 static void lift_often(void *arg)
 {
-        struct manager *m = arg;
+        struct context *ctx = arg;
 
-        while (!m->quit) {
+        while (!ctx->self->quit) {
                 poll(NULL, 0, (int)rnd_between(10, W.broken ? 60 : 1500));
-                lift_start(m);
+                lift_start(ctx);
         }
 }
 
 static void hostd_main(void *arg)
 {
         struct host *h = arg;
-        struct manager *m = NULL;
+        struct context *ctx = NULL;
         struct err e = {0};
         int r;
 
-        r = manager_new(&h->config, &m, &e);
+        r = hostd_new(&h->config, &ctx, &e);
         if (r == 0) {
-                h->manager = m;
+                h->context = ctx;
                 if (W.kind == FENCE_RBD)
-                        manager_spawn(m, lift_often, m);
-                r = manager_run(m, &e);
+                        task_spawn(ctx->tasks, lift_often, ctx);
+                r = hostd_run(ctx, &e);
         }
-        h->manager = NULL;
+        h->context = NULL;
         log_info("hostd ends: %s", r < 0 ? err_text(&e) : "as asked");
         if (r == 0)
-                manager_free(m);
+                hostd_free(ctx);
         struct proc *own = h->hostd;
 
         ended(h);

@@ -26,7 +26,7 @@ static void look(unsigned number, const char *instance)
 
 static bool alive(unsigned number)
 {
-        return number > 0 && number <= W.n_hosts && W.hosts[number - 1].manager;
+        return number > 0 && number <= W.n_hosts && W.hosts[number - 1].context;
 }
 
 /* The planner would take a living one with room, `preferred` if it is one; what imaged knows of that may be
@@ -38,7 +38,7 @@ static unsigned pick(unsigned preferred, unsigned not_on)
         for (int tries = 0; tries < 20; tries++) {
                 unsigned k = (unsigned)rnd(W.n_hosts);
 
-                if (k + 1 != not_on && (W.hosts[k].manager || rnd(10) == 0))
+                if (k + 1 != not_on && (W.hosts[k].context || rnd(10) == 0))
                         return k + 1;
         }
         return 0;

@@ -139,7 +139,7 @@ struct host {
         bool storage_cut, network_cut;
         /* hostd: NULL while there is none */
         struct proc *hostd;
-        struct manager *manager;
+        struct context *context;
         bool term;          /* it was asked to end */
         int64_t stopped_ns; /* since when its record says that it ended in order; 0: it does not */
         int64_t restart_ns;

@@ -13,6 +13,9 @@
 
 #include "common/json.h"
 #include "hostd/guests/guest.h"
+#include "hostd/guests/table.h"
+#include "hostd/ring/ring.h"
+#include "hostd/self.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 
@@ -55,21 +58,21 @@ static void claim(struct store *s, const char *id, unsigned host)
 
 static int setup(void **state)
 {
-        struct manager *m = calloc(1, sizeof(*m));
+        struct context *ctx = calloc(1, sizeof(*ctx));
 
-        assert_int_equal(store_open("mem:", NULL, &m->store, NULL), 0);
-        assert_int_equal(store_prepare(m->store, NULL), 0);
-        m->number = 2;
-        *state = m;
+        assert_int_equal(store_open("mem:", NULL, &ctx->store, NULL), 0);
+        assert_int_equal(store_prepare(ctx->store, NULL), 0);
+        ctx->number = 2;
+        *state = ctx;
         return 0;
 }
 
 static int teardown(void **state)
 {
-        struct manager *m = *state;
+        struct context *ctx = *state;
 
-        store_close(m->store);
-        free(m);
+        store_close(ctx->store);
+        free(ctx);
         return 0;
 }
 
@@ -103,17 +106,17 @@ static void a_failover_is_due_until_its_guest_has_run(void **state)
         assert_false(due("{\"host\":2,\"epoch\":4}", 4, 4, 1)); /* a user's wish */
 }
 
-static json_t *receipts(struct manager *m)
+static json_t *receipts(struct context *ctx)
 {
         json_t *doc = NULL, *list;
 
-        assert_int_equal(record_load(m->store, RECORD_INSTANCE, ONE, &doc, NULL, NULL), 0);
+        assert_int_equal(record_load(ctx->store, RECORD_INSTANCE, ONE, &doc, NULL, NULL), 0);
         list = json_incref(json_object_get(doc, "receipts"));
         json_decref(doc);
         return list;
 }
 
-static void start(struct manager *m, bool failover, uint64_t epoch)
+static void start(struct context *ctx, bool failover, uint64_t epoch)
 {
         const struct start_phases phases = {
             .failover = failover, .claim_ms = 5, .fence_ms = 7, .fence_since = "2026-01-31T12:00:00.000Z"};
@@ -121,9 +124,9 @@ static void start(struct manager *m, bool failover, uint64_t epoch)
         struct instance i;
         struct start st;
 
-        assert_int_equal(instance_load(m->store, ONE, &i, NULL), 0);
+        assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
         start_init(&st, ONE, epoch, NULL);
-        assert_int_equal(guest_record_start(m, &i, &st, &mine, true, &phases, NULL), 0);
+        assert_int_equal(guest_record_start(ctx, &i, &st, &mine, true, &phases, NULL), 0);
         instance_done(&i);
 }
 
@@ -136,22 +139,22 @@ static int set_stopped(json_t *doc, void *arg, struct err *err)
 /* What was loaded is only where a change begins: nobody else's change is undone by it. */
 static void a_change_keeps_what_others_have_written_since(void **state)
 {
-        struct manager *m = *state;
+        struct context *ctx = *state;
         const struct lease mine = {.epoch = 3, .host = 2};
         struct instance before, after;
         struct start st;
 
-        instance(m->store, ONE, "");
-        assert_int_equal(instance_load(m->store, ONE, &before, NULL), 0);
-        assert_int_equal(record_change(m->store, RECORD_INSTANCE, ONE, set_stopped, NULL, NULL), 0);
+        instance(ctx->store, ONE, "");
+        assert_int_equal(instance_load(ctx->store, ONE, &before, NULL), 0);
+        assert_int_equal(record_change(ctx->store, RECORD_INSTANCE, ONE, set_stopped, NULL, NULL), 0);
         start_init(&st, ONE, 3, NULL);
-        assert_int_equal(guest_record_start(m, &before, &st, &mine, true, NULL, NULL), 0);
-        assert_int_equal(instance_load(m->store, ONE, &after, NULL), 0);
+        assert_int_equal(guest_record_start(ctx, &before, &st, &mine, true, NULL, NULL), 0);
+        assert_int_equal(instance_load(ctx->store, ONE, &after, NULL), 0);
         assert_int_equal(after.wanted, WANTED_STOPPED);
         assert_string_equal(after.start.id, st.id);
         assert_int_equal(after.version, before.version + 2);
         /* Nobody has written since: one write. */
-        assert_int_equal(guest_record_start(m, &after, &st, &mine, true, NULL, NULL), 0);
+        assert_int_equal(guest_record_start(ctx, &after, &st, &mine, true, NULL, NULL), 0);
         assert_string_equal(before.state, ""); /* what was loaded stays as it is */
         instance_done(&before);
         instance_done(&after);
@@ -159,17 +162,17 @@ static void a_change_keeps_what_others_have_written_since(void **state)
 
 static void the_start_of_a_failover_writes_its_receipt(void **state)
 {
-        struct manager *m = *state;
+        struct context *ctx = *state;
         json_t *list, *last;
 
-        instance(m->store, ONE,
+        instance(ctx->store, ONE,
                  ",\"placement\":{\"host\":2,\"epoch\":4,\"failover\":{\"from\":1,\"by\":3,\"last_beat\":"
                  "\"2026-01-31T11:59:57.000Z\",\"last_beat_ms\":2100,\"detect_ms\":2100,\"plan_ms\":30,"
                  "\"tries\":1,\"tried\":[3]}}");
-        start(m, false, 5); /* the placement was void: an ordinary start */
-        assert_null(receipts(m));
-        start(m, true, 5);
-        list = receipts(m);
+        start(ctx, false, 5); /* the placement was void: an ordinary start */
+        assert_null(receipts(ctx));
+        start(ctx, true, 5);
+        list = receipts(ctx);
         assert_int_equal(json_array_size(list), 1);
         last = json_array_get(list, 0);
         assert_int_equal(json_get_int(last, "from", 0), 1);
@@ -186,8 +189,8 @@ static void the_start_of_a_failover_writes_its_receipt(void **state)
         assert_int_equal(json_integer_value(json_array_get(json_object_get(last, "tried"), 0)), 3);
         json_decref(list);
         for (int i = 0; i < 20; i++)
-                start(m, true, 5);
-        list = receipts(m);
+                start(ctx, true, 5);
+        list = receipts(ctx);
         assert_int_equal(json_array_size(list), 16);
         json_decref(list);
 }
@@ -206,19 +209,19 @@ static void host(struct store *s, unsigned number, const char *more)
 
 static void a_survey_tells_hosts_groups_and_what_is_used(void **state)
 {
-        struct manager *m = *state;
+        struct context *ctx = *state;
         struct failover_seat *seats = NULL;
         struct planner_host *plan = NULL;
         struct survey s;
         size_t n = 0;
 
-        host(m->store, 1, "");
-        host(m->store, 2, ",\"maintenance\":true");
-        instance(m->store, ONE, ",\"group\":\"db\"");
-        instance(m->store, TWO, ",\"group\":\"db\",\"placement\":{\"host\":2,\"epoch\":1}");
-        claim(m->store, ONE, 1);
-        claim(m->store, TWO, 1);
-        assert_int_equal(survey_all(m->store, &s, NULL), 0);
+        host(ctx->store, 1, "");
+        host(ctx->store, 2, ",\"maintenance\":true");
+        instance(ctx->store, ONE, ",\"group\":\"db\"");
+        instance(ctx->store, TWO, ",\"group\":\"db\",\"placement\":{\"host\":2,\"epoch\":1}");
+        claim(ctx->store, ONE, 1);
+        claim(ctx->store, TWO, 1);
+        assert_int_equal(survey_all(ctx->store, &s, NULL), 0);
         assert_int_equal(s.n_hosts, 2);
         for (size_t i = 0; i < 2; i++)
                 assert_int_equal(s.hosts[i].ring.maintenance, s.hosts[i].ring.number == 2);
@@ -241,17 +244,16 @@ static void a_survey_tells_hosts_groups_and_what_is_used(void **state)
 static void a_group_has_one_seat_on_a_host(void **state)
 {
         struct config config = {.name = (char *)"h2"};
-        struct manager *m = *state;
-        struct guest one = {.m = m, .id = ONE}, two = {.m = m, .id = TWO}, *both[] = {&one, &two};
+        struct context *ctx = *state;
+        struct guest one = {.ctx = ctx, .id = ONE}, two = {.ctx = ctx, .id = TWO}, *both[] = {&one, &two};
         struct instance a = {.group = "ann/db"}, b = {.group = "ann/db"}, c = {.group = "bob/db"},
                         none = {0};
         struct guest_look gone = {.record = true};
         struct err e = {0};
+        struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = both, .n = 2};
 
-        pthread_mutex_init(&m->lock, NULL);
-        m->config = &config;
-        m->guests = both;
-        m->n_guests = 2;
+        ctx->config = &config;
+        ctx->guests = &table;
         assert_int_equal(guest_seat_take(&one, &a, &e), 0);
         assert_int_equal(guest_seat_take(&one, &a, &e), 0); /* its own */
         assert_int_equal(guest_seat_take(&two, &b, &e), -EEXIST);
@@ -260,7 +262,6 @@ static void a_group_has_one_seat_on_a_host(void **state)
         assert_int_equal(guest_seat_take(&two, &none, &e), 0);
         guest_seat_look(&one, &gone); /* no QEMU any more */
         assert_int_equal(guest_seat_take(&two, &b, &e), 0);
-        pthread_mutex_destroy(&m->lock);
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
@@ -271,33 +272,34 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 static void the_fences_verdict_is_in_the_host_record(void **state)
 {
         struct config config = {.name = (char *)"h2"};
-        struct manager *m = *state;
-        char folder[] = "/tmp/test-hostd-records-XXXXXX", url[64], text[FENCE_TEXT];
+        struct context *ctx = *state;
+        char folder[] = "/tmp/test-hostd-records-XXXXXX", url[64], text[SELFTEST_TEXT];
         json_t *doc = NULL;
+        struct self self = {.fence = -1};
 
         assert_non_null(mkdtemp(folder));
         snprintf(url, sizeof(url), "dir:%s", folder);
-        m->config = &config;
-        m->fence = -1;
-        pthread_mutex_init(&m->fence_lock, NULL);
-        host(m->store, 2, "");
-        assert_true(fence_test(m, text) < 0); /* the memory engine has none */
-        assert_int_equal(m->fence, -1);
-        assert_int_equal(record_load(m->store, RECORD_HOST, "2", &doc, NULL, NULL), 0);
+        ctx->config = &config;
+        ctx->self = &self;
+        assert_int_equal(ring_new(&ctx->ring), 0);
+        host(ctx->store, 2, "");
+        assert_true(selftest_run(ctx, text) < 0); /* the memory engine has none */
+        assert_int_equal(self.fence, -1);
+        assert_int_equal(record_load(ctx->store, RECORD_HOST, "2", &doc, NULL, NULL), 0);
         assert_true(json_is_false(json_path(doc, "fence.ok")));
         assert_string_equal(json_string_value(json_path(doc, "fence.text")), text);
         json_decref(doc);
-        store_close(m->store);
-        assert_int_equal(store_open(url, NULL, &m->store, NULL), 0);
-        assert_int_equal(store_prepare(m->store, NULL), 0);
-        host(m->store, 2, "");
-        assert_int_equal(fence_test(m, text), 1);
-        assert_int_equal(m->fence, 1);
-        assert_int_equal(record_load(m->store, RECORD_HOST, "2", &doc, NULL, NULL), 0);
+        store_close(ctx->store);
+        assert_int_equal(store_open(url, NULL, &ctx->store, NULL), 0);
+        assert_int_equal(store_prepare(ctx->store, NULL), 0);
+        host(ctx->store, 2, "");
+        assert_int_equal(selftest_run(ctx, text), 1);
+        assert_int_equal(self.fence, 1);
+        assert_int_equal(record_load(ctx->store, RECORD_HOST, "2", &doc, NULL, NULL), 0);
         assert_true(json_is_true(json_path(doc, "fence.ok")));
         assert_int_equal(strlen(json_string_value(json_path(doc, "fence.at"))), CLOCK_STAMP_LEN);
         json_decref(doc);
-        pthread_mutex_destroy(&m->fence_lock);
+        ring_free(ctx->ring);
         nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/events.h"
+#include "hostd/guests/guest.h"
+#include "hostd/self.h"
+
+/* The end of a QEMU: at once, or as the guest likes. */
+
+#define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
+#define STOP_ASK_MS 4000       /* asked again: one that boots has not heard the first time */
+
+int guest_kill_processes(struct guest *g, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        size_t n = 0;
+        int r = virt_processes(&list, &n, err), result = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (streq(list[i].lease.instance, g->id) && virt_kill_pid(list[i].pid, g->id, err) < 0)
+                        result = -EBUSY;
+        return r < 0 ? r : result;
+}
+
+int guest_kill(struct guest *g, struct err *err)
+{
+        int r, result;
+
+        pthread_mutex_lock(&g->lock);
+        g->ending = true;
+        pthread_mutex_unlock(&g->lock);
+        /* By process first: that needs nobody's leave, and finds what libvirtd has forgotten. */
+        result = guest_kill_processes(g, err);
+        r = result == -EBUSY ? 0 : result;
+        if (r == 0)
+                r = virt_kill(g->ctx->virt, g->id, err);
+        pthread_mutex_lock(&g->lock);
+        g->ending = false;
+        g->fenced = g->io_error = g->powered_off = g->ended_event = false;
+        g->io_errors = 0;
+        g->known_pid = 0;
+        pthread_mutex_unlock(&g->lock);
+        g->ran = false;
+        return r < 0 ? r : result;
+}
+
+/* Asks again now and then, and waits for the end of the QEMU, or a forced stop, or the deadline. Returns
+ * whether it ended. */
+static bool stop_wait(struct guest *g, int64_t until)
+{
+        int64_t ask = clock_ms() + STOP_ASK_MS;
+
+        while (clock_ms() < until && !g->ctx->self->quit) {
+                struct virt_domain d;
+                struct instance i;
+                struct timespec ts;
+                bool force;
+
+                if (virt_find(g->ctx->virt, g->id, &d, NULL) == -ENOENT)
+                        return true;
+                if (instance_load(g->ctx->store, g->id, &i, NULL) == 0) {
+                        force = i.stop_force || i.wanted == WANTED_DELETED;
+                        instance_done(&i);
+                        if (force)
+                                return false;
+                }
+                if (clock_ms() >= ask) {
+                        virt_shutdown(g->ctx->virt, g->id, NULL);
+                        ask = clock_ms() + STOP_ASK_MS;
+                }
+                clock_gettime(CLOCK_MONOTONIC, &ts);
+                ts.tv_sec++;
+                pthread_mutex_lock(&g->lock);
+                while (!g->wake && !g->ended_event && !g->ctx->self->quit)
+                        if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
+                                break;
+                g->wake = false;
+                pthread_mutex_unlock(&g->lock);
+        }
+        return false;
+}
+
+int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
+{
+        struct context *ctx = g->ctx;
+        const struct instance *i = &l->instance;
+        int r = 0;
+
+        pthread_mutex_lock(&g->lock);
+        g->ending = true;
+        g->ended_event = false;
+        pthread_mutex_unlock(&g->lock);
+        if (!i->stop_force && l->view.qemu == QEMU_RUNNING) {
+                r = virt_shutdown(ctx->virt, g->id, err);
+                if (r == 0 && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS)) {
+                        if (ctx->self->quit) /* the next hostd asks it again: an upgrade of ours is no reason
+                                        to pull its plug */
+                                return 0;
+                        log_info("instance %s: did not power off by itself: ending it", g->id);
+                }
+        }
+        r = guest_kill(g, err); /* clears `ending` and what the end reported */
+        g->ended_epoch = l->lease.epoch + 1;
+        if (r == 0)
+                event_add(ctx, "instance-stopped", g->id, i->name, "stopped as asked");
+        return r;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hostd/guests/table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/util.h"
+#include "hostd/guests/guest.h"
+#include "hostd/self.h"
+#include "hostd/tasks.h"
+
+int guests_new(struct guests **ret)
+{
+        struct guests *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        pthread_mutex_init(&t->lock, NULL);
+        *ret = t;
+        return 0;
+}
+
+struct guests *guests_free(struct guests *t)
+{
+        if (!t)
+                return NULL;
+        free(t->list);
+        pthread_mutex_destroy(&t->lock);
+        free(t);
+        return NULL;
+}
+
+struct guest *guests_find(struct guests *t, const char *instance)
+{
+        for (size_t i = 0; i < t->n; i++)
+                if (streq(t->list[i]->id, instance))
+                        return t->list[i];
+        return NULL;
+}
+
+void guests_drop(struct guests *t, const struct guest *g)
+{
+        for (size_t i = 0; i < t->n; i++)
+                if (t->list[i] == g)
+                        t->list[i] = t->list[--t->n];
+}
+
+/* With the table's lock held: so none is made once guests_wake_all() has seen that hostd ends. Without
+ * memory or a thread the next scan tries again. */
+static void guest_make(struct context *ctx, const char *id)
+{
+        struct guests *t = ctx->guests;
+        struct guest **more, *g;
+
+        if (ctx->self->quit)
+                return;
+        more = realloc(t->list, (t->n + 1) * sizeof(*more));
+        if (!more)
+                return;
+        t->list = more;
+        if (guest_new(ctx, id, &g) < 0)
+                return;
+        t->list[t->n++] = g;
+        if (task_spawn(ctx->tasks, guest_run, g) < 0) {
+                t->n--;
+                guest_free(g);
+        }
+}
+
+void guests_wake(struct context *ctx, const char *instance)
+{
+        struct guests *t = ctx->guests;
+        struct guest *g;
+
+        pthread_mutex_lock(&t->lock);
+        g = guests_find(t, instance);
+        if (!g)
+                guest_make(ctx, instance);
+        else {
+                pthread_mutex_lock(&g->lock);
+                g->wake = true;
+                pthread_cond_signal(&g->woken);
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&t->lock);
+}
+
+void guests_wake_all(struct context *ctx)
+{
+        struct guests *t = ctx->guests;
+
+        pthread_mutex_lock(&t->lock);
+        for (size_t i = 0; i < t->n; i++) {
+                pthread_mutex_lock(&t->list[i]->lock);
+                pthread_cond_signal(&t->list[i]->woken);
+                pthread_mutex_unlock(&t->list[i]->lock);
+        }
+        pthread_mutex_unlock(&t->lock);
+}
+
+/* A disk error stopped the guest. libvirt does not tell a refused write (EACCES, ESHUTDOWN) from others, but
+ * a full store from both: an error that comes back right after each resume, on a store that is not full, is
+ * a refusal. With guest->lock held. */
+#define RESUME_EVERY_MS 2000
+#define REFUSED_AFTER 3
+
+static void note_io_error(struct guest *g, const char *reason)
+{
+        int64_t now = clock_ms();
+
+        g->io_error = true;
+        g->io_errors = now - g->resume_ms < 2 * RESUME_EVERY_MS ? g->io_errors + 1 : 1;
+        g->resume_ms = now + RESUME_EVERY_MS;
+        if (g->io_errors >= REFUSED_AFTER && !streq(reason, "enospc"))
+                g->fenced = true;
+}
+
+/* With guest->lock held. */
+static void note_event(struct guest *g, enum virt_event_kind kind, const char *detail)
+{
+        switch (kind) {
+        case VIRT_STARTED:
+                g->powered_off = g->fenced = g->io_error = false;
+                break;
+        case VIRT_RESUMED:
+                g->io_error = false;
+                break;
+        case VIRT_SHUTDOWN:
+                g->ended_event = true;
+                /* A signal to QEMU, as `virsh destroy` sends it, is nobody's wish to keep the guest off. */
+                g->powered_off = !g->ending && !streq(detail, "host");
+                break;
+        case VIRT_STOPPED:
+                g->ended_event = !streq(detail, "migrated");
+                break;
+        case VIRT_IO_ERROR:
+                note_io_error(g, detail);
+                break;
+        case VIRT_JOB_ENDED:
+                /* At the destination, whose gate is asked next: a look now would be in the guest's way. */
+                if (streq(detail, "completed"))
+                        return;
+                break;
+        default:
+                break;
+        }
+        g->wake = true;
+        pthread_cond_signal(&g->woken);
+}
+
+void guests_event(struct context *ctx, enum virt_event_kind kind, const char *instance, const char *detail)
+{
+        struct guests *t = ctx->guests;
+        struct guest *g;
+
+        pthread_mutex_lock(&t->lock);
+        g = guests_find(t, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                note_event(g, kind, detail);
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&t->lock);
+        if (!g && (kind == VIRT_STARTED || kind == VIRT_RESUMED))
+                guests_wake(ctx, instance);
+}

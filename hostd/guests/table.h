@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "hostd/context.h"
+#include "hostd/virt/virt.h"
+
+struct guest;
+
+/* Every instance that concerns this host, by id. */
+struct guests {
+        pthread_mutex_t lock; /* of the list; taken before any guest's own */
+        struct guest **list;
+        size_t n;
+};
+
+int guests_new(struct guests **ret);
+struct guests *guests_free(struct guests *t); /* every guest's thread has ended; returns NULL */
+
+/* Looks at that instance soon; makes its guest when there is none. Any thread, never blocks. */
+void guests_wake(struct context *ctx, const char *instance);
+/* At the end: wakes every thread, so that it sees that hostd ends. */
+void guests_wake_all(struct context *ctx);
+/* An event of libvirt about one guest: leaves a note and wakes its thread. On libvirt's event thread. */
+void guests_event(struct context *ctx, enum virt_event_kind kind, const char *instance, const char *detail);
+/* With the table's lock held; NULL where there is none. */
+struct guest *guests_find(struct guests *t, const char *instance);
+/* With the table's lock held: takes it off the list. */
+void guests_drop(struct guests *t, const struct guest *g);

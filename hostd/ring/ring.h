@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "common/err.h"
+#include "hostd/context.h"
+
+/* This host among the others: who it is, its heartbeat, whom it watches, and whose guests it takes over. */
+int ring_new(struct ring **ret);
+/* Waits for the watch thread, which starts tasks; self->quit is set. Main. */
+void ring_watch_end(struct ring *r);
+/* After every task has ended: the heartbeat stops last. Returns NULL. */
+struct ring *ring_free(struct ring *r);
+
+/* join.c: first: of this run of hostd; else it was taken over meanwhile */
+int ring_join(struct context *ctx, bool first, struct err *err);
+/* The orderly end: neighbours wait a minute before they act. */
+void ring_leave(struct context *ctx);
+
+/* beat.c: the first heartbeat has reached the storage when it returns */
+int beat_start(struct context *ctx, struct err *err);
+bool beat_running(const struct context *ctx);
+
+/* watch.c */
+int watch_start(struct context *ctx, struct err *err);
+
+/* takeover.c: takes over what the dead host owned, on a task of its own; nothing where one is at work */
+void takeover_start(struct context *ctx, unsigned dead);
+
+/*
+ * selftest.c: tries the store's fence, which decides whether this host may act on anybody's death, and
+ * writes the verdict into the own host record. Returns 1 it holds, 0 it does not, negative could not be
+ * tried (then what was known before stays). Blocks for seconds; one at a time, any thread.
+ */
+#define SELFTEST_TEXT 512
+int selftest_run(struct context *ctx, char ret_text[SELFTEST_TEXT]);
+/* What else this host's user of the storage lacks, appended to the array `list`: {"code","text","advice"}.
+ * The log has it once, after the first self-test that could be tried. */
+int selftest_findings(struct context *ctx, json_t *list, struct err *err);
+
+/* lift.c: from time to time, on a task of its own */
+void lift_start(struct context *ctx);
+/* The next round comes ten minutes from now. Main, before the first lift_start(). */
+void lift_later(struct context *ctx);
+/* What another host asks for it, POST /v1/ended; the caller drops *ret. */
+int lift_answer(struct context *ctx, const char *instance, const char *start, json_t **ret, struct err *err);

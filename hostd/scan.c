@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hostd/scan.h"
+
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "hostd/dhcp.h"
+#include "hostd/guests/table.h"
+#include "hostd/ring/ring.h"
+#include "hostd/secret.h"
+#include "hostd/self.h"
+#include "hostd/survey.h"
+
+/* After a new connection, on the main thread: a libvirtd without the key could start nothing, so it counts
+ * as connected only when it has it. */
+static void give_secret(struct context *ctx)
+{
+        struct err e = {0};
+        int r;
+
+        if (!atomic_exchange(&ctx->self->secret_due, false))
+                return;
+        r = secret_give(ctx, &e);
+        if (r < 0)
+                log_warn("host %s: %s; trying again", ctx->config->name, err_text(&e));
+        if (r == 0)
+                ctx->self->virt_connected = true; /* were it lost again meanwhile, each call would say so */
+        else
+                ctx->self->secret_due = true;
+}
+
+/* What should run and waits for a host whose takeover is over: a user's wish, or a placement, that came too
+ * late for it. The takeover begins again. */
+static void scan_stranded(struct context *ctx, const struct survey *s)
+{
+        _cleanup_(freep) struct ring_host *ring = NULL;
+
+        if (survey_ring(s, &ring) < 0)
+                return;
+        for (size_t h = 0; h < s->n_hosts; h++) {
+                if (ring[h].state != HOST_DEAD || !ring[h].taken_done ||
+                    ring_heir(ring, s->n_hosts, ring[h].taken_by) != ctx->number)
+                        continue;
+                for (size_t i = 0; i < s->n_instances; i++) {
+                        const struct survey_instance *in = &s->instances[i];
+
+                        if (in->wanted != WANTED_RUNNING ||
+                            (in->placement ? in->placement : in->lease.host) != ring[h].number)
+                                continue;
+                        takeover_start(ctx, ring[h].number);
+                        break;
+                }
+        }
+}
+
+void scan_run(struct context *ctx)
+{
+        struct virt_domain *list = NULL;
+        struct survey s;
+        struct err e = {0};
+        size_t n = 0;
+
+        give_secret(ctx);
+        if (survey_all(ctx->store, &s, &e) < 0) {
+                log_warn("host %s: scan: %s", ctx->config->name, err_text(&e));
+                return;
+        }
+        for (size_t i = 0; i < s.n_instances; i++) {
+                const struct survey_instance *in = &s.instances[i];
+
+                if (in->lease.host == ctx->number || in->placement == ctx->number)
+                        guests_wake(ctx, in->id);
+        }
+        scan_stranded(ctx, &s);
+        survey_done(&s);
+        if (virt_processes(&list, &n, &e) < 0)
+                log_warn("host %s: processes not listed: %s", ctx->config->name, err_text(&e));
+        for (size_t i = 0; i < n; i++)
+                guests_wake(ctx, list[i].lease.instance);
+        free(list);
+        dhcp_scan(ctx, guests_wake);
+}

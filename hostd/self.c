@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hostd/self.h"
+
+#include <errno.h>
+
+#include "common/clock.h"
+#include "migrate/watch.h"
+
+bool self_trusted(const struct context *ctx)
+{
+        return clock_ms() - ctx->self->own_write_ms < WATCH_DEAD_MS;
+}
+
+int self_can_start(const struct context *ctx, struct err *err)
+{
+        if (!self_trusted(ctx))
+                return err_set(err, -EAGAIN, "its heartbeats do not reach the storage");
+        if (!ctx->self->virt_connected)
+                return err_set(err, -EAGAIN, "its libvirt does not answer");
+        return 0;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "hostd/context.h"
+
+/* What this host knows of itself. Every thread reads it; the comment names who writes. */
+struct self {
+        atomic_bool quit;           /* main: an orderly end */
+        atomic_bool rescan;         /* any: look at everything now; main clears it */
+        atomic_bool virt_connected; /* libvirt's event thread, main */
+        atomic_bool secret_due;     /* the same: libvirtd was started anew and has forgotten QEMU's key */
+        atomic_int_least64_t own_write_ms; /* beat: when the last heartbeat reached the storage */
+        atomic_uint_least64_t epoch;       /* watch: of the own host record */
+        atomic_int fence; /* self-test: 1 the store's fence holds, 0 it does not: nobody is failed over;
+                             negative: not tried yet */
+};
+
+/* Whether this hostd may start anything: its heartbeats arrive. */
+bool self_trusted(const struct context *ctx);
+/* 0, or -EAGAIN and why this host can start nothing now. */
+int self_can_start(const struct context *ctx, struct err *err);
