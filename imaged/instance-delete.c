@@ -67,7 +67,7 @@ int instance_delete_step(struct imaged *im, const json_t *record, struct err *er
         struct change c = {0};
         int r;
 
-        instance_disks(record, disks);
+        instance_disk_specs(record, disks);
         r = lease_find(im->store, id, &c.lease, err);
         if (r == 0 &&
             c.lease.host == 0) /* nobody's: a host that claims it at this moment wins or loses the rename */
@@ -100,7 +100,7 @@ int instance_on_delete(struct http_request *req, void *userdata, struct err *err
         struct err later = {0};
         int r;
 
-        r = instance_load(im, http_param(req, "id"), &record, err);
+        r = instance_find(im, http_param(req, "id"), &record, err);
         if (r == 0 && json_object_get(record, "creating"))
                 r = err_set(err, -EBUSY, "instance %s is being made", http_param(req, "id"));
         if (r == 0)

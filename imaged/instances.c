@@ -23,7 +23,7 @@ static const char *state_of(const json_t *record)
         return json_get_str(json_object_get(record, "status"), "state", "unknown");
 }
 
-void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
+void instance_disk_specs(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
 {
         ret[0] = (struct disk_spec){.name = "disk0",
                                     .image = json_get_str(record, "image", NULL),
@@ -31,7 +31,7 @@ void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
         ret[1] = (struct disk_spec){.name = "seed"};
 }
 
-int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err)
+int instance_find(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err)
 {
         char id[UUID_LEN + 1];
         int r = 0;
@@ -50,7 +50,7 @@ int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struc
 
 int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err)
 {
-        int r = instance_load(im, http_param(req, "id"), ret, err);
+        int r = instance_find(im, http_param(req, "id"), ret, err);
 
         if (r < 0)
                 return r;
@@ -122,7 +122,7 @@ static int list_one(void *arg, const char *id, uint64_t version, const char *tex
 static int list_named(struct imaged *im, const char *name, struct http_request *req, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
-        int r = instance_load(im, name, &record, err);
+        int r = instance_find(im, name, &record, err);
 
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -155,7 +155,7 @@ int instance_on_list(struct http_request *req, void *userdata, struct err *err)
 int instance_on_show(struct http_request *req, void *userdata, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
-        int r = instance_load(userdata, http_param(req, "id"), &record, err);
+        int r = instance_find(userdata, http_param(req, "id"), &record, err);
 
         return r < 0 ? r : http_reply_json(req, 200, record);
 }
