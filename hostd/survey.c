@@ -160,8 +160,7 @@ int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n
 
                         if (in->wanted != WANTED_RUNNING || on != p->number)
                                 continue;
-                        p->cpus_used += in->cpus;
-                        p->memory_used += in->memory;
+                        planner_use(p, in->cpus, in->memory);
                 }
         }
         *ret = plan;

@@ -236,7 +236,7 @@ static void a_survey_tells_hosts_groups_and_what_is_used(void **state)
         free(seats);
         assert_int_equal(survey_plan(&s, &plan, &n), 0);
         for (size_t i = 0; i < n; i++)
-                assert_int_equal(plan[i].memory_used, 1 << 20);
+                assert_int_equal(plan[i].memory_used, planner_memory(1 << 20, 1));
         free(plan);
         survey_done(&s);
 }

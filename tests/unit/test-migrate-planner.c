@@ -14,6 +14,12 @@
 
 #define GiB (1ULL << 30)
 
+/* The memory of a guest with one core that takes so much of a host, QEMU's own included. */
+static uint64_t guest_of(uint64_t bytes)
+{
+        return (bytes - PLANNER_QEMU_BASE - PLANNER_QEMU_CPU) / 513 * 512;
+}
+
 static const struct planner_host hosts[] = {
     {.number = 1, .name = "h1", .alive = true, .cpus = 2, .memory = 8 * GiB, .memory_used = 4 * GiB},
     {.number = 2, .name = "h2", .alive = true, .cpus = 2, .memory = 8 * GiB, .memory_used = 1 * GiB},
@@ -63,14 +69,26 @@ static void cores_are_overcommitted_memory_is_not(void **state)
 {
         struct planner_host h = {
             .number = 1, .name = "h1", .alive = true, .cpus = 2, .cpus_used = 7, .memory = GiB};
-        struct planner_need need = {.cpus = 1, .memory = GiB};
+        struct planner_need need = {.cpus = 1, .memory = guest_of(GiB)};
 
         assert_int_equal(planner_pick(&h, 1, &need, NULL), 0);
         need.cpus = 2;
         assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
         need.cpus = 1;
-        need.memory = GiB + 1;
+        need.memory = guest_of(GiB) + 1024; /* rounding takes up to 512 bytes */
         assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
+}
+
+static void qemu_needs_memory_of_its_own(void **state)
+{
+        struct planner_host h = {.number = 1, .name = "h1", .alive = true, .cpus = 2, .memory = GiB};
+        struct planner_need need = {.cpus = 1, .memory = GiB};
+
+        assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
+        assert_int_equal(planner_memory(GiB, 2), GiB + (96 + 2 * 8 + 2) * (1ULL << 20));
+        planner_use(&h, 2, GiB / 2);
+        assert_int_equal(h.cpus_used, 2);
+        assert_int_equal(h.memory_used, planner_memory(GiB / 2, 2));
 }
 
 static void ids(struct failover_item *items, size_t n)
@@ -201,7 +219,7 @@ static void what_was_placed_counts_also_when_done(void **state)
 
         ids(items, 3);
         for (int i = 0; i < 3; i++)
-                items[i].memory = 4 * GiB;
+                items[i].memory = guest_of(4 * GiB);
         failover_init(&f, 3, items, 3);
         for (int i = 0; i < 2; i++) { /* 7 GiB and 4 GiB are free: room for one each */
                 assert_int_equal(failover_next(&f, hosts, 4, 0)->target, 2 - i);
@@ -277,6 +295,7 @@ int main(void)
             cmocka_unit_test(picks_the_living_host_with_most_free_memory),
             cmocka_unit_test(says_why_for_each_host),
             cmocka_unit_test(cores_are_overcommitted_memory_is_not),
+            cmocka_unit_test(qemu_needs_memory_of_its_own),
             cmocka_unit_test(failover_goes_by_priority_and_spreads),
             cmocka_unit_test(removed_instances_end_the_work),
             cmocka_unit_test(silent_targets_are_given_up_and_tries_are_capped),
