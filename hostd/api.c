@@ -10,6 +10,7 @@
 #include "common/http-server.h"
 #include "common/util.h"
 #include "hostd/dhcp.h"
+#include "hostd/guests/room.h"
 #include "hostd/guests/table.h"
 #include "hostd/record.h"
 #include "hostd/ring/ring.h"
@@ -121,15 +122,13 @@ static void preflight_leftovers(const struct instance *i, json_t *list)
 /* Every reason at once why that instance cannot arrive here. */
 static void preflight(struct context *ctx, const struct instance *i, const json_t *ask, json_t *list)
 {
-        _cleanup_(freep) struct planner_host *hosts = NULL;
         _cleanup_(freep) struct failover_seat *seats = NULL;
-        struct planner_need need = {.cpus = (unsigned)json_get_int(ask, "cpus", 1),
-                                    .memory = (uint64_t)json_get_int(ask, "memory", 0)};
         const char *accel = json_get_str(ask, "accel", "");
         char why[160];
         struct survey s = {0};
         struct err e = {0};
-        size_t n = 0, n_seats = 0;
+        size_t n_seats = 0;
+        int r;
 
         if (!self_trusted(ctx))
                 problem(list, "storage", "its heartbeats do not reach the storage");
@@ -145,18 +144,17 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
                 problem(list, "accel", why);
         }
         preflight_leftovers(i, list);
-        if (survey_all(ctx->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0 ||
-            survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
+        if (survey_all(ctx->store, &s, &e) < 0 || survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));
         for (size_t k = 0; k < n_seats; k++)
                 if (seats[k].host == ctx->number && streq(seats[k].group, i->group)) {
                         problem(list, "group", "it has another instance of its group");
                         break;
                 }
-        for (size_t k = 0; k < n; k++)
-                if (hosts[k].number == ctx->number && !planner_fits(&hosts[k], &need, why, sizeof(why)))
-                        problem(list, "room", why);
         survey_done(&s);
+        r = guests_admit_arrival(ctx, i, json_array_size(list) == 0, &e);
+        if (r < 0)
+                problem(list, r == -EEXIST ? "group" : r == -ENOSPC ? "room" : "starting", err_text(&e));
 }
 
 static int post_preflight(struct http_request *req, void *userdata, struct err *err)

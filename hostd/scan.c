@@ -60,6 +60,7 @@ void scan_run(struct context *ctx)
         struct survey s;
         struct err e = {0};
         size_t n = 0;
+        int r;
 
         give_secret(ctx);
         if (survey_all(ctx->store, &s, &e) < 0) {
@@ -74,10 +75,13 @@ void scan_run(struct context *ctx)
         }
         scan_stranded(ctx, &s);
         survey_done(&s);
-        if (virt_processes(&list, &n, &e) < 0)
+        r = virt_processes(&list, &n, &e);
+        if (r < 0)
                 log_warn("host %s: processes not listed: %s", ctx->config->name, err_text(&e));
         for (size_t i = 0; i < n; i++)
                 guests_wake(ctx, list[i].lease.instance);
+        if (r == 0)
+                guests_scanned(ctx);
         free(list);
         dhcp_scan(ctx, guests_wake);
 }

@@ -19,6 +19,14 @@ struct start_phases {
         char fence_since[CLOCK_STAMP_LEN + 1]; /* since when the fence is in force */
 };
 
+/* What this host keeps free for a guest: room.c. */
+struct guest_room {
+        bool held;
+        unsigned cpus;
+        uint64_t memory;          /* bytes, without QEMU's own */
+        int64_t arrives_until_ms; /* a preflight has promised it */
+};
+
 /*
  * One instance that concerns this host, and the thread that keeps it as its record wants it: look, decide,
  * do, look again. Only that thread acts; the gate, events and requests just leave a note and wake it.
@@ -29,6 +37,8 @@ struct guest {
 
         /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
+        struct guest_room room;
+        bool early, looked; /* found by the first scan of this hostd; its thread has had a look */
 
         /* lock; never held during a blocking call */
         pthread_mutex_t lock;
@@ -134,7 +144,12 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                    const struct err *why);
 /* After many failed starts the next one waits: sets retry_ms, once for each placement. */
 void guest_failover_pause(struct guest *g, const struct guest_look *l);
-/* Takes the group's one place on this host. -EEXIST: another instance has it. */
-int guest_seat_take(struct guest *g, const struct instance *i, struct err *err);
-/* Keeps or gives up the place: by what runs here. */
-void guest_seat_look(struct guest *g, const struct guest_look *l);
+
+/* room.c */
+/* May it start here? Takes its room and its group's one seat, until a look finds that nothing needs them. 0, -ENOSPC
+ * no room, -EEXIST another of its group is here, -EAGAIN ask again. */
+int guest_admit(struct guest *g, const struct instance *i, struct err *err);
+/* Keeps or gives up room and seat, by what the look found. Returns whether room is kept. */
+bool guest_room_look(struct guest *g, const struct guest_look *l);
+/* A look has ended with r: 0 or -errno. */
+void guest_room_looked(struct guest *g, int r);

@@ -252,13 +252,15 @@ static int64_t guest_step(struct guest *g)
         enum instance_action action;
         int64_t wait = 0;
         uint64_t serial = gate_serial(g);
-        bool pending;
+        bool pending, room;
         int r;
 
         if (serial == 0)
                 return LOOK_AGAIN_MS; /* woken when it has answered */
         guest_note_commit(g);
         r = guest_look(g, &l, &e);
+        if (r < 0)
+                guest_room_looked(g, r);
         if (r == 0 && gate_serial(g) != serial) {
                 guest_look_done(&l);
                 return 0; /* the gate's end is a note, and wakes */
@@ -270,12 +272,15 @@ static int64_t guest_step(struct guest *g)
         guest_ended_unseen(g, &l);
         if (guest_crashed(g, &l))
                 guest_backoff(g);
-        guest_seat_look(g, &l);
+        room = guest_room_look(g, &l);
+        guest_room_looked(g, 0);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
         pending = guest_move_void(g, &l);
         action = instance_decide(&l.view);
-        if (action == ACTION_FORGET) {
+        if (action == ACTION_FORGET && room)
+                wait = LOOK_AGAIN_MS; /* a migration is on its way here */
+        else if (action == ACTION_FORGET) {
                 dhcp_remove(g->ctx, g->id); /* of a migration that did not come */
                 wait = -1;
         } else if (action == ACTION_NONE)
@@ -291,7 +296,7 @@ static int64_t guest_step(struct guest *g)
                 } else {
                         g->complaint[0] = '\0';
                 }
-                if (r < 0 && action == ACTION_START) {
+                if (r < 0 && r != -EAGAIN && action == ACTION_START) {
                         guest_backoff(g);
                         wait = 0;
                 }

@@ -84,9 +84,6 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         int64_t t = clock_ms();
         int r;
 
-        r = guest_seat_take(g, i, err);
-        if (r < 0)
-                return r;
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
         start_init(&key.start, g->id, mine->epoch, NULL);
         r = lease_fence(ctx->store, g->id, mine, &key.start, disks, n, err);
@@ -131,6 +128,19 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
                 guest_hand_on(g, l, mine, why);
 }
 
+/* Another host may have the room that this one lacks: a failover's start goes on to the next at once. */
+static void start_refused(struct guest *g, const struct guest_look *l, const struct err *why)
+{
+        struct err ignored = {0};
+
+        if (strncmp(g->complaint, err_text(why), sizeof(g->complaint) - 1) != 0) {
+                guest_record_status(g->ctx, g->id, "failed", &l->lease, err_text(why), false, &ignored);
+                event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
+        }
+        if (guest_failover(l))
+                guest_hand_on(g, l, &l->lease, why);
+}
+
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
@@ -141,6 +151,11 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         int r;
 
         r = guest_kill(g, err);
+        if (r < 0)
+                return r;
+        r = guest_admit(g, i, err);
+        if (r == -ENOSPC || r == -EEXIST)
+                start_refused(g, l, err);
         if (r < 0)
                 return r;
         r = guest_claim(g, l, &mine, err);

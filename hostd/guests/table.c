@@ -62,6 +62,7 @@ static void guest_make(struct context *ctx, const char *id)
         t->list = more;
         if (guest_new(ctx, id, &g) < 0)
                 return;
+        g->early = !t->scanned;
         t->list[t->n++] = g;
         if (task_spawn(ctx->tasks, guest_run, g) < 0) {
                 t->n--;
@@ -85,6 +86,13 @@ void guests_wake(struct context *ctx, const char *instance)
                 pthread_mutex_unlock(&g->lock);
         }
         pthread_mutex_unlock(&t->lock);
+}
+
+void guests_scanned(struct context *ctx)
+{
+        pthread_mutex_lock(&ctx->guests->lock);
+        ctx->guests->scanned = true;
+        pthread_mutex_unlock(&ctx->guests->lock);
 }
 
 void guests_wake_all(struct context *ctx)
