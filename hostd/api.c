@@ -119,6 +119,23 @@ static void preflight_leftovers(const struct instance *i, json_t *list)
                 }
 }
 
+/* Both ends have to mean the same stream. A source older than this setting says nothing, and sends in clear.
+ */
+static void preflight_tls(struct context *ctx, const json_t *ask, json_t *list)
+{
+        bool theirs = json_get_bool(ask, "tls", false), ours = ctx->config->migration_tls;
+        struct err e = {0};
+
+        if (theirs != ours)
+                problem(
+                    list, "tls",
+                    ours ? "its hostd.conf wants migrations encrypted (migration_tls = yes), the source's "
+                           "hostd sends them in clear"
+                         : "its hostd.conf says migration_tls = no, the source's yes: set the same on both");
+        else if (ours && virt_tls_ready(&ctx->capacity, ctx->config->address, &e) < 0)
+                problem(list, "tls", err_text(&e));
+}
+
 /* Every reason at once why that instance cannot arrive here. */
 static void preflight(struct context *ctx, const struct instance *i, const json_t *ask, json_t *list)
 {
@@ -143,6 +160,7 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
                          ctx->kvm ? "kvm" : "tcg");
                 problem(list, "accel", why);
         }
+        preflight_tls(ctx, ask, list);
         preflight_leftovers(i, list);
         if (survey_all(ctx->store, &s, &e) < 0 || survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "common/err.h"
@@ -13,6 +14,8 @@ struct config {
             *bridge;
         char *dhcp_hosts_dir, *gate_socket, *cpus_text, *memory_text;
         char *listen, *token_file;
+        char *migration_tls_text;
+        bool migration_tls;
         unsigned number; /* 0: find a free one */
         char *token;     /* read from token_file */
 };

@@ -51,5 +51,5 @@ struct domain_spec {
 };
 
 /* Disks: cache=none, error_policy=stop, rerror_policy=stop, discard=unmap; a virtio RNG, serial console, VNC
- * on loopback. */
+ * on a Unix socket. */
 int domain_xml(const struct domain_spec *spec, char **ret, struct err *err);

@@ -94,6 +94,7 @@ struct virt_migration {
         const char *migrate_uri; /* "tcp://10.0.0.2" */
         const char *xml;         /* the destination's domain XML */
         uint64_t downtime_ms;    /* 0: QEMU's default */
+        bool tls;                /* QEMU encrypts the stream, and each end checks the other's certificate */
 };
 struct virt_progress {
         char state[16];                                                              /* "running", "none" */
@@ -104,6 +105,14 @@ struct virt_progress {
 int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_progress *ret, struct err *err);
 int virt_migrate_progress(struct virt *v, const char *instance, struct virt_progress *ret, struct err *err);
 int virt_migrate_abort(struct virt *v, const char *instance, struct err *err);
+
+/* Whether QEMU on this host has what an encrypted migration needs. With an address: as its destination,
+ * which the source reaches there; NULL: as its source. The error names the file and what to do. Any thread.
+ */
+int virt_tls_ready(const struct virt_host *host, const char *address, struct err *err);
+/* Its parts: the folder that a qemu.conf names, fresh memory; the same check of one folder for one user. */
+char *virt_tls_folder(const char *conf);
+int virt_tls_check(const char *folder, const char *address, uint32_t uid, uint32_t gid, struct err *err);
 
 /* The serial console as a byte stream between libvirt and fd, until either side ends. */
 int virt_console(struct virt *v, const char *instance, int fd, struct err *err);

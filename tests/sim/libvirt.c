@@ -342,6 +342,11 @@ int virt_secret(struct virt *v, const char *usage, const char *key_base64, struc
         return 0;
 }
 
+int virt_tls_ready(const struct virt_host *host, const char *address, struct err *err)
+{
+        return 0;
+}
+
 int virt_console(struct virt *v, const char *instance, int fd, struct err *err)
 {
         return err_set(err, -EOPNOTSUPP, "no console");

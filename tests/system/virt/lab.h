@@ -83,6 +83,7 @@ struct guest {
         bool direct;                          /* the domain names the folder itself, without a link */
         bool qmp;                             /* a monitor of our own beside libvirt's */
         unsigned extra;                       /* further disks */
+        bool screen_on_tcp;                   /* as a hostd before Unix sockets has started it */
 };
 void guest_make(struct guest *g, const char *name);
 void guest_remove(struct guest *g);

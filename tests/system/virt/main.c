@@ -45,6 +45,7 @@ int main(int argc, char **argv)
             cmocka_unit_test(migration_asks_in_order_and_commits_after_the_source_is_done),
             cmocka_unit_test(refused_destination_leaves_the_source_running),
             cmocka_unit_test(both_refused_leaves_nobody_running),
+            cmocka_unit_test(guest_of_an_older_hostd_moves_to_a_screen_of_its_own),
             cmocka_unit_test(disk_opened_by_name_dies_of_the_claim_and_by_link_lives),
             cmocka_unit_test(cancelled_migration_never_has_two_runners),
             cmocka_unit_test(destination_qemu_killed_at_the_switchover),

@@ -22,6 +22,7 @@ void second_lock_ends_with_libvirtd(void **state);
 void migration_asks_in_order_and_commits_after_the_source_is_done(void **state);
 void refused_destination_leaves_the_source_running(void **state);
 void both_refused_leaves_nobody_running(void **state);
+void guest_of_an_older_hostd_moves_to_a_screen_of_its_own(void **state);
 void disk_opened_by_name_dies_of_the_claim_and_by_link_lives(void **state);
 
 /* stories-crash.c */
