@@ -74,7 +74,7 @@ void scan_run(struct context *ctx)
         }
         scan_stranded(ctx, &s);
         survey_done(&s);
-        if (virt_processes(&list, &n, &e) < 0)
+        if (virt_processes(ctx->virt, &list, &n, &e) < 0)
                 log_warn("host %s: processes not listed: %s", ctx->config->name, err_text(&e));
         for (size_t i = 0; i < n; i++)
                 guests_wake(ctx, list[i].lease.instance);
