@@ -102,14 +102,14 @@ static void problem(json_t *list, const char *code, const char *message)
 
 /* One that lost its disk, and that libvirtd may have forgotten: beside an arrival nobody would look for it.
  */
-static void preflight_leftovers(const struct instance *i, json_t *list)
+static void preflight_leftovers(struct context *ctx, const struct instance *i, json_t *list)
 {
         _cleanup_(freep) struct virt_domain *processes = NULL;
         char why[120];
         struct err e = {0};
         size_t n = 0;
 
-        if (virt_processes(&processes, &n, &e) < 0)
+        if (virt_processes(ctx->virt, &processes, &n, &e) < 0)
                 problem(list, "leftover", err_text(&e));
         for (size_t k = 0; k < n; k++)
                 if (streq(processes[k].lease.instance, i->id)) {
@@ -161,7 +161,7 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
                 problem(list, "accel", why);
         }
         preflight_tls(ctx, ask, list);
-        preflight_leftovers(i, list);
+        preflight_leftovers(ctx, i, list);
         if (survey_all(ctx->store, &s, &e) < 0 || survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));
         for (size_t k = 0; k < n_seats; k++)

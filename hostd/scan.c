@@ -75,7 +75,7 @@ void scan_run(struct context *ctx)
         }
         scan_stranded(ctx, &s);
         survey_done(&s);
-        r = virt_processes(&list, &n, &e);
+        r = virt_processes(ctx->virt, &list, &n, &e);
         if (r < 0)
                 log_warn("host %s: processes not listed: %s", ctx->config->name, err_text(&e));
         for (size_t i = 0; i < n; i++)

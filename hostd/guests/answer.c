@@ -209,7 +209,7 @@ int guest_gate(void *arg, const struct gate_request *req, struct err *err)
         if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
                 struct err ignored = {0};
 
-                virt_kill_pid(req->pid, req->lease.instance, &ignored);
+                virt_kill_pid(ctx->virt, req->pid, req->lease.instance, &ignored);
         }
         if (req->question == GATE_ACQUIRE)
                 gate_end(ctx, req->lease.instance, r >= 0);

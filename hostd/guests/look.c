@@ -31,7 +31,7 @@ static int look_forgotten(struct guest *g, struct guest_look *l, struct err *err
         size_t n = 0, i = 0;
         int r;
 
-        r = virt_processes(&list, &n, err);
+        r = virt_processes(g->ctx->virt, &list, &n, err);
         if (r < 0)
                 return r;
         while (i < n && !streq(list[i].lease.instance, g->id))

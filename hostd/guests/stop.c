@@ -20,10 +20,11 @@ int guest_kill_processes(struct guest *g, struct err *err)
 {
         _cleanup_(freep) struct virt_domain *list = NULL;
         size_t n = 0;
-        int r = virt_processes(&list, &n, err), result = 0;
+        int r = virt_processes(g->ctx->virt, &list, &n, err), result = 0;
 
-        for (size_t i = 0; r == 0 && i < n; i++)
-                if (streq(list[i].lease.instance, g->id) && virt_kill_pid(list[i].pid, g->id, err) < 0)
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                if (streq(list[i].lease.instance, g->id) &&
+                    virt_kill_pid(g->ctx->virt, list[i].pid, g->id, err) < 0)
                         result = -EBUSY;
         return r < 0 ? r : result;
 }

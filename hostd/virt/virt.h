@@ -76,11 +76,11 @@ int virt_xml(struct virt *v, const char *instance, char **ret, struct err *err);
 int virt_secret(struct virt *v, const char *usage, const char *key_base64,
                 struct err *err); /* defines a ceph secret, ephemeral */
 
-/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Used
- * with pidfds by virt_kill_pid. */
-int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err);
+/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Returns how
+ * many processes hang so that nobody can tell whose they are: any of them may be a guest's. */
+int virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err);
 /* SIGKILL by pidfd and wait until it is gone; no libvirt call, so it is safe from within the gate. */
-int virt_kill_pid(pid_t pid, const char *instance, struct err *err);
+int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *err);
 
 /* From libvirt's log of the guest with that name: has its last run here ended because the guest powered
  * itself off? -ENOENT: there is no log. For an end that nobody listened to. */

@@ -277,7 +277,7 @@ int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, str
         return 0;
 }
 
-int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
+int virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err)
 {
         size_t n = 0;
         struct virt_domain *list;
@@ -298,7 +298,7 @@ int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
         return 0;
 }
 
-int virt_kill_pid(pid_t pid, const char *instance, struct err *err)
+int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *err)
 {
         struct qemu *q;
 

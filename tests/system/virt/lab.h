@@ -71,6 +71,7 @@ void marks_print(void);
 void libvirtd_kill(int host);
 void libvirtd_start(int host);                  /* and waits until the connection is back */
 pid_t qemu_pid(int host, const char *instance); /* 0: none; from /proc, as that host sees it */
+int qemu_unread(int host);                      /* how many processes of that host cannot be told */
 void qemu_wait(int host, const char *instance, bool there, int ms);
 
 /* An instance on the shared folder, laid out as the directory engine does: a folder with the name and the

@@ -39,6 +39,7 @@ int main(int argc, char **argv)
             cmocka_unit_test(guest_that_powers_off_tells_so),
             cmocka_unit_test(answer_comes_from_the_lease_of_the_same_guest),
             cmocka_unit_test(killed_qemu_is_seen_and_gone),
+            cmocka_unit_test(process_that_cannot_be_read_holds_up_nobody),
             cmocka_unit_test(start_waits_for_the_second_lock_and_gives_up),
             cmocka_unit_test(second_lock_ends_with_its_qemu),
             cmocka_unit_test(second_lock_ends_with_libvirtd),

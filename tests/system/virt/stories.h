@@ -13,6 +13,9 @@ void guest_that_powers_off_tells_so(void **state);
 void answer_comes_from_the_lease_of_the_same_guest(void **state);
 void killed_qemu_is_seen_and_gone(void **state);
 
+/* stories-process.c */
+void process_that_cannot_be_read_holds_up_nobody(void **state);
+
 /* stories-lock.c */
 void start_waits_for_the_second_lock_and_gives_up(void **state);
 void second_lock_ends_with_its_qemu(void **state);
