@@ -115,6 +115,7 @@ static void read_moves(const json_t *doc, struct instance *i)
         start_from_json(json_object_get(entry, "start"), &i->entry_start);
         start_from_json(start, &i->start);
         i->start_epoch = (uint64_t)json_get_int(start, "epoch", 0);
+        i->start_boot = json_get_str(start, "boot", "");
 }
 
 int instance_from_json(json_t *doc, struct instance *ret, struct err *err)

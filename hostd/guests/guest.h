@@ -34,9 +34,10 @@ struct guest {
         pthread_mutex_t lock;
         pthread_cond_t woken; /* CLOCK_MONOTONIC */
         bool wake;
-        bool powered_off; /* the guest ended itself */
-        bool ended_event; /* any end was reported since the flag was cleared */
-        bool fenced;      /* a write was refused */
+        bool powered_off;   /* it ended by its own wish */
+        int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
+        bool ended_event;   /* any end was reported since the flag was cleared */
+        bool fenced;        /* a write was refused */
         bool io_error;
         unsigned io_errors;    /* in a row, each right after a resume */
         int64_t resume_ms;     /* no resume before this time */

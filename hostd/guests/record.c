@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "hostd/guests/guest.h"
+#include "hostd/self.h"
 
 #define RECEIPTS_MAX 16
 
@@ -130,6 +131,7 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
 
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
         json_object_set_new(doc, "start", start);
         status_set(doc, "running", e->mine, NULL);
         status = status_of(doc);
