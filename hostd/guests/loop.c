@@ -284,7 +284,7 @@ static int64_t guest_step(struct guest *g)
         guest_seat_look(g, &l);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
-        pending = guest_move_void(g, &l);
+        pending = guest_move_settle(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET) {
                 dhcp_remove(g->ctx, g->id); /* of a migration that did not come */

@@ -104,6 +104,7 @@ struct virt_migration {
 struct virt_progress {
         char state[16];                                                              /* "running", "none" */
         uint64_t elapsed_ms, transferred, remaining, total, dirty_rate, downtime_ms; /* bytes, bytes/s */
+        bool known; /* the figures of an ended job have arrived, and hold */
 };
 /* Peer-to-peer, live, nothing of the storage copied. Blocks until libvirt is done with it. ret: the figures
  * of the ended job. */

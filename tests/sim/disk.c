@@ -34,6 +34,11 @@ struct disk *disk_new(const char *instance, const char *name)
 
 void disk_arrived(struct disk *d, const struct qemu *q)
 {
+        struct lease now;
+
+        if (lease_find(W.store, d->id, &now, NULL) < 0 || now.host != q->host->number ||
+            now.epoch != q->lease.epoch + 1) /* the yes comes too late: the storage refuses its writes */
+                return;
         if (streq(d->told_failed, q->lease.attempt))
                 violated("%s runs on %s by a move that was told failed", d->id, q->host->name);
         snprintf(d->arrived, sizeof(d->arrived), "%s", q->lease.attempt);

@@ -101,6 +101,7 @@ bool libvirt_may_run(struct qemu *q, struct proc *asker)
         }
         if (!q->alive)
                 return false;
+        q->asked = true;
         libvirt_ask(q, GATE_ACQUIRE, &r, &e);
         if (r < 0 && fresh && q->disk->second_locked == q)
                 q->disk->second_locked = NULL;

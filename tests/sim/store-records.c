@@ -55,6 +55,18 @@ static void check_host(const char *text)
                 h->stopped_ns = sched_now();
 }
 
+/* The record says that a move has arrived, some milliseconds before its gate says yes: so it
+ * has, if its QEMU was there to ask; it may have died over the question. */
+static void commit_seen(struct disk *d, const char *attempt)
+{
+        if (!attempt[0] || streq(d->arrived, attempt))
+                return;
+        for (unsigned i = 0; i < W.n_hosts; i++)
+                for (const struct qemu *q = W.hosts[i].qemus; q; q = q->next)
+                        if (q->asked && streq(q->lease.attempt, attempt))
+                                snprintf(d->arrived, sizeof(d->arrived), "%s", attempt);
+}
+
 /* Promises: only a user or the guest's own wish keeps an instance off; a move's outcome is told as it is. */
 static void check_instance(const char *id, const char *text)
 {
@@ -69,6 +81,7 @@ static void check_instance(const char *id, const char *text)
                 return;
         if (streq(json_get_str(doc, "wanted", ""), "stopped") && !d->may_stop)
                 violated("%s is to stay off, and nobody has wanted that", id);
+        commit_seen(d, json_get_str(doc, "arrived", ""));
         if (serial == d->told_serial)
                 return;
         d->told_serial = serial;

@@ -50,6 +50,7 @@ struct qemu {
         enum qemu_phase phase;
         bool alive, running;
         bool known;     /* to libvirtd */
+        bool asked;     /* the gate has been asked whether it may run */
         bool asking;    /* libvirtd holds the domain's lock and waits for hostd */
         bool job;       /* a migration goes out */
         bool abort_job; /* asked to end it */
