@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/http-server.h"
 #include "common/log.h"
+#include "common/machine.h"
 #include "common/util.h"
 #include "hostd/api.h"
 #include "hostd/events.h"
@@ -107,6 +108,7 @@ static int connect_libvirt(struct context *ctx, struct err *err)
 
 static int make_parts(struct context *ctx, struct err *err)
 {
+        struct machine machine;
         int r;
 
         ctx->self = calloc(1, sizeof(*ctx->self));
@@ -118,6 +120,8 @@ static int make_parts(struct context *ctx, struct err *err)
         if (r < 0)
                 return err_set(err, r, "out of memory");
         ctx->self->fence = -1;
+        machine_self(&machine);
+        memcpy(ctx->self->boot, machine.boot, sizeof(ctx->self->boot));
         return 0;
 }
 

@@ -113,8 +113,10 @@ static void read_moves(const json_t *doc, struct instance *i)
         i->entry_destination = (unsigned)json_get_int(entry, "destination", 0);
         i->entry_epoch = (uint64_t)json_get_int(entry, "epoch", 0);
         start_from_json(json_object_get(entry, "start"), &i->entry_start);
+        i->arrived = json_get_str(doc, "arrived", "");
         start_from_json(start, &i->start);
         i->start_epoch = (uint64_t)json_get_int(start, "epoch", 0);
+        i->start_boot = json_get_str(start, "boot", "");
 }
 
 int instance_from_json(json_t *doc, struct instance *ret, struct err *err)

@@ -10,7 +10,9 @@
 
 /* What this host knows of itself. Every thread reads it; the comment names who writes. */
 struct self {
+        char boot[UUID_LEN + 1];    /* of this kernel; constant */
         atomic_bool quit;           /* main: an orderly end */
+        atomic_bool leaving;        /* main: the host itself is going down in order */
         atomic_bool rescan;         /* any: look at everything now; main clears it */
         atomic_bool virt_connected; /* libvirt's event thread, main */
         atomic_bool secret_due;     /* the same: libvirtd was started anew and has forgotten QEMU's key */

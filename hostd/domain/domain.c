@@ -208,14 +208,20 @@ int domain_xml(const struct domain_spec *spec, char **ret, struct err *err)
         f = open_memstream(&text, &len);
         if (!f)
                 return err_set(err, -ENOMEM, "domain XML: out of memory");
-        fprintf(f, "<domain type='%s'>\n", spec->kvm ? "kvm" : "qemu");
+        fprintf(f, "<domain type='%s' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n",
+                spec->kvm ? "kvm" : "qemu");
         xml_put(f, "  <name>wherry-%s</name>\n", spec->name);
         xml_put(f, "  <uuid>%s</uuid>\n", spec->instance);
         fprintf(f, "  <memory unit='b'>%" PRIu64 "</memory>\n  <vcpu placement='static'>%u</vcpu>\n",
                 spec->memory, spec->cpus);
         emit_machine(f, spec);
         r = emit_devices(f, spec, err);
-        fputs("</domain>\n", f);
+        /* A press of the power button leaves a line in libvirt's log of the guest. Without it an end that
+         * hostd did not hear of could not be told from the guest's own power-off. */
+        fputs("  <qemu:commandline><qemu:arg value='-trace'/>"
+              "<qemu:arg value='qemu_system_powerdown_request'/></qemu:commandline>\n"
+              "</domain>\n",
+              f);
         if ((ferror(f) | fclose(f)) != 0 && r == 0)
                 r = err_set(err, -ENOMEM, "domain XML: out of memory");
         if (r < 0)

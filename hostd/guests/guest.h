@@ -27,6 +27,17 @@ struct guest_room {
         int64_t arrives_until_ms; /* a preflight has promised it */
 };
 
+/* A move from here whose outcome has not been told yet. */
+struct guest_move {
+        int64_t serial; /* of the request; 0: none */
+        unsigned to;
+        char to_name[65];
+        struct start start; /* of the destination's QEMU; id empty: it was never announced */
+        int64_t begun_ms;
+        struct virt_progress figures;
+        struct err why; /* what libvirt, or who else, said last */
+};
+
 /*
  * One instance that concerns this host, and the thread that keeps it as its record wants it: look, decide,
  * do, look again. Only that thread acts; the gate, events and requests just leave a note and wake it.
@@ -44,9 +55,10 @@ struct guest {
         pthread_mutex_t lock;
         pthread_cond_t woken; /* CLOCK_MONOTONIC */
         bool wake;
-        bool powered_off; /* the guest ended itself */
-        bool ended_event; /* any end was reported since the flag was cleared */
-        bool fenced;      /* a write was refused */
+        bool powered_off;   /* it ended by its own wish */
+        int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
+        bool ended_event;   /* any end was reported since the flag was cleared */
+        bool fenced;        /* a write was refused */
         bool io_error;
         unsigned io_errors;    /* in a row, each right after a resume */
         int64_t resume_ms;     /* no resume before this time */
@@ -66,8 +78,9 @@ struct guest {
         int64_t retry_ms, started_ms;
         uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
         uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
-        int64_t void_ms;       /* since when a request to move is void and without an outcome */
-        char complaint[256];   /* the last failure that was logged: said once */
+        int64_t void_ms;       /* since when a move has arrived here that its source has not told of */
+        struct guest_move move;
+        char complaint[256]; /* the last failure that was logged: said once */
 };
 
 /* What one look found; freed with guest_look_done(). */
@@ -105,8 +118,9 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
 /* move.c */
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
-/* Tells the outcome of a move whose source cannot tell any more. True while one is waited for. */
-bool guest_move_void(struct guest *g, const struct guest_look *l);
+/* Tells the outcome of a move that was open, or that its source cannot tell. True while one is waited for.
+ */
+bool guest_move_settle(struct guest *g, const struct guest_look *l);
 
 /* answer.c: the gate's callback; arg is the context */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);
@@ -129,10 +143,11 @@ int guest_record_entry(struct context *ctx, const struct instance *i, const stru
                        struct err *err);
 struct move_outcome {
         int64_t serial;
-        const char *state; /* "done", "failed" */
-        const char *error; /* or NULL */
-        int64_t total_ms, downtime_ms;
+        bool done;
+        const char *error;             /* why, where it is not done */
+        int64_t total_ms, downtime_ms; /* -1: not known */
 };
+/* Returns 1 when it was told, 0 when the record holds an outcome already that is no worse. */
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err);
 
 /* hand-on.c */

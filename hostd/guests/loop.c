@@ -14,6 +14,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/table.h"
 #include "hostd/self.h"
+#include "migrate/health.h"
 
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
@@ -165,28 +166,38 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
         return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
 }
 
-/* It ran at this epoch, so says the record, and is gone, and no event told us how: hostd or libvirtd was
- * away. libvirt's log tells a guest that powered itself off. Where it tells nothing it counts as a crash:
- * the guest is started again. */
-static void guest_ended_unseen(struct guest *g, struct guest_look *l)
+/*
+ * It ran at this epoch, so says the record, and is gone. Was that its own wish? An event may have told, or
+ * nobody listened: hostd or libvirtd was away. libvirt's log tells the rest. Where nothing tells, the guest
+ * is started again.
+ */
+static void guest_judge_end(struct guest *g, struct guest_look *l)
 {
         struct instance_view *v = &l->view;
+        bool heard = v->guest_powered_off;
+        struct virt_end log = {0};
+        struct end_view end = {.host_leaves = g->ctx->self->leaving};
         struct err e = {0};
-        bool off = false;
 
-        if (!l->record || v->host != v->me || v->qemu != QEMU_NONE || v->guest_powered_off || v->restart ||
-            v->wanted != WANTED_RUNNING || l->instance.start_epoch != v->epoch ||
-            !streq(l->instance.state, "running") || g->ended_epoch == v->epoch + 1)
+        if (!l->record || v->host != v->me || v->qemu != QEMU_NONE || v->restart ||
+            v->wanted != WANTED_RUNNING)
                 return;
-        g->ended_epoch = v->epoch + 1; /* looked up once */
-        if (virt_powered_off(l->instance.name, &off, &e) < 0)
+        if (!heard && (l->instance.start_epoch != v->epoch || !streq(l->instance.state, "running") ||
+                       g->ended_epoch == v->epoch + 1))
+                return;
+        g->ended_epoch = v->epoch + 1; /* unheard, it is looked up once */
+        if (virt_ended(l->instance.name, &log, &e) < 0)
                 log_debug("instance %s: how it ended is not known: %s", g->id, err_text(&e));
-        if (!off)
-                return;
+        end.word = heard || log.off ? END_POWER_OFF : END_UNKNOWN;
         pthread_mutex_lock(&g->lock);
-        g->powered_off = true;
+        end.pressed = log.pressed || g->pressed_ms;
+        end.pressed_ms = log.pressed ? log.pressed_ms : clock_ms() - g->pressed_ms;
         pthread_mutex_unlock(&g->lock);
-        v->guest_powered_off = true;
+        end.rebooted = !heard && !streq(l->instance.start_boot, g->ctx->self->boot);
+        v->guest_powered_off = health_wished_off(&end);
+        pthread_mutex_lock(&g->lock);
+        g->powered_off = v->guest_powered_off;
+        pthread_mutex_unlock(&g->lock);
 }
 
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
@@ -269,14 +280,14 @@ static int64_t guest_step(struct guest *g)
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
-        guest_ended_unseen(g, &l);
+        guest_judge_end(g, &l);
         if (guest_crashed(g, &l))
                 guest_backoff(g);
         room = guest_room_look(g, &l);
         guest_room_looked(g, 0);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
-        pending = guest_move_void(g, &l);
+        pending = guest_move_settle(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET && room)
                 wait = LOOK_AGAIN_MS; /* a migration is on its way here */

@@ -12,6 +12,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/peers.h"
+#include "migrate/move.h"
 
 /*
  * A live migration from here, OWNERSHIP.md's "Migration A → B" from A's side:
@@ -21,7 +22,8 @@
  *   grant       the storage lets the destination's QEMU open the disks
  *   look again  the name is still ours; then libvirt
  *   ...         the destination's gate commits (answer.c over there)
- *   after       the name says who has it, whatever libvirt returned
+ *   after       name and record say who has it, whatever libvirt returned or did not; until they do, the
+ *               outcome is open (migrate/move.h), and every later look asks again
  */
 struct move {
         unsigned to;
@@ -124,75 +126,115 @@ static int move_prepare(struct guest *g, const struct guest_look *l, struct move
         return r;
 }
 
-/* The name says how it ended. Returns 1 when the destination has it, 0 when it is still ours. */
-static int move_verdict(struct guest *g, const struct guest_look *l, const struct move *mv, struct err *err)
+/* By name and record, read in that order. */
+static enum move_verdict verdict_by(const struct guest *g, const struct lease *name,
+                                    const struct instance *i, bool ended)
 {
-        struct lease now;
-        int r;
+        const struct move_view v = {.asked_epoch = i->move_epoch,
+                                    .to = i->move_to,
+                                    .entry = i->entry_attempt[0] && i->entry_epoch == i->move_epoch &&
+                                             i->entry_destination == i->move_to,
+                                    .arrived = streq(i->arrived, i->entry_attempt),
+                                    .run_epoch = i->start_epoch,
+                                    .epoch = name->epoch,
+                                    .host = name->host,
+                                    .ended = ended && name->host == g->ctx->number};
 
-        r = lease_find(g->ctx->store, g->id, &now, err);
-        if (r < 0)
-                return r;
-        return now.host == mv->to && now.epoch > l->lease.epoch;
+        return move_verdict(&v);
 }
 
-static void move_report(struct guest *g, const struct guest_look *l, const struct move *mv, int verdict,
-                        int64_t total, const struct virt_progress *p, const struct err *why)
+static int verdict_now(struct guest *g, bool ended, enum move_verdict *ret, struct err *err)
 {
-        const char *name = l->instance.name, *to = json_get_str(mv->host, "name", "?");
-        struct move_outcome o = {.serial = l->instance.move_serial,
-                                 .state = verdict > 0 ? "done" : "failed",
-                                 .error = verdict > 0 ? NULL : err_text(why),
-                                 .total_ms = total,
-                                 .downtime_ms = (int64_t)p->downtime_ms};
-        struct err e = {0};
+        struct lease name;
+        struct instance i;
+        int r = lease_find(g->ctx->store, g->id, &name, err);
 
-        if (guest_record_move(g->ctx, g->id, &o, &e) < 0)
+        if (r == 0)
+                r = instance_load(g->ctx->store, g->id, &i, err);
+        if (r < 0)
+                return r;
+        *ret = verdict_by(g, &name, &i, ended);
+        instance_done(&i);
+        return 0;
+}
+
+/* A move from here, by the hostd that made it: it alone knows the figures. */
+static void tell_own(struct guest *g, const struct guest_look *l, bool done)
+{
+        struct guest_move *m = &g->move;
+        const struct virt_progress *p = &m->figures;
+        struct move_outcome o = {.serial = m->serial,
+                                 .done = done,
+                                 .error = err_text(&m->why),
+                                 .total_ms = clock_ms() - m->begun_ms,
+                                 .downtime_ms = p->known ? (int64_t)p->downtime_ms : -1};
+        const char *name = l->instance.name;
+        struct err e = {0};
+        int r = guest_record_move(g->ctx, g->id, &o, &e);
+
+        if (r < 0) {
                 log_warn("instance %s: outcome of its migration not recorded: %s", g->id, err_text(&e));
-        if (verdict > 0)
+                return;
+        }
+        if (r > 0 && done && p->known)
                 event_add(g->ctx, "instance-migrated", g->id, name,
-                          "to host %s in %lld ms, downtime %lld ms, %llu bytes sent", to, (long long)total,
-                          (long long)o.downtime_ms, (unsigned long long)p->transferred);
-        else
-                event_add(g->ctx, "migration-failed", g->id, name, "to host %s: %s", to, err_text(why));
+                          "to host %s in %lld ms, downtime %lld ms, %llu bytes sent", m->to_name,
+                          (long long)o.total_ms, (long long)o.downtime_ms,
+                          (unsigned long long)p->transferred);
+        else if (r > 0 && done)
+                event_add(g->ctx, "instance-migrated", g->id, name,
+                          "to host %s in %lld ms; libvirt's answer was lost, so the downtime is not known",
+                          m->to_name, (long long)o.total_ms);
+        else if (r > 0)
+                event_add(g->ctx, "migration-failed", g->id, name, "to host %s: %s", m->to_name,
+                          err_text(&m->why));
+        *m = (struct guest_move){0};
+}
+
+/* What is left to do here when the outcome is known, and then told. */
+static void move_end(struct guest *g, const struct guest_look *l, bool done)
+{
+        struct guest_move m = g->move;
+        struct err ignored = {0};
+
+        if (done) {
+                /* libvirt ends the source itself; what it leaves behind is ended by the next look */
+                guest_kill(g, &ignored);
+                dhcp_remove(g->ctx, g->id);
+        }
+        tell_own(g, l, done);
+        if (done) /* the user need not wait for that */
+                start_forget(g->ctx->store, g->id, &l->instance.start);
+        else if (m.start.id[0]) {
+                start_forget(g->ctx->store, g->id, &m.start);
+                /* it prepared for a guest that does not come */
+                peer_look(g->ctx, m.to, g->id, false, &ignored);
+        }
 }
 
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct move mv = {.to = l->view.move_to};
-        struct virt_progress p = {0};
-        struct err why = {0}, ignored = {0};
-        int64_t t = clock_ms(), total;
-        int r, verdict = 0;
+        struct guest_move *m = &g->move;
+        enum move_verdict verdict = MOVE_FAILED;
+        int r;
 
-        r = move_prepare(g, l, &mv, &why);
+        *m = (struct guest_move){.serial = l->instance.move_serial, .to = mv.to, .begun_ms = clock_ms()};
+        r = move_prepare(g, l, &mv, &m->why);
         if (r == 0)
-                r = move_run(g, l, &mv, &p, &why);
-        total = clock_ms() - t;
-        if (mv.attempt[0]) {
-                verdict = move_verdict(g, l, &mv, err);
-                if (verdict < 0) {
-                        move_done(&mv);
-                        return verdict; /* unknown: the next look decides by the name */
-                }
-        }
-        if (verdict > 0) {
-                /* libvirt ends the source itself; what it leaves behind is ended by the next look */
-                guest_kill(g, &ignored);
-                dhcp_remove(g->ctx, g->id);
-        }
-        if (verdict == 0 && r == 0)
-                err_set(&why, -EIO, "libvirt reports success, but the destination has not claimed the disk");
-        move_report(g, l, &mv, verdict, total, &p, &why);
-        if (verdict > 0) /* the user need not wait for that */
-                start_forget(g->ctx->store, g->id, &l->instance.start);
-        if (verdict == 0) {
-                start_forget(g->ctx->store, g->id, &mv.start);
-                if (mv.preflight) /* it prepared for a guest that does not come */
-                        peer_look(g->ctx, mv.to, g->id, false, &ignored);
-        }
+                r = move_run(g, l, &mv, &m->figures, &m->why);
+        if (r == 0)
+                err_set(&m->why, -EIO,
+                        "libvirt reports success, but the destination has not claimed the disk");
+        m->start = mv.start;
+        snprintf(m->to_name, sizeof(m->to_name), "%s", json_get_str(mv.host, "name", "?"));
+        r = 0;
+        if (mv.attempt[0]) /* else nothing was begun that could arrive */
+                r = verdict_now(g, false, &verdict, err);
+        if (r == 0 && verdict != MOVE_OPEN)
+                move_end(g, l, verdict == MOVE_DONE);
         move_done(&mv);
-        return 0; /* an entry at our epoch makes the next decision a RECLAIM */
+        return r; /* an entry at our epoch makes the next decision a RECLAIM, which closes an open one */
 }
 
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
@@ -221,34 +263,57 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
         return r;
 }
 
-#define MOVE_TOLD_MS                                                                                        \
-        5000 /* the source tells the outcome, with the times that only it knows, well before that */
-
-bool guest_move_void(struct guest *g, const struct guest_look *l)
+/* For the source, which is gone or has forgotten it. */
+static int tell_for_source(struct guest *g, const struct guest_look *l, bool done)
 {
         const struct instance *i = &l->instance;
-        bool arrived = i->move_to == g->ctx->number;
+        bool begun = i->entry_source && i->entry_epoch == i->move_epoch;
         struct move_outcome o = {.serial = i->move_serial,
-                                 .state = arrived ? "done" : "failed",
-                                 .error =
-                                     arrived ? NULL : "the instance was started anew before it could move"};
+                                 .done = done,
+                                 .error = begun ? "its source was interrupted before the switchover"
+                                                : "the instance was started anew before it could move",
+                                 .total_ms = -1,
+                                 .downtime_ms = -1};
+        struct err e = {0};
+        int r = guest_record_move(g->ctx, g->id, &o, &e);
+
+        if (r < 0)
+                log_warn("instance %s: outcome of its migration not recorded: %s", g->id, err_text(&e));
+        else if (r > 0 && done)
+                event_add(g->ctx, "instance-migrated", g->id, i->name,
+                          "from host %u; it does not say how long that took", i->entry_source);
+        else if (r > 0)
+                event_add(g->ctx, "migration-failed", g->id, i->name, "to host %u: %s", i->move_to, o.error);
+        return r;
+}
+
+bool guest_move_settle(struct guest *g, const struct guest_look *l)
+{
+        const struct instance *i = &l->instance;
+        bool own = l->record && g->move.serial && g->move.serial == i->move_serial;
+        bool told = i->move_serial == i->move_serial_done;
+        enum move_verdict verdict = MOVE_OPEN;
         struct err e = {0};
 
-        if (!l->record || l->lease.host != g->ctx->number || i->move_serial == i->move_serial_done ||
-            i->move_epoch == l->lease.epoch) {
+        if (!l->record || (told && !own) || (!own && l->lease.host != g->ctx->number) ||
+            (!own && i->move_epoch == l->lease.epoch)) {
                 g->void_ms = 0;
                 return false;
         }
+        if (verdict_now(g, l->view.qemu == QEMU_NONE, &verdict, &e) < 0)
+                return true;
+        if (verdict == MOVE_OPEN)
+                return true;
+        if (own) {
+                move_end(g, l, verdict == MOVE_DONE);
+                return g->move.serial != 0;
+        }
         if (!g->void_ms)
                 g->void_ms = clock_ms();
-        if (arrived && clock_ms() - g->void_ms < MOVE_TOLD_MS)
+        if (verdict == MOVE_DONE && clock_ms() - g->void_ms < MOVE_TOLD_MS)
                 return true;
-        if (i->entry_source && i->entry_epoch == i->move_epoch && !arrived)
-                o.error = "its source was interrupted before the switchover";
-        if (guest_record_move(g->ctx, g->id, &o, &e) < 0) {
-                log_warn("instance %s: outcome of its migration not recorded: %s", g->id, err_text(&e));
+        if (tell_for_source(g, l, verdict == MOVE_DONE) < 0)
                 return true;
-        }
         g->void_ms = 0;
         return false;
 }

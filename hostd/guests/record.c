@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "hostd/guests/guest.h"
+#include "hostd/self.h"
 
 #define RECEIPTS_MAX 16
 
@@ -130,7 +131,10 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
 
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
         json_object_set_new(doc, "start", start);
+        if (strcmp(json_get_str(json_path(doc, "migration.start"), "id", ""), e->start->id) == 0)
+                json_object_set(doc, "arrived", json_path(doc, "migration.attempt"));
         status_set(doc, "running", e->mine, NULL);
         status = status_of(doc);
         if (e->fresh)
@@ -206,18 +210,33 @@ int guest_record_entry(struct context *ctx, const struct instance *i, const stru
         return instance_change(ctx->store, i, edit_entry, &e, err);
 }
 
+struct move_edit {
+        const struct move_outcome *o;
+        bool told;
+};
+
+static json_t *known_ms(int64_t ms)
+{
+        return ms < 0 ? json_null() : json_integer((json_int_t)ms);
+}
+
 static int edit_move(json_t *doc, void *arg, struct err *err)
 {
-        const struct move_outcome *o = arg;
-        json_t *status = status_of(doc);
-        json_t *move = json_pack("{s:I,s:s,s:s?,s:I,s:I}", "serial", (json_int_t)o->serial, "state",
-                                 o->state, "error", o->error, "total_ms", (json_int_t)o->total_ms,
-                                 "downtime_ms", (json_int_t)o->downtime_ms);
-        json_t *commit = json_object_get(status, "commit_ms");
+        struct move_edit *e = arg;
+        const struct move_outcome *o = e->o;
+        json_t *status = status_of(doc), *before = json_object_get(status, "move");
+        json_t *commit = json_object_get(status, "commit_ms"), *move;
+        int64_t told = json_get_int(before, "serial", 0);
 
+        e->told = told < o->serial;
+        if (told > o->serial || (told == o->serial && o->downtime_ms < 0))
+                return 0;
+        move = json_pack("{s:I,s:s,s:s?,s:o,s:o}", "serial", (json_int_t)o->serial, "state",
+                         o->done ? "done" : "failed", "error", o->done ? NULL : o->error, "total_ms",
+                         known_ms(o->total_ms), "downtime_ms", known_ms(o->done ? o->downtime_ms : -1));
         if (!move)
                 return err_set(err, -ENOMEM, "out of memory");
-        if (commit && strcmp(o->state, "done") == 0)
+        if (commit && o->done)
                 json_object_set(move, "commit_ms", commit);
         json_object_set_new(status, "move", move);
         return 1;
@@ -225,5 +244,8 @@ static int edit_move(json_t *doc, void *arg, struct err *err)
 
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err)
 {
-        return record_change(ctx->store, RECORD_INSTANCE, id, edit_move, (void *)o, err);
+        struct move_edit e = {.o = o};
+        int r = record_change(ctx->store, RECORD_INSTANCE, id, edit_move, &e, err);
+
+        return r < 0 ? r : e.told;
 }

@@ -10,6 +10,7 @@
 #include "hostd/guests/guest.h"
 #include "hostd/self.h"
 #include "hostd/tasks.h"
+#include "migrate/health.h"
 
 int guests_new(struct guests **ret)
 {
@@ -126,20 +127,35 @@ static void note_io_error(struct guest *g, const char *reason)
 }
 
 /* With guest->lock held. */
+static bool end_wished(const struct guest *g, const char *detail)
+{
+        const struct end_view v = {.word = streq(detail, "host") ? END_SIGNAL : END_POWER_OFF,
+                                   .ours = g->ending,
+                                   .pressed = g->pressed_ms != 0,
+                                   .pressed_ms = clock_ms() - g->pressed_ms,
+                                   .host_leaves = g->ctx->self->leaving};
+
+        return health_wished_off(&v);
+}
+
+/* With guest->lock held. */
 static void note_event(struct guest *g, enum virt_event_kind kind, const char *detail)
 {
         switch (kind) {
         case VIRT_STARTED:
                 g->powered_off = g->fenced = g->io_error = false;
+                g->pressed_ms = 0;
                 break;
         case VIRT_RESUMED:
                 g->io_error = false;
                 break;
         case VIRT_SHUTDOWN:
                 g->ended_event = true;
-                /* A signal to QEMU, as `virsh destroy` sends it, is nobody's wish to keep the guest off. */
-                g->powered_off = !g->ending && !streq(detail, "host");
+                g->powered_off = end_wished(g, detail);
                 break;
+        case VIRT_POWERDOWN:
+                g->pressed_ms = clock_ms();
+                return;
         case VIRT_STOPPED:
                 g->ended_event = !streq(detail, "migrated");
                 break;

@@ -19,7 +19,8 @@
 static const char *const kind_names[VIRT_EVENT_KIND_MAX] = {
     [VIRT_CONNECTED] = "connected", [VIRT_DISCONNECTED] = "disconnected", [VIRT_STARTED] = "started",
     [VIRT_RESUMED] = "resumed",     [VIRT_SUSPENDED] = "suspended",       [VIRT_SHUTDOWN] = "shutdown",
-    [VIRT_STOPPED] = "stopped",     [VIRT_IO_ERROR] = "io-error",         [VIRT_JOB_ENDED] = "job-ended",
+    [VIRT_STOPPED] = "stopped",     [VIRT_IO_ERROR] = "io-error",         [VIRT_POWERDOWN] = "powerdown",
+    [VIRT_JOB_ENDED] = "job-ended",
 };
 
 const char *virt_event_name(enum virt_event_kind k)
@@ -173,6 +174,17 @@ static void on_qemu_io_error(virConnectPtr conn, virDomainPtr dom, const char *e
                   cause_name(json_get_str(j, "reason", ""), json_get_bool(j, "nospace", false)));
 }
 
+/* QEMU reports SHUTDOWN alike whether the guest had the idea or was asked; only this event tells them apart.
+ */
+static void on_qemu_powerdown(virConnectPtr conn, virDomainPtr dom, const char *event, long long seconds,
+                              unsigned int micros, const char *details, void *arg)
+{
+        char uuid[VIR_UUID_STRING_BUFLEN];
+
+        if (virDomainGetUUIDString(dom, uuid) == 0)
+                virt_post(arg, VIRT_POWERDOWN, uuid, NULL);
+}
+
 static void callback_free(void *arg)
 {
         virt_unref(arg);
@@ -197,7 +209,9 @@ int virt_events_register(struct virt *v, virConnectPtr conn, struct err *err)
         static const struct {
                 const char *name;
                 virConnectDomainQemuMonitorEventCallback call;
-        } qemu_events[] = {{"MIGRATION", on_qemu_migration}, {"BLOCK_IO_ERROR", on_qemu_io_error}};
+        } qemu_events[] = {{"MIGRATION", on_qemu_migration},
+                           {"BLOCK_IO_ERROR", on_qemu_io_error},
+                           {"POWERDOWN", on_qemu_powerdown}};
         int r = 0;
 
         for (size_t i = 0; i < VIRT_CALLBACKS_MAX; i++)

@@ -198,6 +198,7 @@ int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_pro
                                    migration_flags(m, xml)) < 0)
                 r = virt_error(err, "instance %s: migrate to %s", m->instance, m->destination);
         waiter_remove(v, &waiter, r == 0);
+        waiter.progress.known = waiter.arrived;
         if (!waiter.arrived)
                 waiter.progress.elapsed_ms = (uint64_t)(clock_ms() - begin);
         snprintf(waiter.progress.state, sizeof waiter.progress.state, "none");

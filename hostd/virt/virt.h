@@ -26,6 +26,7 @@ enum virt_event_kind {
         VIRT_STOPPED,   /* any other end; detail: "crashed", "destroyed", "migrated", "failed", ... */
         VIRT_IO_ERROR,  /* a disk stopped the guest; detail: libvirt's reason ("eacces"?, "enospc", "other":
                            as it says) */
+        VIRT_POWERDOWN, /* somebody on this host pressed the guest's power button, we or another */
         VIRT_JOB_ENDED, /* a migration job ended; detail: "completed", "failed", "cancelled" */
         VIRT_EVENT_KIND_MAX
 };
@@ -82,10 +83,15 @@ int virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, stru
 /* SIGKILL by pidfd and wait until it is gone; no libvirt call, so it is safe from within the gate. */
 int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *err);
 
-/* From libvirt's log of the guest with that name: has its last run here ended because the guest powered
- * itself off? -ENOENT: there is no log. For an end that nobody listened to. */
-int virt_powered_off(const char *name, bool *ret, struct err *err);
-bool virt_log_powered_off(const char *text); /* the same from the log's text */
+/* How a guest's last run here ended. */
+struct virt_end {
+        bool off;           /* by a power-off, which the guest began or was asked for */
+        bool pressed;       /* its power button was pressed during that run */
+        int64_t pressed_ms; /* how long before the end that was, the last time; 0 where that is not known */
+};
+/* From libvirt's log of the guest with that name. -ENOENT: there is no log. */
+int virt_ended(const char *name, struct virt_end *ret, struct err *err);
+void virt_log_ended(const char *text, struct virt_end *ret); /* the same from the log's text */
 
 struct virt_migration {
         const char *instance;
@@ -99,6 +105,7 @@ struct virt_migration {
 struct virt_progress {
         char state[16];                                                              /* "running", "none" */
         uint64_t elapsed_ms, transferred, remaining, total, dirty_rate, downtime_ms; /* bytes, bytes/s */
+        bool known; /* the figures of an ended job have arrived, and hold */
 };
 /* Peer-to-peer, live, nothing of the storage copied. Blocks until libvirt is done with it. ret: the figures
  * of the ended job. */

@@ -202,12 +202,14 @@ static void print_last_move(const json_t *instance)
 {
         const json_t *move = json_path(instance, "status.move");
         const json_t *commit = json_object_get(move, "commit_ms");
+        char total[HUMAN_LEN], downtime[HUMAN_LEN];
 
         if (!json_is_object(move))
                 return;
-        printf("last move: %s, %.2f s in all, the guest stood still for %lld ms",
-               json_get_str(move, "state", "?"), (double)json_get_int(move, "total_ms", 0) / 1000,
-               (long long)json_get_int(move, "downtime_ms", 0));
+        printf("last move: %s, %s in all", json_get_str(move, "state", "?"),
+               human_duration(json_get_int(move, "total_ms", -1), total));
+        if (!json_get_str(move, "error", "")[0]) /* a guest that did not move did not stand still for it */
+                printf(", downtime %s", human_duration(json_get_int(move, "downtime_ms", -1), downtime));
         if (json_is_number(commit))
                 printf(", of which the commit took %.1f ms", json_number_value(commit));
         if (json_get_str(move, "error", "")[0])

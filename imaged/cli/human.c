@@ -58,7 +58,9 @@ const char *human_duration(int64_t ms, char buf[HUMAN_LEN])
 {
         long long s = (long long)(ms / 1000);
 
-        if (ms < 1000)
+        if (ms < 0)
+                snprintf(buf, HUMAN_LEN, "unknown");
+        else if (ms < 1000)
                 snprintf(buf, HUMAN_LEN, "%lld ms", (long long)ms);
         else if (ms < 60000)
                 snprintf(buf, HUMAN_LEN, "%.1f s", (double)ms / 1000);

@@ -136,8 +136,8 @@ static int pair_last_move(int r, struct table *t, const json_t *status)
         else
                 snprintf(text, sizeof(text), "%s, %s in total, %s downtime",
                          json_get_str(move, "state", "?"),
-                         human_duration(json_get_int(move, "total_ms", 0), total),
-                         human_duration(json_get_int(move, "downtime_ms", 0), downtime));
+                         human_duration(json_get_int(move, "total_ms", -1), total),
+                         human_duration(json_get_int(move, "downtime_ms", -1), downtime));
         return pair(r, t, "last move", text);
 }
 

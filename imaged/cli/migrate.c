@@ -93,8 +93,8 @@ static void tell(struct cli *cli, const json_t *asked, const json_t *rec)
         printf("%s moved from %s to %s: %s in total, %s downtime\n", json_get_str(rec, "name", "?"),
                host_label(hosts, json_get_int(asked, "from", 0), from, sizeof(from)),
                host_label(hosts, json_get_int(asked, "to", 0), to, sizeof(to)),
-               human_duration(json_get_int(move, "total_ms", 0), total),
-               human_duration(json_get_int(move, "downtime_ms", 0), downtime));
+               human_duration(json_get_int(move, "total_ms", -1), total),
+               human_duration(json_get_int(move, "downtime_ms", -1), downtime));
 }
 
 /* A number goes as a number, anything else as a name. */

@@ -53,6 +53,16 @@ static void network_again(void *arg)
         h->network_cut = false;
 }
 
+/* Somebody on the host: `virsh shutdown`, or libvirt-guests. */
+static void press_buttons(struct host *h)
+{
+        for (struct qemu *q = h->libvirtd ? h->qemus : NULL; q; q = q->next)
+                if (q->alive && q->known && rnd(2)) {
+                        tell("%s: somebody on %s presses its power button", q->disk->id, h->name);
+                        qemu_press(q);
+                }
+}
+
 static int64_t span(void)
 {
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
@@ -61,7 +71,7 @@ static int64_t span(void)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(12)) {
+        switch (rnd(13)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -92,6 +102,9 @@ static void one_fault(struct host *h)
                 break;
         case 10:
                 h->term = h->context != NULL;
+                break;
+        case 11:
+                press_buttons(h);
                 break;
         default:
                 proc_pause(h->libvirtd, span());

@@ -22,13 +22,26 @@ struct disk *disk_of(const char *instance)
         return NULL;
 }
 
-struct disk *disk_new(const char *instance)
+struct disk *disk_new(const char *instance, const char *name)
 {
         struct disk *d = &W.disks[W.n_disks++];
 
         *d = (struct disk){0};
         snprintf(d->id, sizeof(d->id), "%s", instance);
+        snprintf(d->name, sizeof(d->name), "%s", name);
         return d;
+}
+
+void disk_arrived(struct disk *d, const struct qemu *q)
+{
+        struct lease now;
+
+        if (lease_find(W.store, d->id, &now, NULL) < 0 || now.host != q->host->number ||
+            now.epoch != q->lease.epoch + 1) /* the yes comes too late: the storage refuses its writes */
+                return;
+        if (streq(d->told_failed, q->lease.attempt))
+                violated("%s runs on %s by a move that was told failed", d->id, q->host->name);
+        snprintf(d->arrived, sizeof(d->arrived), "%s", q->lease.attempt);
 }
 
 static const struct client *client_of(const struct disk *d, pid_t pid)

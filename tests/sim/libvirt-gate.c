@@ -101,10 +101,13 @@ bool libvirt_may_run(struct qemu *q, struct proc *asker)
         }
         if (!q->alive)
                 return false;
+        q->asked = true;
         libvirt_ask(q, GATE_ACQUIRE, &r, &e);
         if (r < 0 && fresh && q->disk->second_locked == q)
                 q->disk->second_locked = NULL;
         tell("%s: may QEMU %d on %s run: %s", q->disk->id, (int)q->pid, q->host->name,
              r == 0 ? "yes" : err_text(&e));
+        if (r == 0 && q->phase == QEMU_INCOMING)
+                disk_arrived(q->disk, q);
         return r == 0 && q->alive;
 }

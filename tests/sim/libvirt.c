@@ -97,9 +97,9 @@ struct virt *virt_free(struct virt *v)
 
 const char *virt_event_name(enum virt_event_kind k)
 {
-        static const char *const names[VIRT_EVENT_KIND_MAX] = {"connected", "disconnected", "started",
-                                                               "resumed",   "suspended",    "shutdown",
-                                                               "stopped",   "io-error",     "job-ended"};
+        static const char *const names[VIRT_EVENT_KIND_MAX] = {
+            "connected", "disconnected", "started",  "resumed",   "suspended",
+            "shutdown",  "stopped",      "io-error", "powerdown", "job-ended"};
 
         return names[k];
 }
@@ -211,7 +211,7 @@ static int run_shutdown(struct call *c)
 
         if (!q)
                 return err_set(&c->err, -ENOENT, "no domain");
-        q->off_asked = rnd(5) > 0; /* a guest may not listen */
+        qemu_press(q);
         return 0;
 }
 
@@ -335,6 +335,18 @@ int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_pro
         W.stats.migrations++;
         return call_run(v, libvirt_migrate, m->instance, m->xml,
                         (unsigned)atoi(strrchr(m->migrate_uri, '.') + 1), err);
+}
+
+/* The log of the newest QEMU here. */
+int virt_ended(const char *name, struct virt_end *ret, struct err *err)
+{
+        for (const struct qemu *q = host_current()->qemus; q; q = q->next)
+                if (streq(q->disk->name, name)) {
+                        *ret = (struct virt_end){.off = q->off, .pressed = q->pressed_ns != 0};
+                        ret->pressed_ms = q->pressed_ns ? (q->ended_ns - q->pressed_ns) / SIM_MS : 0;
+                        return 0;
+                }
+        return err_set(err, -ENOENT, "no log");
 }
 
 int virt_secret(struct virt *v, const char *usage, const char *key_base64, struct err *err)

@@ -87,6 +87,7 @@ void qemu_kill(struct qemu *q)
                 return;
         tell("%s: QEMU %d on %s ends", q->disk->id, (int)q->pid, q->host->name);
         q->alive = q->running = q->known = false;
+        q->ended_ns = sched_now();
         if (q->disk->image_locked == q)
                 q->disk->image_locked = NULL;
         if (q->disk->second_locked == q)
@@ -170,6 +171,14 @@ static void guest_write(struct qemu *q)
         co_wake(q, true);
 }
 
+void qemu_press(struct qemu *q)
+{
+        q->pressed_ns = sched_now();
+        q->off_asked = rnd(5) > 0; /* a guest may not listen */
+        if (q->known)
+                virt_note(q->host, VIRT_POWERDOWN, q->lease.instance, NULL);
+}
+
 /* Powers off, or crashes: libvirt sees the process go. */
 static void guest_end(struct qemu *q, bool crash)
 {
@@ -179,6 +188,7 @@ static void guest_end(struct qemu *q, bool crash)
 
         memcpy(instance, q->lease.instance, sizeof(instance));
         tell("%s: the guest in QEMU %d %s", instance, (int)q->pid, crash ? "crashes" : "powers off");
+        q->off = !crash;
         if (known && !crash)
                 virt_note(h, VIRT_SHUTDOWN, instance, "guest");
         if (known)
@@ -198,8 +208,12 @@ static void guest_main(void *arg)
                         continue;
                 if (q->off_asked && rnd(3) > 0)
                         guest_end(q, false);
-                if (!W.quiet && rnd(400) == 0)
-                        guest_end(q, rnd(2) == 0);
+                if (!W.quiet && rnd(400) == 0) {
+                        bool crash = rnd(2) == 0;
+
+                        q->disk->may_stop |= !crash;
+                        guest_end(q, crash);
+                }
                 guest_write(q);
         }
 }

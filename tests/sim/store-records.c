@@ -55,6 +55,50 @@ static void check_host(const char *text)
                 h->stopped_ns = sched_now();
 }
 
+/* The record says that a move has arrived, some milliseconds before its gate says yes: so it
+ * has, if its QEMU was there to ask; it may have died over the question. */
+static void commit_seen(struct disk *d, const char *attempt)
+{
+        if (!attempt[0] || streq(d->arrived, attempt))
+                return;
+        for (unsigned i = 0; i < W.n_hosts; i++)
+                for (const struct qemu *q = W.hosts[i].qemus; q; q = q->next)
+                        if (q->asked && streq(q->lease.attempt, attempt))
+                                snprintf(d->arrived, sizeof(d->arrived), "%s", attempt);
+}
+
+/* Promises: only a user or the guest's own wish keeps an instance off; a move's outcome is told as it is. */
+static void check_instance(const char *id, const char *text)
+{
+        _cleanup_(json_decrefpp) json_t *doc = json_loads(text, 0, NULL);
+        const json_t *told = json_object_get(json_object_get(doc, "status"), "move");
+        const json_t *entry = json_object_get(doc, "migration"), *move = json_object_get(doc, "move");
+        const char *attempt = json_get_str(entry, "attempt", "");
+        int64_t serial = json_get_int(told, "serial", 0);
+        struct disk *d = disk_of(id);
+
+        if (!d)
+                return;
+        if (streq(json_get_str(doc, "wanted", ""), "stopped") && !d->may_stop)
+                violated("%s is to stay off, and nobody has wanted that", id);
+        commit_seen(d, json_get_str(doc, "arrived", ""));
+        if (serial == d->told_serial)
+                return;
+        d->told_serial = serial;
+        if (serial != json_get_int(move, "serial", 0) || /* another is asked for already */
+            json_get_int(entry, "epoch", -1) != json_get_int(move, "epoch", -2) ||
+            json_get_int(entry, "destination", -1) != json_get_int(move, "to", -2))
+                return;
+        if (!streq(json_get_str(told, "state", ""), "failed")) {
+                if (!streq(d->arrived, attempt))
+                        violated("%s: its move was told done and has not arrived", id);
+                return;
+        }
+        if (streq(d->arrived, attempt))
+                violated("%s: its move was told failed and has arrived", id);
+        snprintf(d->told_failed, sizeof(d->told_failed), "%s", attempt);
+}
+
 static void apply_put(struct op *op)
 {
         uint64_t expected = op->number;
@@ -69,6 +113,8 @@ static void apply_put(struct op *op)
         op->result = record_put(W.store, op->kind, op->id, expected, op->text, &op->ret_number, &op->err);
         if (op->result == 0 && op->kind == RECORD_HOST && op->text)
                 check_host(op->text);
+        if (op->result == 0 && op->kind == RECORD_INSTANCE && op->text)
+                check_instance(op->id, op->text);
 }
 
 static int sim_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,

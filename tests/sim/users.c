@@ -157,6 +157,7 @@ static void one_wish(struct store *s, struct disk *d)
                 w.host = w.nowhere ? pick(w.lease.host, 0) : w.lease.host;
         } else if (dice < 34) {
                 what = "stop", edit = edit_stop;
+                d->may_stop = true;
         } else if (dice < 39) {
                 what = "restart", edit = edit_restart;
         } else {
@@ -191,7 +192,7 @@ int instance_make(unsigned index, unsigned host)
         text = doc ? json_text(doc) : NULL;
         if (!text)
                 return -ENOMEM;
-        disk_new(id);
+        disk_new(id, name);
         world_hold();
         r = lease_create(W.store, id, &disk, 1, NULL);
         if (r == 0)

@@ -50,6 +50,7 @@ struct qemu {
         enum qemu_phase phase;
         bool alive, running;
         bool known;     /* to libvirtd */
+        bool asked;     /* the gate has been asked whether it may run */
         bool asking;    /* libvirtd holds the domain's lock and waits for hostd */
         bool job;       /* a migration goes out */
         bool abort_job; /* asked to end it */
@@ -57,6 +58,8 @@ struct qemu {
         bool writing;   /* a request is under way */
         bool second_lock, image_lock;
         bool off_asked; /* the power button was pressed */
+        int64_t pressed_ns, ended_ns;
+        bool off; /* it ended because its guest powered off: libvirt's log says so */
         char reason[32];
         uint64_t memory_n; /* the guest's own idea: the last block that it wrote */
         pid_t booted;      /* the QEMU in which this memory began */
@@ -100,7 +103,12 @@ struct disk {
         pid_t session;     /* the QEMU that began to run last, of those that could write */
         pid_t last_booted; /* whose memory wrote it */
         bool deleted;      /* a user wants it gone */
-        int64_t restarts;  /* the last one asked for that was acknowledged */
+        bool may_stop;     /* a user, or the guest itself, has wanted it off at some time */
+        char name[16];
+        /* moves, by their attempt: the last one that was let run at its destination; that was told failed */
+        char arrived[UUID_LEN + 1], told_failed[UUID_LEN + 1];
+        int64_t told_serial;
+        int64_t restarts; /* the last one asked for that was acknowledged */
         int64_t progress_ns;
 };
 
@@ -201,12 +209,14 @@ bool storage_reachable(const struct host *h);
 
 /* disk.c */
 struct disk *disk_of(const char *instance);
-struct disk *disk_new(const char *instance);
+struct disk *disk_new(const char *instance, const char *name);
 /* Would the storage take a write of this QEMU's? */
 void disk_link(struct disk *d, const char *start, const struct lease *lease);
 bool disk_link_holds(const struct disk *d, const struct qemu *q);
 bool disk_writable(const struct disk *d, const struct qemu *q);
 void disk_check(const struct disk *d);
+/* The gate has said yes to a QEMU that a move brought. */
+void disk_arrived(struct disk *d, const struct qemu *q);
 /* A write reaches the storage: 0 or -EACCES. */
 int disk_write(struct disk *d, struct qemu *q, uint64_t n);
 /* The vCPUs begin to run, from the disk or with a memory that has come from elsewhere. */
@@ -221,6 +231,7 @@ void qemu_run(struct qemu *q, bool boot);
 void qemu_stop(struct qemu *q, const char *reason);
 void qemu_kill(struct qemu *q);
 void qemu_guest(struct qemu *q);
+void qemu_press(struct qemu *q); /* its power button */
 /* Takes QEMU's lock of its image (dir). */
 bool qemu_activate(struct qemu *q);
 

@@ -113,6 +113,7 @@ static void durations_fit_their_size(void **state)
 {
         char buf[HUMAN_LEN];
 
+        assert_string_equal(human_duration(-1, buf), "unknown");
         assert_string_equal(human_duration(0, buf), "0 ms");
         assert_string_equal(human_duration(850, buf), "850 ms");
         assert_string_equal(human_duration(12400, buf), "12.4 s");

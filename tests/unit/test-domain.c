@@ -111,7 +111,7 @@ static void xml_says_what_the_specification_says(void **state)
         strcpy(disks[1].attach.backing_path, "/s/golden");
         s.boot_cdrom_second = true;
         assert_int_equal(domain_xml(&s, &xml, NULL), 0);
-        has(xml, "<domain type='qemu'>");
+        has(xml, "<domain type='qemu' ");
         has(xml, "<name>wherry-web1</name>");
         has(xml, "<memory unit='b'>1073741824</memory>");
         has(xml, "<source file='/s/disk0'/><backingStore type='file'><format type='raw'/><source "
@@ -131,7 +131,7 @@ static void xml_says_what_the_specification_says(void **state)
         s.kvm = true;
         s.bridge = NULL;
         assert_int_equal(domain_xml(&s, &kvm, NULL), 0);
-        has(kvm, "<domain type='kvm'>");
+        has(kvm, "<domain type='kvm' ");
         has(kvm, "<cpu mode='host-model'");
         assert_null(strstr(kvm, "<interface"));
 }
