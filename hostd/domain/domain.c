@@ -178,6 +178,8 @@ static int emit_devices(FILE *f, const struct domain_spec *s, struct err *err)
                 return r;
         if (s->bridge) {
                 xml_put(f, "    <interface type='bridge'><source bridge='%s'/>", s->bridge);
+                if (s->tap)
+                        xml_put(f, "<target dev='%s'/>", s->tap);
                 xml_put(f, "<mac address='%s'/><model type='virtio'/></interface>\n", s->mac);
         }
         /* VNC on loopback: hostd's and imaged's console are the only way to it. No USB: an idle controller
