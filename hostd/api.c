@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/http-server.h"
 #include "common/util.h"
@@ -36,8 +37,10 @@ static int get_health(struct http_request *req, void *userdata, struct err *err)
         struct context *ctx = userdata;
 
         return reply_packed(req, 200,
-                            json_pack("{s:b,s:i,s:s,s:b}", "ok", self_trusted(ctx), "host", (int)ctx->number,
-                                      "name", ctx->config->name, "libvirt", (int)ctx->self->virt_connected),
+                            json_pack("{s:b,s:I,s:i,s:s,s:b}", "ok", self_trusted(ctx), "beat_ms",
+                                      (json_int_t)(clock_ms() - ctx->self->own_write_ms), "host",
+                                      (int)ctx->number, "name", ctx->config->name, "libvirt",
+                                      (int)ctx->self->virt_connected),
                             err);
 }
 

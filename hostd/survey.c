@@ -45,6 +45,7 @@ static int add_host(void *arg, const char *id, uint64_t version, const char *tex
         h.cpus = (unsigned)json_get_int(doc, "cpus", 0);
         h.memory = (uint64_t)json_get_int(doc, "memory", 0);
         snprintf(h.name, sizeof(h.name), "%.64s", json_get_str(doc, "name", id));
+        snprintf(h.api, sizeof(h.api), "%.127s", json_get_str(doc, "api", ""));
         hosts = grow(s->hosts, s->n_hosts, sizeof(*hosts));
         if (!hosts)
                 return -ENOMEM;

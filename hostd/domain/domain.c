@@ -178,6 +178,8 @@ static int emit_devices(FILE *f, const struct domain_spec *s, struct err *err)
                 return r;
         if (s->bridge) {
                 xml_put(f, "    <interface type='bridge'><source bridge='%s'/>", s->bridge);
+                if (s->tap)
+                        xml_put(f, "<target dev='%s'/>", s->tap);
                 xml_put(f, "<mac address='%s'/><model type='virtio'/></interface>\n", s->mac);
         }
         /* The screen is a Unix socket in the folder that libvirt makes for this QEMU: only root and QEMU's

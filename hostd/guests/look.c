@@ -7,6 +7,7 @@
 #include "common/util.h"
 #include "hostd/guests/guest.h"
 #include "hostd/self.h"
+#include "migrate/isolation.h"
 
 /* What one look at an instance finds: its record, its name on the storage, and its QEMU here. */
 
@@ -88,6 +89,20 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
         return 0;
 }
 
+static int look_name(struct guest *g, struct guest_look *l, struct err *err)
+{
+        int r = lease_find(g->ctx->store, g->id, &l->lease, err);
+
+        if (r == -ENOENT) { /* disks not made yet, or removed already: nobody's, and nothing to start */
+                l->lease = (struct lease){0};
+                l->view.placement_epoch = UINT64_MAX;
+                r = 0;
+        }
+        l->view.epoch = l->lease.epoch;
+        l->view.host = l->lease.host;
+        return r;
+}
+
 static void look_record(struct guest_look *l)
 {
         const struct instance *i = &l->instance;
@@ -130,6 +145,39 @@ static void look_adopt(struct guest *g, const struct guest_look *l)
         pthread_mutex_unlock(&g->lock);
 }
 
+/* Without libvirt: -ENOTCONN, unless a QEMU is here whose disk is another host's. It must end all the same,
+ * and needs no libvirt for that; its epoch, 0, makes it too old whatever else is decided on. */
+static int look_disowned(struct guest *g, struct guest_look *ret, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        struct guest_look l = {.view = {.me = g->ctx->number}};
+        size_t n = 0, i = 0;
+        int r;
+
+        r = virt_processes(g->ctx->virt, &list, &n, err);
+        while (r == 0 && i < n && !streq(list[i].lease.instance, g->id))
+                i++;
+        if (r == 0 && i < n)
+                r = instance_load(g->ctx->store, g->id, &l.instance, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        l.record = r == 0 && i < n;
+        if (l.record) {
+                look_record(&l);
+                r = look_name(g, &l, err);
+        }
+        if (i < n && (r == 0 || r == -ENOENT) && isolation_disowned(&l.view)) {
+                l.view.qemu = QEMU_RUNNING;
+                *ret = l;
+                return 0;
+        }
+        guest_look_done(&l);
+        return r < 0 && r != -ENOENT
+                   ? r
+                   : err_set(err, -ENOTCONN, "instance %s: no connection to libvirt: its guest is unknown",
+                             g->id);
+}
+
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
 {
         struct guest_look l = {
@@ -137,8 +185,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         int r;
 
         if (!g->ctx->self->virt_connected)
-                return err_set(err, -ENOTCONN, "instance %s: no connection to libvirt: its guest is unknown",
-                               g->id);
+                return look_disowned(g, ret, err);
         l.view.trusted = self_trusted(g->ctx);
         pthread_mutex_lock(&g->lock);
         l.view.guest_powered_off = g->powered_off;
@@ -154,20 +201,12 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         r = look_qemu(g, &l, err);
         if (r == 0 && l.record) {
                 look_record(&l);
-                r = lease_find(g->ctx->store, g->id, &l.lease, err);
-                if (r ==
-                    -ENOENT) { /* disks not made yet, or removed already: nobody's, and nothing to start */
-                        l.lease = (struct lease){0};
-                        l.view.placement_epoch = UINT64_MAX;
-                        r = 0;
-                }
+                r = look_name(g, &l, err);
         }
         if (r < 0) {
                 guest_look_done(&l);
                 return r;
         }
-        l.view.epoch = l.lease.epoch;
-        l.view.host = l.lease.host;
         l.view.settled = look_settled(&l);
         look_adopt(g, &l);
         *ret = l;

@@ -13,6 +13,7 @@
 #include "hostd/dhcp.h"
 #include "hostd/events.h"
 #include "hostd/guests/table.h"
+#include "hostd/plug/plug.h"
 #include "hostd/self.h"
 #include "migrate/health.h"
 
@@ -89,6 +90,8 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                   l->lease.host, instance_action_name(action));
         switch (action) {
         case ACTION_KILL:
+                if (l->lease.host != g->ctx->number) /* its end may take a while */
+                        plug_shut(g->ctx, g->id);
                 log_info(
                     "instance %s: ending its QEMU: disk at epoch %llu of host %u, QEMU at %llu, wanted %s",
                     g->id, (unsigned long long)l->lease.epoch, l->lease.host,
@@ -161,8 +164,10 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
         bool mine = v->host == g->ctx->number, ran = g->ran;
 
         g->ran = mine && v->qemu != QEMU_NONE && v->qemu_epoch == v->epoch;
-        if (g->ran && !ran) /* it has arrived, or was adopted */
+        if (g->ran && !ran) { /* it has arrived, or was adopted */
                 dhcp_add(g->ctx, g->id, i->name, i->mac, i->address);
+                plug_announce(g->ctx, g->id, i->mac, i->address);
+        }
         return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
 }
 
@@ -285,6 +290,7 @@ static int64_t guest_step(struct guest *g)
                 guest_backoff(g);
         room = guest_room_look(g, &l);
         guest_room_looked(g, 0);
+        plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
         pending = guest_move_settle(g, &l);

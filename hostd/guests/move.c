@@ -12,6 +12,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/peers.h"
+#include "hostd/plug/plug.h"
 #include "migrate/move.h"
 
 /*
@@ -88,6 +89,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
         struct lease now;
         int r;
 
+        plug_quiet(ctx, g->id); /* from the switchover on it would send the guest's frames to the old host */
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
         snprintf(key.attempt, sizeof(key.attempt), "%s", mv->attempt);
         r = guest_xml(ctx, &l->instance, &l->lease, &key,

@@ -11,6 +11,7 @@
 #include "hostd/dhcp.h"
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
+#include "hostd/plug/plug.h"
 
 /* On a directory QEMU opens files, as the user that libvirt runs it as. On nfs they are the start's own, on
  * rbd nobody's. */
@@ -32,8 +33,10 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
         struct domain_disk disks[INSTANCE_DISKS + 1] = {0};
         _cleanup_(freep) char *lock_path = NULL;
         size_t n = instance_disks(i, specs);
+        char tap[TAP_NAME_LEN];
         int r;
 
+        plug_tap(i->id, tap);
         r = lease_attach(ctx->store, i->id, lease, &key->start, specs, n, attaches, err);
         if (r == 0)
                 r = lease_lock_path(ctx->store, i->id, &lock_path, err);
@@ -54,6 +57,7 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
                                          .memory = i->memory,
                                          .kvm = ctx->kvm,
                                          .bridge = bridge,
+                                         .tap = tap,
                                          .mac = i->mac,
                                          .disks = disks,
                                          .n_disks = n,
@@ -172,6 +176,7 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         }
         g->started_ms = clock_ms();
         g->ran = true;
+        plug_announce(ctx, g->id, i->mac, i->address);
         if (guest_failover(l))
                 event_add(ctx, "failover", g->id, i->name,
                           "runs here now: claim %lld ms, fence %lld ms, start %lld ms",

@@ -45,6 +45,22 @@ static void storage_again(void *arg)
         h->storage_cut = false;
 }
 
+static void away_again(void *arg)
+{
+        if (W.away_since_ns)
+                tell("the storage is back");
+        W.away_since_ns = 0;
+}
+
+static void away(void)
+{
+        if (W.away_since_ns)
+                return;
+        tell("the storage is away for everybody");
+        W.away_since_ns = sched_now();
+        event_at(sched_now() + rnd_between(1, rnd(2) ? 10 : 90) * SIM_S, away_again, NULL);
+}
+
 static void network_again(void *arg)
 {
         struct host *h = arg;
@@ -137,6 +153,8 @@ void chaos_run(void *arg)
                 if (rnd(60) == 0) /* the whole site */
                         for (unsigned i = 0; i < W.n_hosts; i++)
                                 power_loss(&W.hosts[i]);
+                else if (rnd(40) == 0)
+                        away();
                 else
                         one_fault(&W.hosts[rnd(W.n_hosts)]);
         }
@@ -146,6 +164,7 @@ void chaos_run(void *arg)
         }
         tell("no more faults");
         W.quiet = true;
+        away_again(NULL);
         for (unsigned i = 0; i < W.n_hosts; i++) {
                 W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
                 if (W.hosts[i].number != gone)

@@ -43,7 +43,7 @@ static const char *const break_names[BREAK_MAX] = {
     [BREAK_NOTHING] = "nothing", [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
     [BREAK_CLAIM] = "claim",     [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
     [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
-    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace"};
+    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace",       [BREAK_PLUG] = "plug"};
 
 static void add(struct board *b)
 {
@@ -160,12 +160,12 @@ static void report(const struct work *w)
         printf(
             "%llu seeds, %llu failed; %llu steps, %llu storage operations, %llu writes (%llu refused), %llu "
             "starts, %llu migrations (%llu committed), %llu faults, %llu requests, %llu lifts, %llu "
-            "questions asked again\n",
+            "questions asked again, %llu guests cut off\n",
             (unsigned long long)b->done, (unsigned long long)b->failed, (unsigned long long)b->steps,
             (unsigned long long)s->operations, (unsigned long long)s->writes, (unsigned long long)s->refused,
             (unsigned long long)s->starts, (unsigned long long)s->migrations, (unsigned long long)s->commits,
             (unsigned long long)s->faults, (unsigned long long)s->requests, (unsigned long long)s->lifts,
-            (unsigned long long)s->again);
+            (unsigned long long)s->again, (unsigned long long)s->shut);
 }
 
 static void seeds_add(struct work *w, uint64_t a, uint64_t b)
@@ -210,7 +210,8 @@ static const char usage[] =
     "  --scale       1,000 hosts with 20,000 instances: storage operations of one host, time to decide\n"
     "  --seconds N   no seed begins after so long, by a real clock\n"
     "  --jobs N      processes (default: as many as there are cores)\n"
-    "  --break PART  fence, gate, claim, cas, uid, lock, switchover or takeover does not do its work: the\n"
+    "  --break PART  fence, gate, claim, cas, uid, lock, switchover, takeover or plug does not do its work: "
+    "the\n"
     "                exit status is 0 when one of the seeds notices\n";
 
 static int parse(struct work *w, int argc, char **argv, bool *ret_scale)

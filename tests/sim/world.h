@@ -33,6 +33,7 @@ enum sim_break {
         BREAK_TAKEOVER, /* the store's self-test fails: nobody is failed over */
         BREAK_PROOF, /* rbd: a fenced client counts as dead, whichever host is asked and whatever it says */
         BREAK_GRACE, /* rbd: it is let go as soon as it is known to be dead */
+        BREAK_PLUG,  /* a guest that was cut off the network can be reached all the same */
         BREAK_MAX
 };
 
@@ -59,7 +60,10 @@ struct qemu {
         bool second_lock, image_lock;
         bool off_asked; /* the power button was pressed */
         int64_t pressed_ns, ended_ns;
-        bool off; /* it ended because its guest powered off: libvirt's log says so */
+        bool off;                /* it ended because its guest powered off: libvirt's log says so */
+        bool shut;               /* its tap passes nothing */
+        int64_t beside_since_ns; /* since when it can be reached beside another guest; 0: it cannot */
+        bool beside_cut;         /* while its host was cut off the storage */
         char reason[32];
         uint64_t memory_n; /* the guest's own idea: the last block that it wrote */
         pid_t booted;      /* the QEMU in which this memory began */
@@ -145,6 +149,10 @@ struct host {
         int64_t offset_ns; /* of its clock */
         bool powered;
         bool storage_cut, network_cut;
+        /* what the checks of plug.c know; 0: it is not so */
+        int64_t well_since_ns; /* its hostd can be asked */
+        int64_t up_since_ns;   /* it has a hostd */
+        int64_t cut_since_ns;  /* off the storage */
         /* hostd: NULL while there is none */
         struct proc *hostd;
         struct context *context;
@@ -165,7 +173,7 @@ struct host {
 
 struct stats {
         uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests,
-            lifts, again;
+            lifts, again, shut;
 };
 
 /* One world in a process: what is wrapped and linked in place of the real thing knows no handle. */
@@ -185,6 +193,7 @@ struct world {
         bool quiet;                /* faults have stopped */
         unsigned drop, late, slow; /* of storage calls, per million */
         int64_t faults_ns;         /* until when there are any */
+        int64_t away_since_ns;     /* the storage is away for everybody; 0: it is not */
         unsigned n_instances;
         pid_t pids;
         struct stats stats;
@@ -272,6 +281,9 @@ void chaos_hint(struct host *h, unsigned one_in);
 void users_run(void *arg);
 void imaged_run(void *arg);
 int instance_make(unsigned index, unsigned host); /* at once, and without faults */
+
+/* plug.c: checks who can be reached from the network */
+void plug_check_run(void *arg);
 
 /* settled.c: whether every instance is as its record wants it, else what is missing */
 bool world_settled(char *ret_why, size_t n);
