@@ -100,7 +100,8 @@ static double peer_rbd(struct disks *d)
                         r = rados_ioctx_create(cluster, pool, &io);
         }
         rbd_image_options_create(&o);
-        rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, RBD_FEATURE_LAYERING);
+        rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES,
+                                     RBD_FEATURE_LAYERING | RBD_FEATURE_DEEP_FLATTEN);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
         snprintf(name, sizeof(name), "bench-peer-%llx", (unsigned long long)random_u64());
         t = clock_ns();
