@@ -46,7 +46,7 @@ struct instance {
         struct start entry_start;
         struct start start; /* the QEMU that was last let run, at start_epoch; id empty: none */
         uint64_t start_epoch;
-        const char *state; /* status.state, "" when there is none */
+        const char *state, *reason; /* status.state and .reason, "" when there is none */
         unsigned state_host;
         uint64_t state_epoch;
 };

@@ -125,7 +125,8 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
 {
         struct err ignored = {0};
 
-        guest_record_status(g->ctx, g->id, "failed", mine, err_text(why), false, &ignored);
+        guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "failed", .error = err_text(why)},
+                            mine, &ignored);
         event_add(g->ctx, "start-failed", g->id, l->instance.name, "%s", err_text(why));
         if (guest_failover(l))
                 guest_hand_on(g, l, mine, why);

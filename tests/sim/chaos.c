@@ -58,10 +58,42 @@ static int64_t span(void)
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
 }
 
+static void room_again(void *arg)
+{
+        tell("the storage has room again");
+        W.full = false;
+}
+
+/* `virsh suspend`, behind hostd's back. */
+static void suspend_one(struct host *h)
+{
+        for (struct qemu *q = h->qemus; q; q = q->next) {
+                if (!q->alive || !q->running || !q->known || q->job || q->asking || !h->libvirtd)
+                        continue;
+                tell("%s: QEMU %d on %s is suspended", q->disk->id, (int)q->pid, h->name);
+                qemu_stop(q, "user");
+                q->suspended_ns = sched_now() + span();
+                virt_note(h, VIRT_SUSPENDED, q->lease.instance, "paused");
+                return;
+        }
+}
+
+void suspenders_run(void *arg)
+{
+        for (;;) {
+                co_sleep(SIM_S);
+                for (unsigned i = 0; i < W.n_hosts; i++)
+                        for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
+                                if (q->alive && q->known && !q->running && q->host->libvirtd &&
+                                    q->suspended_ns && sched_now() >= q->suspended_ns)
+                                        libvirt_resume(q);
+        }
+}
+
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(12)) {
+        switch (rnd(14)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -89,6 +121,14 @@ static void one_fault(struct host *h)
                 tell("%s: network is cut", h->name);
                 h->network_cut = true;
                 event_at(sched_now() + span(), network_again, h);
+                break;
+        case 11:
+                suspend_one(h);
+                break;
+        case 12:
+                tell("the storage is full");
+                W.full = true;
+                event_at(sched_now() + span(), room_again, NULL);
                 break;
         case 10:
                 h->term = h->context != NULL;
@@ -133,6 +173,7 @@ void chaos_run(void *arg)
         }
         tell("no more faults");
         W.quiet = true;
+        W.full = false;
         for (unsigned i = 0; i < W.n_hosts; i++) {
                 W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
                 if (W.hosts[i].number != gone)

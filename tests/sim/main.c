@@ -39,7 +39,7 @@ static const char *const break_names[BREAK_MAX] = {
     [BREAK_NOTHING] = "nothing", [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
     [BREAK_CLAIM] = "claim",     [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
     [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
-    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace"};
+    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace",       [BREAK_ERRNO] = "errno"};
 
 static void add(struct board *b)
 {

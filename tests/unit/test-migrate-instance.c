@@ -60,7 +60,7 @@ static void a_host_without_heartbeats_starts_nothing(void **state)
 
         v.trusted = false;
         decides(&v, ACTION_NONE); /* and kills nothing that still may write */
-        v.qemu_fenced = true;
+        v.qemu_refused = true;
         decides(&v, ACTION_KILL);
         v.qemu = QEMU_NONE;
         decides(&v, ACTION_NONE);
@@ -126,7 +126,7 @@ static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
         decides(&v, ACTION_RECLAIM);
         v.entry_epoch = 4;
         decides(&v, ACTION_NONE);
-        v.qemu_io_error = true;
+        v.qemu_go_on = true;
         decides(&v, ACTION_RESUME);
         v = running(); /* that claim was won at 4, and its hostd died before the record said so */
         v.entry_source = 1;
