@@ -23,6 +23,15 @@ static const char *state_of(const json_t *record)
         return json_get_str(json_object_get(record, "status"), "state", "unknown");
 }
 
+/* "paused: storage full" */
+static const char *state_text(const json_t *record, char *buf, size_t n)
+{
+        const char *reason = json_get_str(json_object_get(record, "status"), "reason", "");
+
+        snprintf(buf, n, "%s%s%s", state_of(record), reason[0] ? ": " : "", reason);
+        return buf;
+}
+
 void instance_disk_specs(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
 {
         ret[0] = (struct disk_spec){.name = "disk0",
@@ -316,10 +325,11 @@ static int change_migrate(json_t *record, void *arg, struct err *err)
         struct change *c = arg;
         json_int_t asked = json_get_int(json_object_get(record, "move"), "serial", 0);
         json_int_t done = json_get_int(json_path(record, "status.move"), "serial", 0);
+        char state[256];
 
         if (!streq(json_get_str(record, "wanted", NULL), "running") || !streq(state_of(record), "running"))
-                return err_set(err, -EBUSY, "instance %s is %s and wanted %s; only a running one migrates",
-                               json_get_str(record, "name", ""), state_of(record),
+                return err_set(err, -EBUSY, "instance %s is %s, and wanted %s; only a running one migrates",
+                               json_get_str(record, "name", ""), state_text(record, state, sizeof(state)),
                                json_get_str(record, "wanted", "unknown"));
         c->serial = MAX_OF(asked, done) + 1;
         json_object_set_new(record, "move",
@@ -354,6 +364,7 @@ int instance_on_migrate(struct http_request *req, void *userdata, struct err *er
         _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
         struct change c = {0};
         struct placing p;
+        char state[256];
         unsigned to = 0;
         int r;
 
@@ -362,7 +373,7 @@ int instance_on_migrate(struct http_request *req, void *userdata, struct err *er
                 r = instance_of(req, im, &record, err);
         if (r == 0 && !streq(state_of(record), "running"))
                 return err_set(err, -EBUSY, "instance %s is %s; only a running one migrates",
-                               http_param(req, "id"), state_of(record));
+                               http_param(req, "id"), state_text(record, state, sizeof(state)));
         if (r == 0)
                 r = instance_lease(im, record, &c.lease, err);
         if (r < 0)

@@ -58,10 +58,9 @@ struct guest {
         bool powered_off;   /* it ended by its own wish */
         int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
         bool ended_event;   /* any end was reported since the flag was cleared */
-        bool fenced;        /* a write was refused */
-        bool io_error;
-        unsigned io_errors;    /* in a row, each right after a resume */
-        int64_t resume_ms;     /* no resume before this time */
+        bool io_error;      /* a disk error has stopped it, and it has not run since */
+        char io_word[16];   /* QEMU's word for it */
+        struct health_stop stop;
         bool ending;           /* we are ending it: an end is not the guest's own */
         struct start starting; /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
@@ -90,10 +89,18 @@ struct guest_look {
         struct lease lease;
         struct virt_domain domain;
         struct instance_view view;
+        const char *state; /* for the status; NULL: nothing is to be written */
+        char reason[200];  /* empty: none */
 };
 /* look.c */
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
 void guest_look_done(struct guest_look *l);
+
+/* status.c: what the record's status is to say */
+/* Whether it says so; an event for each change that people want to know of. */
+void guest_status_look(struct guest *g, struct guest_look *l);
+/* Writes it. */
+int guest_settle(struct guest *g, const struct guest_look *l, struct err *err);
 
 int guest_new(struct context *ctx, const char *id, struct guest **ret);
 struct guest *guest_free(struct guest *g);
@@ -126,8 +133,14 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l);
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);
 
 /* record.c: the changes of the record. i: as it was loaded, if possible not long ago. */
-int guest_record_status(struct context *ctx, const char *id, const char *state, const struct lease *mine,
-                        const char *error, bool restarted, struct err *err);
+struct guest_status {
+        const char *state;
+        const char *reason; /* of a state that is not as wanted, or NULL */
+        const char *error;  /* of a failed start, or NULL */
+        bool restarted;     /* a restart that was asked for is done by it */
+};
+int guest_record_status(struct context *ctx, const char *id, const struct guest_status *status,
+                        const struct lease *mine, struct err *err);
 int guest_record_off(struct context *ctx, const char *id, struct err *err);
 /* The QEMU that may run from now on: rule 5. fresh: a start from the disk, which is what a restart asked
  * for. phases: of a start from the disk, or

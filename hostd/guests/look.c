@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/util.h"
 #include "hostd/guests/guest.h"
+#include "hostd/room.h"
 #include "hostd/self.h"
 #include "migrate/isolation.h"
 
@@ -78,14 +80,8 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }
-        v->qemu_io_error |= look_stalled(g, &l->domain);
-        /* An error that was reported while no hostd listened. */
-        if (streq(l->domain.reason, "ioerror")) {
-                pthread_mutex_lock(&g->lock);
-                g->io_error = true;
-                v->qemu_io_error = clock_ms() >= g->resume_ms;
-                pthread_mutex_unlock(&g->lock);
-        }
+        v->qemu_go_on = look_stalled(g, &l->domain);
+        v->pause = health_pause(l->domain.running, l->domain.job, l->domain.reason, room_now(g->ctx));
         return 0;
 }
 
@@ -101,6 +97,48 @@ static int look_name(struct guest *g, struct guest_look *l, struct err *err)
         l->view.epoch = l->lease.epoch;
         l->view.host = l->lease.host;
         return r;
+}
+
+/* May the QEMU here still write? The storage says so. */
+static enum health_rights look_rights(struct guest *g, const struct guest_look *l)
+{
+        struct disk_spec disks[INSTANCE_DISKS];
+        size_t n = instance_disks(&l->instance, disks);
+        struct err e = {0};
+        int r = lease_may_write(g->ctx->store, g->id, &l->lease, &l->domain.lease.start, disks, n, &e);
+
+        if (r == 0)
+                return RIGHTS_MINE;
+        log_info("instance %s: stopped on a disk error; may it write? %s", g->id, err_text(&e));
+        return r == -EACCES ? RIGHTS_REFUSED : RIGHTS_UNKNOWN;
+}
+
+/* A disk error has stopped it, and the name is ours: see health_stopped(). */
+static void look_stopped(struct guest *g, struct guest_look *l)
+{
+        struct instance_view *v = &l->view;
+        enum health_room room = room_now(g->ctx);
+        enum health_rights rights = RIGHTS_UNKNOWN;
+        enum health_verdict verdict;
+        bool ask;
+
+        if (v->qemu != QEMU_PAUSED || !streq(l->domain.reason, "ioerror") || v->host != v->me ||
+            v->qemu_epoch != v->epoch)
+                return;
+        pthread_mutex_lock(&g->lock);
+        if (!g->io_error) { /* reported while no hostd listened */
+                g->io_error = true;
+                health_stop_error(&g->stop, v->now_ms);
+        }
+        ask = health_stop_ask(&g->stop, room, v->now_ms);
+        pthread_mutex_unlock(&g->lock);
+        if (ask)
+                rights = look_rights(g, l);
+        pthread_mutex_lock(&g->lock);
+        verdict = health_stopped(&g->stop, rights, room, v->now_ms);
+        pthread_mutex_unlock(&g->lock);
+        v->qemu_refused = verdict == HEALTH_KILL;
+        v->qemu_go_on = verdict == HEALTH_GO_ON;
 }
 
 static void look_record(struct guest_look *l)
@@ -122,14 +160,6 @@ static void look_record(struct guest_look *l)
         }
 }
 
-static bool look_settled(const struct guest_look *l)
-{
-        const struct instance *i = &l->instance;
-        const char *state = l->view.qemu == QEMU_NONE ? "stopped" : "running";
-
-        return streq(i->state, state) && i->state_host == l->lease.host && i->state_epoch == l->lease.epoch;
-}
-
 /* Rule 5: a QEMU that was let run before, by whichever hostd, may be let go on after an I/O error. */
 static void look_adopt(struct guest *g, const struct guest_look *l)
 {
@@ -140,7 +170,8 @@ static void look_adopt(struct guest *g, const struct guest_look *l)
         if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
                 return;
         pthread_mutex_lock(&g->lock);
-        if (l->domain.running || source || v->qemu_io_error || streq(l->domain.reason, "ioerror"))
+        if (l->domain.running || source || v->qemu_go_on ||
+            (v->pause != PAUSE_NONE && v->pause != PAUSE_PASSING))
                 g->known_pid = l->domain.pid;
         pthread_mutex_unlock(&g->lock);
 }
@@ -189,8 +220,6 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         l.view.trusted = self_trusted(g->ctx);
         pthread_mutex_lock(&g->lock);
         l.view.guest_powered_off = g->powered_off;
-        l.view.qemu_fenced = g->fenced;
-        l.view.qemu_io_error = g->io_error && clock_ms() >= g->resume_ms;
         pthread_mutex_unlock(&g->lock);
         /* The QEMU first, then the name: a name that moves on in between makes the QEMU look too old, which
          * is safe. */
@@ -207,7 +236,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
                 guest_look_done(&l);
                 return r;
         }
-        l.view.settled = look_settled(&l);
+        look_stopped(g, &l);
         look_adopt(g, &l);
         *ret = l;
         return 0;

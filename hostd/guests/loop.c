@@ -63,20 +63,11 @@ static int guest_remove(struct guest *g, const struct guest_look *l, struct err 
                 return r;
         start_forget(g->ctx->store, g->id, &l->instance.start);
         dhcp_remove(g->ctx, g->id);
-        r = guest_record_status(g->ctx, g->id, "deleted", &l->lease, NULL, false, err);
+        r = guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "deleted"}, &l->lease, err);
         if (r < 0 && r != -ENOENT)
                 return r;
         event_add(g->ctx, "instance-removed", g->id, l->instance.name, "disks removed");
         return 0;
-}
-
-static int guest_settle(struct guest *g, const struct guest_look *l, struct err *err)
-{
-        bool here = l->view.qemu != QEMU_NONE;
-
-        if (!here)
-                dhcp_remove(g->ctx, g->id);
-        return guest_record_status(g->ctx, g->id, here ? "running" : "stopped", &l->lease, NULL, !here, err);
 }
 
 static int guest_do(struct guest *g, const struct guest_look *l, enum instance_action action,
@@ -122,13 +113,7 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
         case ACTION_MIGRATE:
                 return guest_migrate(g, l, err);
         case ACTION_RESUME:
-                r = virt_resume(g->ctx->virt, g->id, err);
-                if (r == 0) {
-                        pthread_mutex_lock(&g->lock);
-                        g->io_error = false;
-                        pthread_mutex_unlock(&g->lock);
-                }
-                return r;
+                return virt_resume(g->ctx->virt, g->id, err);
         case ACTION_RECLAIM:
                 return guest_reclaim(g, l, err);
         case ACTION_REMOVE:
@@ -293,6 +278,7 @@ static int64_t guest_step(struct guest *g)
         plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
+        guest_status_look(g, &l);
         pending = guest_move_settle(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET && room)

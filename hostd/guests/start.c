@@ -126,7 +126,8 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
 {
         struct err ignored = {0};
 
-        guest_record_status(g->ctx, g->id, "failed", mine, err_text(why), false, &ignored);
+        guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "failed", .error = err_text(why)},
+                            mine, &ignored);
         event_add(g->ctx, "start-failed", g->id, l->instance.name, "%s", err_text(why));
         if (guest_failover(l))
                 guest_hand_on(g, l, mine, why);
@@ -138,7 +139,9 @@ static void start_refused(struct guest *g, const struct guest_look *l, const str
         struct err ignored = {0};
 
         if (strncmp(g->complaint, err_text(why), sizeof(g->complaint) - 1) != 0) {
-                guest_record_status(g->ctx, g->id, "failed", &l->lease, err_text(why), false, &ignored);
+                guest_record_status(g->ctx, g->id,
+                                    &(struct guest_status){.state = "failed", .error = err_text(why)},
+                                    &l->lease, &ignored);
                 event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
         }
         if (guest_failover(l))

@@ -43,8 +43,8 @@ int guest_kill(struct guest *g, struct err *err)
                 r = virt_kill(g->ctx->virt, g->id, err);
         pthread_mutex_lock(&g->lock);
         g->ending = false;
-        g->fenced = g->io_error = g->powered_off = g->ended_event = false;
-        g->io_errors = 0;
+        g->io_error = g->powered_off = g->ended_event = false;
+        g->stop = (struct health_stop){0};
         g->known_pid = 0;
         pthread_mutex_unlock(&g->lock);
         g->ran = false;

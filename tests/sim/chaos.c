@@ -84,10 +84,42 @@ static int64_t span(void)
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
 }
 
+static void room_again(void *arg)
+{
+        tell("the storage has room again");
+        W.full = false;
+}
+
+/* `virsh suspend`, behind hostd's back. */
+static void suspend_one(struct host *h)
+{
+        for (struct qemu *q = h->qemus; q; q = q->next) {
+                if (!q->alive || !q->running || !q->known || q->job || q->asking || !h->libvirtd)
+                        continue;
+                tell("%s: QEMU %d on %s is suspended", q->disk->id, (int)q->pid, h->name);
+                qemu_stop(q, "user");
+                q->suspended_ns = sched_now() + span();
+                virt_note(h, VIRT_SUSPENDED, q->lease.instance, "paused");
+                return;
+        }
+}
+
+void suspenders_run(void *arg)
+{
+        for (;;) {
+                co_sleep(SIM_S);
+                for (unsigned i = 0; i < W.n_hosts; i++)
+                        for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
+                                if (q->alive && q->known && !q->running && q->host->libvirtd &&
+                                    q->suspended_ns && sched_now() >= q->suspended_ns)
+                                        libvirt_resume(q);
+        }
+}
+
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(13)) {
+        switch (rnd(15)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -116,10 +148,18 @@ static void one_fault(struct host *h)
                 h->network_cut = true;
                 event_at(sched_now() + span(), network_again, h);
                 break;
+        case 11:
+                suspend_one(h);
+                break;
+        case 12:
+                tell("the storage is full");
+                W.full = true;
+                event_at(sched_now() + span(), room_again, NULL);
+                break;
         case 10:
                 h->term = h->context != NULL;
                 break;
-        case 11:
+        case 13:
                 press_buttons(h);
                 break;
         default:
@@ -165,6 +205,7 @@ void chaos_run(void *arg)
         tell("no more faults");
         W.quiet = true;
         away_again(NULL);
+        W.full = false;
         for (unsigned i = 0; i < W.n_hosts; i++) {
                 W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
                 if (W.hosts[i].number != gone)

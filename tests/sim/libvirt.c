@@ -226,6 +226,7 @@ static int run_kill(struct call *c)
 
         if (!q)
                 return 0;
+        disk_check_kill(q->disk, q);
         qemu_kill(q);
         virt_note(c->host, VIRT_STOPPED, c->instance, "destroyed");
         return 0;
@@ -251,6 +252,18 @@ static int run_resume(struct call *c)
         qemu_run(q, false);
         virt_note(c->host, VIRT_RESUMED, c->instance, "unpaused");
         return 0;
+}
+
+void libvirt_resume(struct qemu *q)
+{
+        struct call *c = calloc(1, sizeof(*c));
+
+        assert(c);
+        *c = (struct call){.host = q->host, .run = run_resume, .abandoned = true};
+        memcpy(c->instance, q->lease.instance, sizeof(c->instance));
+        c->next = q->host->calls;
+        q->host->calls = c;
+        co_spawn(q->host->libvirtd, call_main, c);
 }
 
 int virt_resume(struct virt *v, const char *instance, struct err *err)
@@ -307,6 +320,7 @@ int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *e
         if (!q)
                 return 0;
         assert(q->host == host_current() && streq(q->lease.instance, instance));
+        disk_check_kill(q->disk, q);
         virt_note(q->host, VIRT_STOPPED, instance, "failed");
         qemu_kill(q);
         co_sleep(rnd_between(1, 200) * SIM_MS);

@@ -43,7 +43,8 @@ static const char *const break_names[BREAK_MAX] = {
     [BREAK_NOTHING] = "nothing", [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
     [BREAK_CLAIM] = "claim",     [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
     [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
-    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace",       [BREAK_PLUG] = "plug"};
+    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace",       [BREAK_PLUG] = "plug",
+    [BREAK_ERRNO] = "errno"};
 
 static void add(struct board *b)
 {
@@ -99,7 +100,8 @@ static void worker(struct work *w, unsigned job)
 
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody is left to read what it finds */
         for (unsigned n = 0; n < BATCH && *k < w->n; n++, *k += w->jobs) {
-                if ((w->broken && w->board->failed) || (w->until && seconds_now() >= w->until)) /* found, or enough */
+                if ((w->broken && w->board->failed) ||
+                    (w->until && seconds_now() >= w->until)) /* found, or enough */
                         *k = w->n;
                 else
                         one(w, w->seeds[*k]);
@@ -216,16 +218,12 @@ static const char usage[] =
 
 static int parse(struct work *w, int argc, char **argv, bool *ret_scale)
 {
-        static const struct option options[] = {{"seeds", required_argument, NULL, 'r'},
-                                                {"seed", required_argument, NULL, 's'},
-                                                {"list", required_argument, NULL, 'l'},
-                                                {"scale", no_argument, NULL, 'c'},
-                                                {"seconds", required_argument, NULL, 't'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                                {"jobs", required_argument, NULL, 'j'},
-                                                {"break", required_argument, NULL, 'b'},
-                                                {"help", no_argument, NULL, 'h'},
-                                                {0}};
+        static const struct option options[] = {
+            {"seeds", required_argument, NULL, 'r'},   {"seed", required_argument, NULL, 's'},
+            {"list", required_argument, NULL, 'l'},    {"scale", no_argument, NULL, 'c'},
+            {"seconds", required_argument, NULL, 't'}, {"verbose", no_argument, NULL, 'v'},
+            {"jobs", required_argument, NULL, 'j'},    {"break", required_argument, NULL, 'b'},
+            {"help", no_argument, NULL, 'h'},          {0}};
         unsigned long long a, b;
         int o;
 

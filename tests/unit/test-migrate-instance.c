@@ -60,7 +60,7 @@ static void a_host_without_heartbeats_starts_nothing(void **state)
 
         v.trusted = false;
         decides(&v, ACTION_NONE); /* and kills nothing that still may write */
-        v.qemu_fenced = true;
+        v.qemu_refused = true;
         decides(&v, ACTION_KILL);
         v.qemu = QEMU_NONE;
         decides(&v, ACTION_NONE);
@@ -126,7 +126,7 @@ static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
         decides(&v, ACTION_RECLAIM);
         v.entry_epoch = 4;
         decides(&v, ACTION_NONE);
-        v.qemu_io_error = true;
+        v.qemu_go_on = true;
         decides(&v, ACTION_RESUME);
         v = running(); /* that claim was won at 4, and its hostd died before the record said so */
         v.entry_source = 1;
@@ -346,12 +346,13 @@ static void a_running_guests_wishes_have_an_order(void **state)
         decides(&v, ACTION_NONE);
         v.settled = false;
         decides(&v, ACTION_SETTLE);
-        v.qemu = QEMU_PAUSED; /* it starts, or arrives */
+        v.qemu = QEMU_PAUSED;
+        v.pause = PAUSE_PASSING; /* it starts, or arrives */
         decides(&v, ACTION_NONE);
-        v.qemu_io_error = true;
+        v.qemu_go_on = true;
         v.trusted = false; /* no gate would open */
         decides(&v, ACTION_NONE);
-        v.qemu_fenced = true;
+        v.qemu_refused = true;
         decides(&v, ACTION_KILL);
 }
 
@@ -478,8 +479,8 @@ static void no_view_breaks_a_rule(void **state)
                 v.qemu = (b & 3) % 3, b >>= 2;
                 v.qemu_epoch = b & 3, b >>= 2;
                 v.qemu_of_entry = b & 1, b >>= 1;
-                v.qemu_fenced = b & 1, b >>= 1;
-                v.qemu_io_error = b & 1, b >>= 1;
+                v.qemu_refused = b & 1, b >>= 1;
+                v.qemu_go_on = b & 1, b >>= 1;
                 v.retry_ms = b & 1 ? 6 : 5, b >>= 1;
                 a = instance_decide(&v);
                 if (a == ACTION_START) {
@@ -495,8 +496,9 @@ static void no_view_breaks_a_rule(void **state)
                         assert_int_equal(v.host, v.me);
                 if (a == ACTION_CLAIM)
                         assert_true(v.trusted && v.placement_host == v.me && v.placement_epoch == v.epoch);
+                /* Also of one that stands: the move is refused with its reason. */
                 if (a == ACTION_MIGRATE || a == ACTION_RESTART)
-                        assert_true(v.qemu == QEMU_RUNNING && !v.qemu_fenced && v.qemu_epoch == v.epoch);
+                        assert_true(v.qemu != QEMU_NONE && !v.qemu_refused && v.qemu_epoch == v.epoch);
                 if (a == ACTION_RESUME)
                         assert_true(v.qemu == QEMU_PAUSED && v.trusted);
                 if (a == ACTION_KILL)
