@@ -208,6 +208,9 @@ void disk_check_kill(const struct disk *d, const struct qemu *q)
         if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->end_asked ||
             d->end_ns >= q->error_ns || !disk_writable(d, q))
                 return;
+        if (d->end_ns &&
+            q->pressed_ns >= d->end_ns) /* a stop that had begun goes on, whatever is wished since */
+                return;
         world_hold();
         if (instance_load(W.store, d->id, &i, NULL) == 0 && !asked_to_end(&i) &&
             lease_find(W.store, d->id, &now, NULL) == 0 && now.host == q->host->number &&
