@@ -79,6 +79,14 @@ static void press_buttons(struct host *h)
                 }
 }
 
+static void uplink_again(void *arg)
+{
+        struct host *h = arg;
+
+        tell("%s: uplink is back", h->name);
+        h->uplink_cut = false;
+}
+
 static int64_t span(void)
 {
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
@@ -87,7 +95,7 @@ static int64_t span(void)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(13)) {
+        switch (rnd(14)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -121,6 +129,11 @@ static void one_fault(struct host *h)
                 break;
         case 11:
                 press_buttons(h);
+                break;
+        case 12:
+                tell("%s: uplink is cut", h->name);
+                h->uplink_cut = true;
+                event_at(sched_now() + rnd_between(3, 40) * SIM_S, uplink_again, h);
                 break;
         default:
                 proc_pause(h->libvirtd, span());
@@ -166,7 +179,7 @@ void chaos_run(void *arg)
         W.quiet = true;
         away_again(NULL);
         for (unsigned i = 0; i < W.n_hosts; i++) {
-                W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
+                W.hosts[i].storage_cut = W.hosts[i].network_cut = W.hosts[i].uplink_cut = false;
                 if (W.hosts[i].number != gone)
                         host_power_on(&W.hosts[i]);
         }
