@@ -102,6 +102,8 @@ static int uplink_restart(struct guest *g, const struct guest_look *l, struct le
         struct err ignored = {0};
         int r = guest_stop(g, l, err);
 
+        if (r == 0 && g->ended_epoch != l->lease.epoch + 1)
+                return 0; /* hostd ends, or the disk has moved on: its QEMU was not ended here */
         if (r == 0)
                 r = record_change(g->ctx->store, RECORD_INSTANCE, g->id, edit_place, to, err);
         if (r == 0)

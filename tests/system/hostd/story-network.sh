@@ -172,8 +172,9 @@ story_an_address_is_held_while_its_old_guest_may_live() {
         address=$(instance_address web)
         old=$(pid_on web h1)
         lab cut h1 storage >/dev/null
-        soon "it runs on h2" 30 runs_on web h2
-        removed web
+        soon "it runs on h2" 30 eval 'qemu_runs "$(qemu_pid h2 web)"'
+        wherry rm web --no-wait --json >/dev/null
+        soon "web is forgotten" 60 not wherry show web --json
         ! process_gone "$old" || fail "the old QEMU ended while its cable was out: nothing to prove"
         fresh next h2
         [[ $(instance_address next) != "$address" ]] || fail "a new instance has the address of a guest that lives"
