@@ -18,6 +18,7 @@
 #include "hostd/self.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
+#include "migrate/isolation.h"
 
 /* hostd's HTTP API, for imaged and other hostds: see docs/architecture.md. */
 
@@ -156,6 +157,10 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
                 problem(list, "libvirt", "its libvirt does not answer");
         if (if_nametoindex(ctx->config->bridge) == 0) {
                 snprintf(why, sizeof(why), "its bridge %s does not exist", ctx->config->bridge);
+                problem(list, "network", why);
+        }
+        if (ctx->self->uplink != UPLINK_GOOD) {
+                snprintf(why, sizeof(why), "the uplink of its bridge %s is dead", ctx->config->bridge);
                 problem(list, "network", why);
         }
         if (!streq(accel, ctx->kvm ? "kvm" : "tcg")) {

@@ -16,7 +16,7 @@ bool isolation_shut(const struct isolation_peer *peers, size_t n, int64_t own_wr
                 if (peers[i].wrote_ms - own_write_ms >= WATCH_DEAD_MS)
                         return true;
                 up |= peers[i].up;
-                silent &= peers[i].asked_ms && now_ms - peers[i].asked_ms >= ISOLATION_SILENT_MS;
+                silent &= peers[i].silent_ms >= ISOLATION_SILENT_MS;
         }
         return up && silent;
 }
@@ -75,4 +75,18 @@ enum uplink uplink_look(struct uplink_watch *w, unsigned ports, unsigned carrier
         if (now_ms - w->dead_since_ms < UPLINK_DEAD_MS)
                 return UPLINK_GOOD;
         return now_ms - w->dead_since_ms < UPLINK_HAND_MS ? UPLINK_DEAD : UPLINK_HAND_ON;
+}
+
+bool uplink_leaves(const struct instance_view *v, enum uplink uplink)
+{
+        bool moves = v->move_to && v->move_epoch == v->epoch && v->move_to != v->me;
+
+        return uplink == UPLINK_HAND_ON && v->trusted && v->record && v->host == v->me &&
+               v->qemu == QEMU_RUNNING && v->qemu_epoch == v->epoch && v->wanted == WANTED_RUNNING &&
+               !v->restart && !moves;
+}
+
+enum uplink_way uplink_way(bool reached, bool tried)
+{
+        return reached && !tried ? UPLINK_LIVE : UPLINK_RESTART;
 }

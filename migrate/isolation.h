@@ -33,9 +33,9 @@
 #define ISOLATION_BOUND_MS 4000
 
 struct isolation_peer {
-        bool up;          /* the last list of hosts said so: then its silence means something */
-        int64_t asked_ms; /* the first question since its last answer; 0: there is none */
-        int64_t wrote_ms; /* its newest write to the storage that we know of, by our clock; 0: none */
+        bool up;           /* the last list of hosts said so: then its silence means something */
+        int64_t silent_ms; /* since its last answer: from the first question to the end of the last one */
+        int64_t wrote_ms;  /* its newest write to the storage that we know of, by our clock; 0: none */
 };
 
 /* Whether it is time to ask the peers. */
@@ -72,3 +72,12 @@ struct uplink_watch {
 };
 /* A look: how many uplink ports there are, and how many of them have a carrier. */
 enum uplink uplink_look(struct uplink_watch *w, unsigned ports, unsigned carriers, int64_t now_ms);
+
+/* Whether a guest is to leave for its network's sake, if another host fits. */
+bool uplink_leaves(const struct instance_view *v, enum uplink uplink);
+enum uplink_way {
+        UPLINK_LIVE,    /* live migration */
+        UPLINK_RESTART, /* stop here, start there */
+};
+/* reached: this host can talk to the other. tried: it was to leave alive already, at this epoch. */
+enum uplink_way uplink_way(bool reached, bool tried);

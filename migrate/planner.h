@@ -15,6 +15,7 @@ struct planner_host {
         unsigned number;
         const char *name;
         bool alive, drained;
+        bool cut_off; /* its guests would have no network */
         unsigned cpus, cpus_used;
         uint64_t memory, memory_used; /* bytes */
 };

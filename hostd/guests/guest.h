@@ -77,6 +77,7 @@ struct guest {
         int64_t retry_ms, started_ms;
         uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
         uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
+        uint64_t uplink_epoch; /* plus one: at which it was to leave for the network's sake */
         int64_t void_ms;       /* since when a move has arrived here that its source has not told of */
         struct guest_move move;
         char complaint[256]; /* the last failure that was logged: said once */
@@ -128,6 +129,9 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
 /* Tells the outcome of a move that was open, or that its source cannot tell. True while one is waited for.
  */
 bool guest_move_settle(struct guest *g, const struct guest_look *l);
+
+/* uplink.c: this host has no network for it: it goes elsewhere. True: something was done. */
+bool guest_uplink(struct guest *g, const struct guest_look *l);
 
 /* answer.c: the gate's callback; arg is the context */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);

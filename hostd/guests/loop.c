@@ -286,7 +286,9 @@ static int64_t guest_step(struct guest *g)
         else if (action == ACTION_FORGET) {
                 dhcp_remove(g->ctx, g->id); /* of a migration that did not come */
                 wait = -1;
-        } else if (action == ACTION_NONE)
+        } else if (action == ACTION_NONE && guest_uplink(g, &l))
+                wait = 0;
+        else if (action == ACTION_NONE)
                 wait = l.view.retry_ms > l.view.now_ms
                            ? MIN_OF(l.view.retry_ms - l.view.now_ms, LOOK_EVERY_MS)
                        : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending ? LOOK_AGAIN_MS

@@ -134,6 +134,7 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
+        json_object_set_new(start, "host", json_integer(e->mine->host));
         json_object_set_new(doc, "start", start);
         if (strcmp(json_get_str(json_path(doc, "migration.start"), "id", ""), e->start->id) == 0)
                 json_object_set(doc, "arrived", json_path(doc, "migration.attempt"));

@@ -16,6 +16,7 @@ struct peer {
         char api[PEER_URL_LEN];
         bool asking;      /* a question is on its way: never two at a time */
         int64_t asked_ms; /* the last question */
+        int64_t first_ms; /* the first one since its last answer; 0: there is none */
         struct isolation_peer view;
 };
 
@@ -38,7 +39,8 @@ struct plug {
         struct announcement *announcements;
 
         /* the thread's own */
-        bool shut;          /* it has said that the plugs are shut */
+        bool shut; /* it has said that the plugs are shut */
+        struct uplink_watch uplink;
         int64_t last_write; /* self->own_write_ms at the last look */
         int64_t looked_ms;  /* that look */
 };

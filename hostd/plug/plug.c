@@ -92,13 +92,14 @@ static void question_run(void *arg)
         struct plug *p = q->ctx->plug;
         _cleanup_(json_decrefpp) json_t *answer = NULL;
         struct http_client *c = NULL;
-        int64_t asked = clock_ms(), age = -1;
+        int64_t asked = clock_ms(), ended, age = -1;
         int r;
 
         r = http_client_new(q->api, NULL, ISOLATION_WAIT_MS, &c, NULL);
         if (r == 0)
                 r = http_call(c, "GET", "/healthz", NULL, &answer, NULL, NULL);
         http_client_free(c);
+        ended = clock_ms();
         if (r == 0)
                 age = json_get_int(answer, "beat_ms", -1);
         pthread_mutex_lock(&p->lock);
@@ -109,7 +110,9 @@ static void question_run(void *arg)
                         continue;
                 peer->asking = false;
                 if (r == 0)
-                        peer->view.asked_ms = 0;
+                        peer->first_ms = peer->view.silent_ms = 0;
+                else if (peer->first_ms)
+                        peer->view.silent_ms = ended - peer->first_ms;
                 if (age >= 0 && peer->view.wrote_ms < asked - age)
                         peer->view.wrote_ms = asked - age;
         }
@@ -128,8 +131,8 @@ static void ask(struct context *ctx, struct peer *peer)
         memcpy(q->api, peer->api, sizeof(q->api));
         peer->asking = true;
         peer->asked_ms = clock_ms();
-        if (!peer->view.asked_ms)
-                peer->view.asked_ms = peer->asked_ms;
+        if (!peer->first_ms)
+                peer->first_ms = peer->asked_ms;
         if (task_spawn(ctx->tasks, question_run, q) < 0) {
                 peer->asking = false;
                 free(q);
@@ -150,7 +153,7 @@ static bool look_at_peers(struct context *ctx)
 
                 /* While this host stood still, or had no reason to ask, nobody was silent. */
                 if (!isolation_asks(own_write, now) || now - p->looked_ms > WATCH_GAP_MS)
-                        peer->view.asked_ms = 0;
+                        peer->first_ms = peer->view.silent_ms = 0;
                 if (isolation_asks(own_write, now) && !peer->asking &&
                     now - peer->asked_ms >= ISOLATION_EVERY_MS)
                         ask(ctx, peer);
@@ -217,6 +220,25 @@ static void shut_all(struct context *ctx)
                   ctx->config->name);
 }
 
+static void look_at_uplink(struct context *ctx)
+{
+        unsigned ports = 0, carriers = 0;
+        struct err e = {0};
+        enum uplink now;
+
+        if (tap_uplinks(ctx->config->bridge, &ports, &carriers, &e) < 0)
+                return; /* no bridge: its guests' start says so */
+        now = uplink_look(&ctx->plug->uplink, ports, carriers, clock_ms());
+        if (now == (enum uplink)ctx->self->uplink)
+                return;
+        log_warn("host %s: the uplink of bridge %s %s", ctx->config->name, ctx->config->bridge,
+                 now == UPLINK_GOOD   ? "works"
+                 : now == UPLINK_DEAD ? "has no carrier"
+                                      : "has had no carrier for long: its guests go where there is one");
+        ctx->self->uplink = now;
+        ctx->self->rescan = true; /* tells it on the storage, and looks at the guests */
+}
+
 static void plug_round(struct context *ctx)
 {
         struct plug *p = ctx->plug;
@@ -230,6 +252,7 @@ static void plug_round(struct context *ctx)
         if (p->last_write && write - p->last_write >= WATCH_DEAD_MS)
                 ctx->self->rescan = true;
         p->last_write = write;
+        look_at_uplink(ctx);
         announce_due(ctx);
 }
 

@@ -79,6 +79,14 @@ static void press_buttons(struct host *h)
                 }
 }
 
+static void uplink_again(void *arg)
+{
+        struct host *h = arg;
+
+        tell("%s: uplink is back", h->name);
+        h->uplink_cut = false;
+}
+
 static int64_t span(void)
 {
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
@@ -119,7 +127,7 @@ void suspenders_run(void *arg)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(15)) {
+        switch (rnd(16)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -161,6 +169,11 @@ static void one_fault(struct host *h)
                 break;
         case 13:
                 press_buttons(h);
+                break;
+        case 14:
+                tell("%s: uplink is cut", h->name);
+                h->uplink_cut = true;
+                event_at(sched_now() + rnd_between(3, 40) * SIM_S, uplink_again, h);
                 break;
         default:
                 proc_pause(h->libvirtd, span());
@@ -207,7 +220,7 @@ void chaos_run(void *arg)
         away_again(NULL);
         W.full = false;
         for (unsigned i = 0; i < W.n_hosts; i++) {
-                W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
+                W.hosts[i].storage_cut = W.hosts[i].network_cut = W.hosts[i].uplink_cut = false;
                 if (W.hosts[i].number != gone)
                         host_power_on(&W.hosts[i]);
         }

@@ -93,7 +93,7 @@ int tap_each(const char *bridge, void (*on)(void *arg, const char *tap), void *a
 int tap_uplinks(const char *bridge, unsigned *ret_ports, unsigned *ret_carriers, struct err *err)
 {
         *ret_ports = 1;
-        *ret_carriers = 1;
+        *ret_carriers = !host_current()->network_cut && !host_current()->uplink_cut;
         return 0;
 }
 

@@ -154,6 +154,7 @@ struct host {
         int64_t offset_ns; /* of its clock */
         bool powered;
         bool storage_cut, network_cut;
+        bool uplink_cut; /* its guests' network, while hosts can still talk */
         /* what the checks of plug.c know; 0: it is not so */
         int64_t well_since_ns; /* its hostd can be asked */
         int64_t up_since_ns;   /* it has a hostd */

@@ -42,25 +42,26 @@ static void a_storage_that_is_away_for_everybody_shuts_nobody(void **state)
 
         for (int64_t t = OWN; t <= OWN + 90000; t += 250) {
                 for (size_t i = 0; i < 3; i++)
-                        peers[i].asked_ms = t - 500;
+                        peers[i].silent_ms = 500;
                 assert_false(isolation_shut(peers, 3, OWN, t));
         }
 }
 
 static void it_shuts_when_no_peer_answers(void **state)
 {
-        struct isolation_peer peers[] = {{.up = true, .asked_ms = OWN + 1000},
-                                         {.up = true, .asked_ms = OWN + 1100}};
+        struct isolation_peer peers[] = {{.up = true, .silent_ms = 1700}, {.up = true, .silent_ms = 1499}};
 
-        assert_false(isolation_shut(peers, 2, OWN, OWN + 2599));
+        assert_false(isolation_shut(peers, 2, OWN, OWN + 2600));
+        peers[1].silent_ms = 1500;
         assert_true(isolation_shut(peers, 2, OWN, OWN + 2600));
-        peers[1].asked_ms = 0; /* it has answered */
+        assert_false(isolation_shut(peers, 2, OWN, OWN + 1999));
+        peers[0].silent_ms = 0; /* it has answered */
         assert_false(isolation_shut(peers, 2, OWN, OWN + 90000));
 }
 
 static void silence_of_hosts_that_are_known_to_be_off_means_nothing(void **state)
 {
-        const struct isolation_peer peers[] = {{.up = false, .asked_ms = OWN + 1000}};
+        const struct isolation_peer peers[] = {{.up = false, .silent_ms = 5000}};
 
         assert_false(isolation_shut(peers, 1, OWN, OWN + 90000));
         assert_false(isolation_shut(NULL, 0, OWN, OWN + 90000));
@@ -148,6 +149,40 @@ static void an_uplink_is_dead_after_a_while_only(void **state)
         assert_int_equal(uplink_look(&w, 2, 0, 17199), UPLINK_GOOD);
 }
 
+static void a_guest_leaves_a_dead_uplink_once_alive(void **state)
+{
+        const struct instance_view runs = {.me = 1,
+                                           .trusted = true,
+                                           .record = true,
+                                           .host = 1,
+                                           .epoch = 4,
+                                           .wanted = WANTED_RUNNING,
+                                           .qemu = QEMU_RUNNING,
+                                           .qemu_epoch = 4};
+        struct instance_view v = runs;
+
+        assert_true(uplink_leaves(&v, UPLINK_HAND_ON));
+        assert_false(uplink_leaves(&v, UPLINK_DEAD));
+        assert_false(uplink_leaves(&v, UPLINK_GOOD));
+        v.move_to = 2;
+        v.move_epoch = 4;
+        assert_false(uplink_leaves(&v, UPLINK_HAND_ON)); /* it is leaving */
+        v.move_epoch = 3;
+        assert_true(uplink_leaves(&v, UPLINK_HAND_ON));
+        v = runs;
+        v.wanted = WANTED_STOPPED;
+        assert_false(uplink_leaves(&v, UPLINK_HAND_ON));
+        v = runs;
+        v.trusted = false;
+        assert_false(uplink_leaves(&v, UPLINK_HAND_ON));
+        v = runs;
+        v.qemu = QEMU_PAUSED;
+        assert_false(uplink_leaves(&v, UPLINK_HAND_ON));
+        assert_int_equal(uplink_way(true, false), UPLINK_LIVE);
+        assert_int_equal(uplink_way(true, true), UPLINK_RESTART);
+        assert_int_equal(uplink_way(false, false), UPLINK_RESTART);
+}
+
 static void a_bridge_without_an_uplink_is_no_fault(void **state)
 {
         struct uplink_watch w = {0};
@@ -169,6 +204,7 @@ int main(void)
             cmocka_unit_test(only_a_look_at_the_name_opens),
             cmocka_unit_test(without_libvirt_only_another_hosts_guest_ends),
             cmocka_unit_test(an_uplink_is_dead_after_a_while_only),
+            cmocka_unit_test(a_guest_leaves_a_dead_uplink_once_alive),
             cmocka_unit_test(a_bridge_without_an_uplink_is_no_fault),
         };
 

@@ -58,9 +58,15 @@ tap_is_down() {
         [[ $flags == 0x* ]] && (((flags & 1) == 0))
 }
 
+# fresh NAME HOST: as given; an address may have been another guest's, with another key.
+fresh() {
+        rm -f "$dir/known-hosts"
+        given "$@"
+}
+
 story_one_host_answers_for_a_guest_that_was_taken_over() {
         local address old
-        given web h1
+        fresh web h1
         address=$(instance_address web)
         soon "ssh" 180 guest_answers "$address"
         answers_once "$address" || fail "before: $(arp_answers "$address") answer"
@@ -85,7 +91,7 @@ story_one_host_answers_for_a_guest_that_was_taken_over() {
 
 story_an_isolated_host_that_nobody_took_over_opens_again() {
         local address pid changes
-        given lone h1
+        fresh lone h1
         address=$(instance_address lone)
         soon "ssh" 180 guest_answers "$address"
         pid=$(where lone) changes=$(guest_on "$address" 'cat /sys/class/net/eth0/carrier_changes')
@@ -109,8 +115,8 @@ story_an_isolated_host_that_nobody_took_over_opens_again() {
 
 story_nobody_is_cut_off_while_the_store_is_away_for_everybody() {
         local address other pids dead
-        given web h1
-        given more h2
+        fresh web h1
+        fresh more h2
         address=$(instance_address web) other=$(instance_address more)
         soon "ssh" 180 guest_answers "$address"
         soon "ssh" 180 guest_answers "$other"
@@ -139,4 +145,41 @@ story_a_guest_that_was_taken_over_ends_without_libvirtd() {
         soon "h1 has joined again" 60 hosts_up
         runs_soon web h2
         removed web
+}
+
+# The lab's hosts talk over the same cable, so that the guest cannot leave alive.
+story_a_host_whose_uplink_is_dead_hands_its_guests_on() {
+        local address dead
+        fresh web h1
+        address=$(instance_address web)
+        soon "ssh" 180 guest_answers "$address"
+        dead=$(took_over)
+        lab cut h1 network >/dev/null
+        soon "it runs on h2" 120 runs_on web h2
+        soon "ssh" 180 guest_answers "$address"
+        answers_once "$address" || fail "$(arp_answers "$address") answer"
+        [[ $(took_over) == "$dead" ]] || fail "a host was taken for dead: its storage works"
+        refused "no network for guests" wherry run small --name no --host h1 --memory 128M --disk 512M --json
+        lab heal h1 network >/dev/null
+        soon "h1 gets guests again" 60 eval '[[ $(wherry host show h1 --json | jq -r .uplink_dead) != true ]]'
+        [[ $(instance_field web .wanted) == running ]] || fail "its user wanted it to run"
+        removed web
+}
+
+story_an_address_is_held_while_its_old_guest_may_live() {
+        local address old
+        fresh web h1
+        address=$(instance_address web)
+        old=$(pid_on web h1)
+        lab cut h1 storage >/dev/null
+        soon "it runs on h2" 30 eval 'qemu_runs "$(qemu_pid h2 web)"'
+        wherry rm web --no-wait --json >/dev/null
+        soon "web is forgotten" 60 not wherry show web --json
+        ! process_gone "$old" || fail "the old QEMU ended while its cable was out: nothing to prove"
+        fresh next h2
+        [[ $(instance_address next) != "$address" ]] || fail "a new instance has the address of a guest that lives"
+        lab heal h1 storage >/dev/null
+        soon "the old QEMU is ended" 60 process_gone "$old"
+        soon "h1 has joined again" 60 hosts_up
+        removed next
 }
