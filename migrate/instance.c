@@ -72,10 +72,21 @@ static enum instance_action decide_absent(const struct instance_view *v)
         return may_start(v) ? ACTION_START : ACTION_NONE;
 }
 
+/* The other machine ends no QEMU here: one that the record knows is ended when that machine has claimed the
+ * name, or when nobody wants it. */
+static enum instance_action decide_replaced(const struct instance_view *v)
+{
+        if (v->qemu == QEMU_NONE)
+                return ACTION_FORGET;
+        return v->record && v->wanted == WANTED_RUNNING && v->qemu_in_record ? ACTION_NONE : ACTION_KILL;
+}
+
 enum instance_action instance_decide(const struct instance_view *v)
 {
         bool mine = v->host == v->me;
 
+        if (v->replaced)
+                return decide_replaced(v);
         if (!v->record)
                 return v->qemu == QEMU_NONE ? ACTION_FORGET : ACTION_KILL;
         if (v->qemu != QEMU_NONE) {

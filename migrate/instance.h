@@ -21,6 +21,7 @@ enum qemu_state {
 struct instance_view {
         unsigned me;    /* this host's number */
         bool trusted;   /* this host's heartbeats reach the storage */
+        bool replaced;  /* another machine has this host's number: the name "of me" is not this machine's */
         int64_t now_ms; /* monotonic */
 
         /* the name on the storage: rule 1, it alone decides */
@@ -43,6 +44,7 @@ struct instance_view {
         enum qemu_state qemu;
         uint64_t qemu_epoch;    /* that it was last told it may run at; 0: never */
         bool qemu_of_entry;     /* it is the destination of the migration entry's attempt */
+        bool qemu_in_record;    /* its start is the record's, or that of the migration entry's destination */
         bool qemu_fenced;       /* a write of it was refused by the storage */
         bool qemu_io_error;     /* it stopped on any other disk error */
         bool guest_powered_off; /* the guest ended itself since we last wrote the record */

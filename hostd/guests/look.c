@@ -75,6 +75,9 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
         v->qemu = l->domain.running ? QEMU_RUNNING : QEMU_PAUSED;
         if (l->record) {
                 v->qemu_epoch = qemu_epoch(&l->instance, &l->domain.lease);
+                v->qemu_in_record = l->domain.lease.start.id[0] &&
+                                    (streq(l->domain.lease.start.id, l->instance.start.id) ||
+                                     streq(l->domain.lease.start.id, l->instance.entry_start.id));
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }
@@ -187,6 +190,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         if (!g->ctx->self->virt_connected)
                 return look_disowned(g, ret, err);
         l.view.trusted = self_trusted(g->ctx);
+        l.view.replaced = g->ctx->self->replaced;
         pthread_mutex_lock(&g->lock);
         l.view.guest_powered_off = g->powered_off;
         l.view.qemu_fenced = g->fenced;

@@ -10,6 +10,11 @@ int ring_new(struct ring **ret)
 
         if (!r)
                 return -ENOMEM;
+        r->identity = calloc(1, sizeof(*r->identity));
+        if (!r->identity) {
+                free(r);
+                return -ENOMEM;
+        }
         pthread_mutex_init(&r->lock, NULL);
         pthread_mutex_init(&r->selftest_lock, NULL);
         *ret = r;
@@ -18,9 +23,11 @@ int ring_new(struct ring **ret)
 
 void ring_watch_end(struct ring *r)
 {
-        if (r->watch_running)
-                pthread_join(r->watch_thread, NULL);
-        r->watch_running = false;
+        if (r->hosts_running)
+                pthread_join(r->hosts_thread, NULL);
+        if (r->sight_running)
+                pthread_join(r->sight_thread, NULL);
+        r->hosts_running = r->sight_running = false;
 }
 
 struct ring *ring_free(struct ring *r)
@@ -31,6 +38,7 @@ struct ring *ring_free(struct ring *r)
         r->beat_quit = true;
         if (r->beat_running)
                 pthread_join(r->beat_thread, NULL);
+        free(r->identity);
         free(r->takeovers);
         free(r->lift_proofs);
         pthread_mutex_destroy(&r->selftest_lock);

@@ -79,6 +79,11 @@ static void press_buttons(struct host *h)
                 }
 }
 
+static void beat_again(void *arg)
+{
+        W.stuck_beat = 0;
+}
+
 static int64_t span(void)
 {
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
@@ -87,7 +92,7 @@ static int64_t span(void)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(13)) {
+        switch (rnd(14)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -115,6 +120,11 @@ static void one_fault(struct host *h)
                 tell("%s: network is cut", h->name);
                 h->network_cut = true;
                 event_at(sched_now() + span(), network_again, h);
+                break;
+        case 12:
+                tell("%s: nobody can read its heartbeat", h->name);
+                W.stuck_beat = h->number;
+                event_at(sched_now() + span(), beat_again, NULL);
                 break;
         case 10:
                 h->term = h->context != NULL;
@@ -151,12 +161,12 @@ void chaos_run(void *arg)
                 if (sched_now() >= W.faults_ns)
                         break;
                 if (rnd(60) == 0) /* the whole site */
-                        for (unsigned i = 0; i < W.n_hosts; i++)
+                        for (unsigned i = 0; i < W.n_machines; i++)
                                 power_loss(&W.hosts[i]);
                 else if (rnd(40) == 0)
                         away();
                 else
-                        one_fault(&W.hosts[rnd(W.n_hosts)]);
+                        one_fault(&W.hosts[rnd(W.n_machines)]);
         }
         if (rnd(3) == 0) {
                 gone = 1 + (unsigned)rnd(W.n_hosts);
@@ -165,9 +175,10 @@ void chaos_run(void *arg)
         tell("no more faults");
         W.quiet = true;
         away_again(NULL);
-        for (unsigned i = 0; i < W.n_hosts; i++) {
+        for (unsigned i = 0; i < W.n_machines; i++) {
                 W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
-                if (W.hosts[i].number != gone)
+                W.stuck_beat = 0;
+                if (i + 1 != gone)
                         host_power_on(&W.hosts[i]);
         }
         /* The one that is gone for good must not be brought back by what was planned before. */
