@@ -259,8 +259,6 @@ struct context *hostd_free(struct context *ctx)
         if (ctx->self)
                 ctx->self->quit = true;
         ctx->http = http_server_free(ctx->http);
-        if (ctx->ring)
-                ring_watch_end(ctx->ring);
         if (ctx->plug)
                 plug_end(ctx->plug);
         if (ctx->guests)

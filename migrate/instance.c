@@ -72,13 +72,19 @@ static enum instance_action decide_absent(const struct instance_view *v)
         return may_start(v) ? ACTION_START : ACTION_NONE;
 }
 
-/* The other machine ends no QEMU here: one that the record knows is ended when that machine has claimed the
- * name, or when nobody wants it. */
+/*
+ * The other machine ends no QEMU here. One stays as long as the name is where the record let it run, or let
+ * it arrive: then the other machine has not claimed it yet, and nobody else writes. On a directory its lock
+ * keeps every later start out, so it has to go as soon as the name moves on.
+ */
 static enum instance_action decide_replaced(const struct instance_view *v)
 {
+        bool in_place =
+            v->qemu_epoch == v->epoch || (v->qemu_of_entry && v->entry_epoch == v->epoch && v->epoch > 0);
+
         if (v->qemu == QEMU_NONE)
                 return ACTION_FORGET;
-        return v->record && v->wanted == WANTED_RUNNING && v->qemu_in_record ? ACTION_NONE : ACTION_KILL;
+        return v->record && v->wanted == WANTED_RUNNING && in_place ? ACTION_NONE : ACTION_KILL;
 }
 
 enum instance_action instance_decide(const struct instance_view *v)

@@ -44,7 +44,6 @@ struct instance_view {
         enum qemu_state qemu;
         uint64_t qemu_epoch;    /* that it was last told it may run at; 0: never */
         bool qemu_of_entry;     /* it is the destination of the migration entry's attempt */
-        bool qemu_in_record;    /* its start is the record's, or that of the migration entry's destination */
         bool qemu_fenced;       /* a write of it was refused by the storage */
         bool qemu_io_error;     /* it stopped on any other disk error */
         bool guest_powered_off; /* the guest ended itself since we last wrote the record */

@@ -75,9 +75,6 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
         v->qemu = l->domain.running ? QEMU_RUNNING : QEMU_PAUSED;
         if (l->record) {
                 v->qemu_epoch = qemu_epoch(&l->instance, &l->domain.lease);
-                v->qemu_in_record = l->domain.lease.start.id[0] &&
-                                    (streq(l->domain.lease.start.id, l->instance.start.id) ||
-                                     streq(l->domain.lease.start.id, l->instance.entry_start.id));
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }

@@ -209,7 +209,7 @@ static void test_fence(struct lister *l)
                 ctx->ring->testing = false;
 }
 
-static void *hosts_main(void *arg)
+static void hosts_main(void *arg)
 {
         struct lister l = {.ctx = arg};
         struct ring *r = l.ctx->ring;
@@ -223,15 +223,13 @@ static void *hosts_main(void *arg)
         }
         neighbours_set(l.ctx, NULL, 0);
         survey_done(&l.hosts);
-        return NULL;
 }
 
 int watch_start(struct context *ctx, struct err *err)
 {
-        int r = -pthread_create(&ctx->ring->hosts_thread, NULL, hosts_main, ctx);
+        int r = task_spawn(ctx->tasks, hosts_main, ctx);
 
-        if (r < 0)
-                return err_set(err, r, "cannot start a thread: %s", strerror(-r));
-        ctx->ring->hosts_running = true;
-        return sight_start(ctx, err);
+        if (r == 0)
+                r = task_spawn(ctx->tasks, sight_main, ctx);
+        return r < 0 ? err_set(err, r, "cannot start a thread: %s", strerror(-r)) : 0;
 }

@@ -37,8 +37,8 @@ struct ring {
         struct ring_identity *identity; /* enter.c; constant after ring_enter() */
 
         /* main */
-        pthread_t beat_thread, hosts_thread, sight_thread;
-        bool beat_running, hosts_running, sight_running;
+        pthread_t beat_thread;
+        bool beat_running;
         atomic_bool beat_quit; /* set last: while a thread is still at work, the host is alive */
 
         atomic_bool list_now; /* any: the hosts thread lists at once */
@@ -77,5 +77,5 @@ struct machine machine_of_record(const json_t *doc);
 /* neighbours.c: those are the neighbours from now on, the nearest first. Hosts thread. */
 void neighbours_set(struct context *ctx, const struct survey_host *const *hosts, size_t n);
 
-/* sight.c */
-int sight_start(struct context *ctx, struct err *err);
+/* sight.c: a task; arg is the context */
+void sight_main(void *arg);

@@ -21,20 +21,10 @@ int ring_new(struct ring **ret)
         return 0;
 }
 
-void ring_watch_end(struct ring *r)
-{
-        if (r->hosts_running)
-                pthread_join(r->hosts_thread, NULL);
-        if (r->sight_running)
-                pthread_join(r->sight_thread, NULL);
-        r->hosts_running = r->sight_running = false;
-}
-
 struct ring *ring_free(struct ring *r)
 {
         if (!r)
                 return NULL;
-        ring_watch_end(r);
         r->beat_quit = true;
         if (r->beat_running)
                 pthread_join(r->beat_thread, NULL);

@@ -9,8 +9,6 @@
 
 /* This host among the others: who it is, its heartbeat, whom it watches, and whose guests it takes over. */
 int ring_new(struct ring **ret);
-/* Waits for the threads that start tasks; self->quit is set. Main. */
-void ring_watch_end(struct ring *r);
 /* After every task has ended: the heartbeat stops last. Returns NULL. */
 struct ring *ring_free(struct ring *r);
 

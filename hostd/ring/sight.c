@@ -127,7 +127,7 @@ static size_t look(struct teller *t, struct told ret[WATCH_NEIGHBOURS + 1])
         return n_told;
 }
 
-static void *sight_main(void *arg)
+void sight_main(void *arg)
 {
         struct teller t = {.ctx = arg, .list = {.able_ms = clock_ms()}};
         struct context *ctx = t.ctx;
@@ -148,15 +148,4 @@ static void *sight_main(void *arg)
                         log_debug("what this host cannot see is not recorded yet: %s", err_text(&e));
                 poll(NULL, 0, TICK_MS);
         }
-        return NULL;
-}
-
-int sight_start(struct context *ctx, struct err *err)
-{
-        int r = -pthread_create(&ctx->ring->sight_thread, NULL, sight_main, ctx);
-
-        if (r < 0)
-                return err_set(err, r, "cannot start a thread: %s", strerror(-r));
-        ctx->ring->sight_running = true;
-        return 0;
 }

@@ -215,10 +215,8 @@ static const char usage[] =
     "  --blind       slow listings and a heartbeat that cannot be read: who dies beside them is seen\n"
     "  --seconds N   no seed begins after so long, by a real clock\n"
     "  --jobs N      processes (default: as many as there are cores)\n"
-    "  --break PART  fence, gate, claim, cas, uid, lock, switchover, takeover, plug, proof, grace, identity "
-    "or\n"
-    "                return does not do its work: "
-    "the\n"
+    "  --break PART  fence, gate, claim, cas, uid, lock, switchover, takeover, plug, proof, grace,\n"
+    "                identity or return does not do its work: the\n"
     "                exit status is 0 when one of the seeds notices\n";
 
 static int parse(struct work *w, int argc, char **argv, bool *ret_scale, bool *ret_blind)

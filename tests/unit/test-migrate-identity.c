@@ -101,9 +101,11 @@ static void a_replaced_host_only_kills(void **state)
         v.guest_powered_off = true;
         assert_int_equal(instance_decide(&v), ACTION_FORGET);
         v.qemu = QEMU_RUNNING;
-        v.qemu_epoch = 5;
+        v.qemu_epoch = 0; /* its start is not the record's */
         assert_int_equal(instance_decide(&v), ACTION_KILL);
-        v.qemu_in_record = true;
+        v.qemu_epoch = 4; /* the other machine has claimed it */
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+        v.qemu_epoch = 5;
         assert_int_equal(instance_decide(&v), ACTION_NONE);
         v.wanted = WANTED_STOPPED; /* the other machine sees no QEMU, and says "stopped" */
         assert_int_equal(instance_decide(&v), ACTION_KILL);
