@@ -205,3 +205,18 @@ story_a_stuck_heartbeat_hides_no_death_of_another() {
         comes_back h2
         removed web
 }
+
+alive_are() {
+        [[ $(wherry host list --json | jq -r '[.hosts[] | select(.alive) | .name] | join(" ")') == "$1" ]]
+}
+
+# imaged reads all heartbeats; one that is stuck makes no other host look dead.
+story_a_stuck_heartbeat_makes_no_other_host_silent() {
+        [ "$store" = dir ] || return 0
+        soon "all are alive" 30 alive_are "h1 h2 h3"
+        blinded ctl h2
+        soon "h2 is not known to live" 20 alive_are "h1 h3"
+        stays 6 alive_are "h1 h3" || fail "alive are: $(wherry host list)"
+        seeing ctl h2
+        soon "all are alive again" 20 alive_are "h1 h2 h3"
+}
