@@ -22,16 +22,19 @@ struct tasks;
  * them, each part with its own lock. Threads block as they like; nobody holds a lock while calling the
  * storage, libvirt or another host.
  *
- *   beat      writes the counter every 0.5 s                                  (ring/beat.c)
- *   watch     reads the neighbours' counters, the own host record             (ring/watch.c)
- *   takeover  one for each dead host whose record this one won                (ring/takeover.c)
- *   plug      cuts guests off the network, tells where they are                (plug/plug.c)
- *   guest     one for each instance that concerns this host                   (guests/loop.c)
- *   gate      one for each question of the lock driver                        (gate-socket.c,
- * guests/answer.c) http      one for each connection                                         (api.c) events
- * writes what happened to the storage                             (events.c) lift      one now and then:
- * what earlier fences left on the storage       (ring/lift.c) main      waits for signals, scans now and
- * then                           (hostd.c, scan.c)
+ *   main      waits for signals, and nothing else                              (hostd.c)
+ *   scan      finds what concerns this host, now and then                        (scan.c)
+ *   beat      writes the counter every 0.5 s                                     (ring/beat.c)
+ *   hosts     lists the hosts, looks at the own host record                      (ring/hosts.c)
+ *   watch     one for each neighbour: reads its counter, wins its record         (ring/watch.c)
+ *   sight     tells when one of these cannot see                                 (ring/sight.c)
+ *   takeover  one for each dead host whose record this one won                   (ring/takeover.c)
+ *   plug      cuts guests off the network, tells where they are                  (plug/plug.c)
+ *   guest     one for each instance that concerns this host                      (guests/loop.c)
+ *   gate      one for each question of the lock driver          (gate-socket.c, guests/answer.c)
+ *   http      one for each connection                                            (api.c)
+ *   events    writes what happened to the storage                                (events.c)
+ *   lift      one now and then: what earlier fences left on the storage          (ring/lift.c)
  */
 struct context {
         const struct config *config;

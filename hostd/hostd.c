@@ -28,9 +28,9 @@
 #include "hostd/self.h"
 #include "hostd/tasks.h"
 
-#define SCAN_EVERY_MS 10000
 #define MEMORY_RESERVE (512ULL << 20) /* for the host itself */
-#define PULSE_TIMEOUT_MS 1500         /* a heartbeat that takes longer comes too late anyway */
+#define WATCHDOG_EVERY_MS 5000
+#define PULSE_TIMEOUT_MS 1500 /* a heartbeat that takes longer comes too late anyway */
 
 /* On libvirt's event thread: note it and wake, nothing else. */
 static void on_virt_event(void *arg, enum virt_event_kind kind, const char *instance, const char *detail)
@@ -128,6 +128,35 @@ static int make_parts(struct context *ctx, struct err *err)
         return 0;
 }
 
+/* A machine that may not join may still have guests, of a hostd that ran here before the other machine joined:
+ * this one stays to end those that are nobody's any more. */
+static int enter(struct context *ctx, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        size_t n = 0;
+        int r = ring_enter(ctx, err), left;
+
+        if (r != -EBUSY || connect_libvirt(ctx, NULL) < 0)
+                return r;
+        left = virt_processes(ctx->virt, &list, &n, NULL);
+        if (left < 0 || (left == 0 && n == 0))
+                return r;
+        log_error("host %s: %s; until then this hostd only ends guests that are not this machine's any more",
+                  ctx->config->name, err_text(err));
+        ctx->self->replaced = true;
+        return 0;
+}
+
+static int join(struct context *ctx, struct err *err)
+{
+        int r;
+
+        if (ctx->self->replaced)
+                return 0;
+        r = ring_join(ctx, err);
+        return r == 0 && !beat_running(ctx) ? beat_start(ctx, err) : r;
+}
+
 /* Connect, join, listen; the order is the story. */
 static int bring_up(struct context *ctx, struct err *err)
 {
@@ -138,26 +167,23 @@ static int bring_up(struct context *ctx, struct err *err)
                 r = api_listen(ctx, err);
         if (r == 0)
                 r = open_stores(ctx, err);
-        /* A host that knows its number shows life before it does anything else: an upgrade is no death. */
-        if (r == 0 && ctx->number)
-                r = beat_start(ctx, err);
         if (r == 0)
+                r = enter(ctx, err);
+        if (r == 0 && !ctx->virt)
                 r = connect_libvirt(ctx, err);
         if (r == 0)
                 r = secret_give(ctx, err);
         if (r == 0)
                 r = events_new(ctx, &ctx->events, err);
         if (r == 0)
-                r = ring_join(ctx, true, err);
-        if (r == 0 && !beat_running(ctx))
-                r = beat_start(ctx, err);
+                r = join(ctx, err);
         if (r == 0)
                 r = gate_new(ctx->config->gate_socket, guest_gate, ctx, &ctx->gate, err);
         if (r == 0)
                 r = http_server_start(ctx->http, err);
         if (r == 0)
                 r = plug_start(ctx, err);
-        return r == 0 ? watch_start(ctx, err) : r;
+        return r == 0 && !ctx->self->replaced ? watch_start(ctx, err) : r;
 }
 
 int hostd_new(const struct config *config, struct context **ret, struct err *err)
@@ -179,24 +205,37 @@ int hostd_new(const struct config *config, struct context **ret, struct err *err
         return 0;
 }
 
-/* Waits for a signal, a wish to scan, or the time of the next scan. Returns false at a signal. */
-static bool wait_for(struct context *ctx, int signals, int64_t until)
+/* Only signals and systemd's watchdog: nothing here may wait for the storage, for libvirt or for a host. */
+static int serve(struct context *ctx, int signals, struct err *err)
 {
-        while (clock_ms() < until) {
-                struct pollfd p = {.fd = signals, .events = POLLIN};
+        struct pollfd p = {.fd = signals, .events = POLLIN};
+        int64_t fed = 0;
 
-                if (atomic_exchange(&ctx->self->rescan, false))
-                        return true;
-                if (poll(&p, 1, 100) > 0)
-                        return false;
+        while (poll(&p, 1, 100) <= 0) {
+                if (clock_ms() - fed >= WATCHDOG_EVERY_MS) {
+                        sd_notify(0, "WATCHDOG=1");
+                        fed = clock_ms();
+                }
+                if (ctx->self->superseded)
+                        return 1;
+                if (ctx->self->nothing_left)
+                        return err_set(
+                            err, -EEXIST,
+                            "host %s: another machine has joined as number %u, and no guest of that "
+                            "number is left here",
+                            ctx->config->name, ctx->number);
         }
-        return true;
+        sd_notify(0, "STOPPING=1");
+        log_info("host %s: orderly end: guests run on", ctx->config->name);
+        ring_leave(ctx);
+        return 0;
 }
 
 int hostd_run(struct context *ctx, struct err *err)
 {
         _cleanup_(closep) int signals = -1;
         sigset_t set;
+        int r;
 
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
@@ -204,20 +243,13 @@ int hostd_run(struct context *ctx, struct err *err)
         signals = signalfd(-1, &set, SFD_CLOEXEC); /* main() blocked them before the first thread */
         if (signals < 0)
                 return err_set(err, -errno, "signalfd: %s", strerror(errno));
-        scan_run(ctx);
-        lift_later(ctx); /* a host that has just started has other things to do */
+        r = scan_start(ctx, err);
+        if (r < 0)
+                return r;
         sd_notifyf(0, "READY=1\nSTATUS=host %s, number %u, store %s", ctx->config->name, ctx->number,
                    ctx->config->store_url);
         log_info("host %s: ready, store %s", ctx->config->name, ctx->config->store_url);
-        while (wait_for(ctx, signals, clock_ms() + SCAN_EVERY_MS)) {
-                sd_notify(0, "WATCHDOG=1");
-                scan_run(ctx);
-                lift_start(ctx);
-        }
-        sd_notify(0, "STOPPING=1");
-        log_info("host %s: orderly end: guests run on", ctx->config->name);
-        ring_leave(ctx);
-        return 0;
+        return serve(ctx, signals, err);
 }
 
 struct context *hostd_free(struct context *ctx)
@@ -227,8 +259,6 @@ struct context *hostd_free(struct context *ctx)
         if (ctx->self)
                 ctx->self->quit = true;
         ctx->http = http_server_free(ctx->http);
-        if (ctx->ring)
-                ring_watch_end(ctx->ring);
         if (ctx->plug)
                 plug_end(ctx->plug);
         if (ctx->guests)

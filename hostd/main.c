@@ -15,6 +15,10 @@
 #include "hostd/config.h"
 #include "hostd/hostd.h"
 
+#define EXIT_SUPERSEDED                                                                                     \
+        3 /* hostd.service does not start it again: the two would end each other by turns                   \
+           */
+
 static void help(void)
 {
         printf("usage: hostd [--config FILE] [--debug]\n"
@@ -104,6 +108,8 @@ int main(int argc, char **argv)
                 r = hostd_new(&config, &ctx, &e);
         if (r == 0)
                 r = hostd_run(ctx, &e);
+        if (r > 0) /* a newer hostd of this machine has joined: gone at once, as one that was killed */
+                _exit(EXIT_SUPERSEDED);
         if (r < 0)
                 log_error("hostd: %s", err_text(&e));
         hostd_free(ctx);

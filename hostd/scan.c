@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hostd/scan.h"
 
+#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -16,8 +19,12 @@
 #include "hostd/self.h"
 #include "hostd/survey.h"
 #include "migrate/isolation.h"
+#include "hostd/tasks.h"
 
-/* After a new connection, on the main thread: a libvirtd without the key could start nothing, so it counts
+#define SCAN_EVERY_MS 10000
+#define LEFT_EVERY_MS 1000 /* where only what is on this machine is looked for */
+
+/* After a new connection, on the scan task: a libvirtd without the key could start nothing, so it counts
  * as connected only when it has it. */
 static void give_secret(struct context *ctx)
 {
@@ -92,7 +99,26 @@ static void scan_stranded(struct context *ctx, const struct survey *s)
         }
 }
 
-void scan_run(struct context *ctx)
+/* Where another machine has this host's number: only the QEMUs here get a guest. False: there is none. */
+static bool scan_left(struct context *ctx)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        struct err e = {0};
+        size_t n = 0;
+        int r;
+
+        give_secret(ctx);
+        r = virt_processes(ctx->virt, &list, &n, &e);
+        if (r < 0) {
+                log_warn("host %s: processes not listed: %s", ctx->config->name, err_text(&e));
+                return true;
+        }
+        for (size_t i = 0; i < n; i++)
+                guests_wake(ctx, list[i].lease.instance);
+        return n > 0 || r > 0; /* r: a process does not show what it is */
+}
+
+static void scan_run(struct context *ctx)
 {
         struct virt_domain *list = NULL;
         struct survey s;
@@ -123,4 +149,31 @@ void scan_run(struct context *ctx)
                 guests_scanned(ctx);
         free(list);
         dhcp_scan(ctx, guests_wake);
+}
+
+static void scan_main(void *arg)
+{
+        struct context *ctx = arg;
+        int64_t next;
+
+        while (!ctx->self->quit) {
+                next = clock_ms() + (ctx->self->replaced ? LEFT_EVERY_MS : SCAN_EVERY_MS);
+                if (ctx->self->replaced) {
+                        ctx->self->nothing_left = !scan_left(ctx);
+                } else {
+                        scan_run(ctx);
+                        lift_start(ctx);
+                }
+                while (!ctx->self->quit && clock_ms() < next && !atomic_exchange(&ctx->self->rescan, false))
+                        poll(NULL, 0, 100);
+        }
+}
+
+int scan_start(struct context *ctx, struct err *err)
+{
+        int r;
+
+        lift_later(ctx); /* a host that has just started has other things to do */
+        r = task_spawn(ctx->tasks, scan_main, ctx);
+        return r < 0 ? err_set(err, r, "cannot start a thread: %s", strerror(-r)) : 0;
 }

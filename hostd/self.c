@@ -8,11 +8,18 @@
 
 bool self_trusted(const struct context *ctx)
 {
-        return clock_ms() - ctx->self->own_write_ms < WATCH_DEAD_MS;
+        return !ctx->self->replaced && clock_ms() - ctx->self->own_write_ms < WATCH_DEAD_MS;
+}
+
+bool self_works(const struct context *ctx)
+{
+        return !ctx->self->quit && !ctx->self->replaced;
 }
 
 int self_can_start(const struct context *ctx, struct err *err)
 {
+        if (ctx->self->replaced)
+                return err_set(err, -EAGAIN, "another machine has its number");
         if (!self_trusted(ctx))
                 return err_set(err, -EAGAIN, "its heartbeats do not reach the storage");
         if (!ctx->self->virt_connected)

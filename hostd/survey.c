@@ -47,6 +47,7 @@ static int add_host(void *arg, const char *id, uint64_t version, const char *tex
         h.memory = (uint64_t)json_get_int(doc, "memory", 0);
         snprintf(h.name, sizeof(h.name), "%.64s", json_get_str(doc, "name", id));
         snprintf(h.api, sizeof(h.api), "%.127s", json_get_str(doc, "api", ""));
+        snprintf(h.nonce, sizeof(h.nonce), "%.36s", json_get_str(doc, "nonce", ""));
         hosts = grow(s->hosts, s->n_hosts, sizeof(*hosts));
         if (!hosts)
                 return -ENOMEM;

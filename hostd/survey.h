@@ -27,7 +27,8 @@ struct survey_instance {
 struct survey_host {
         struct ring_host ring;
         char name[65];
-        char api[128]; /* where its hostd listens */
+        char api[128];            /* where its hostd listens */
+        char nonce[UUID_LEN + 1]; /* of the hostd that joined last */
         bool drained;
         bool cut_off;        /* its bridge's uplink is dead */
         int64_t disarmed_ms; /* of a host that stopped in order: how long nobody acts */

@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/http-client.h"
+#include "common/jobs.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "imaged/records.h"
@@ -24,6 +25,7 @@
 #define FIRST_LOOK_MS 150
 #define FIRST_MS 1200
 #define NUDGE_MS 2000
+#define READERS 8 /* a read that is stuck takes one of them away */
 
 struct host {
         unsigned number;
@@ -31,18 +33,21 @@ struct host {
         uint64_t beat;
         bool beat_seen;
         int64_t moved_ms; /* 0: not since this process began */
-        bool listed;      /* by the look that is under way */
+        bool listed;      /* by the listing that is under way */
+        bool reading;     /* its counter is being read */
         struct host *next;
 };
 
 struct hosts {
         struct imaged *im;
+        struct jobs *jobs;
         pthread_t thread;
         bool thread_runs;
 
         pthread_mutex_t lock; /* over what follows */
         pthread_cond_t stopped;
         struct host *list;
+        bool listing, failed; /* a listing is under way; the last one failed */
         bool stopping;
 };
 
@@ -96,63 +101,95 @@ static int look_record(void *arg, const char *id, uint64_t version, json_t *reco
         return 0;
 }
 
-static void look_beat(struct hosts *h, unsigned number)
+/* Those whose record went are forgotten. */
+static void forget_unlisted(struct hosts *h)
 {
-        uint64_t beat;
-        struct host *x;
-
-        if (beat_read(h->im->store, number, &beat, NULL) < 0)
-                return; /* nothing known: what was known grows old */
-        pthread_mutex_lock(&h->lock);
-        x = host_get(h, number);
-        if (x) {
-                if (x->beat_seen && x->beat != beat)
-                        x->moved_ms = clock_ms();
-                x->beat = beat;
-                x->beat_seen = true;
-        }
-        pthread_mutex_unlock(&h->lock);
-}
-
-/* The numbers of all hosts, 0 at the end, in fresh memory; those whose record went are forgotten. */
-static unsigned *look_numbers(struct hosts *h)
-{
-        unsigned *numbers, n = 0;
-
         pthread_mutex_lock(&h->lock);
         for (struct host **p = &h->list; *p;) {
                 struct host *x = *p;
 
                 if (x->listed) {
                         x->listed = false;
-                        n++;
                         p = &x->next;
                 } else {
                         *p = x->next;
                         host_free(x);
                 }
         }
-        numbers = calloc(n + 1, sizeof(*numbers));
-        if (numbers) {
-                n = 0;
-                for (struct host *x = h->list; x; x = x->next)
-                        numbers[n++] = x->number;
-        }
         pthread_mutex_unlock(&h->lock);
-        return numbers;
 }
 
-static int hosts_look(struct hosts *h, struct err *err)
+static int list_hosts(struct hosts *h, struct err *err)
 {
-        _cleanup_(freep) unsigned *numbers = NULL;
         int r = records_each(h->im->store, RECORD_HOST, look_record, h, err);
 
-        if (r < 0)
-                return r;
-        numbers = look_numbers(h);
-        for (unsigned *n = numbers; n && *n; n++)
-                look_beat(h, *n);
-        return 0;
+        if (r == 0)
+                forget_unlisted(h);
+        return r;
+}
+
+static void list_work(void *arg)
+{
+        struct hosts *h = arg;
+        struct err err = {0};
+        int r = list_hosts(h, &err);
+
+        pthread_mutex_lock(&h->lock);
+        if (r < 0 && !h->failed)
+                log_warn("hosts: %s", err_text(&err));
+        h->failed = r < 0;
+        h->listing = false;
+        pthread_mutex_unlock(&h->lock);
+}
+
+struct beat {
+        struct hosts *h;
+        unsigned number;
+};
+
+static void beat_work(void *arg)
+{
+        const struct beat *b = arg;
+        uint64_t beat = 0;
+        int r = beat_read(b->h->im->store, b->number, &beat, NULL);
+        struct host *x;
+
+        pthread_mutex_lock(&b->h->lock);
+        x = host_get(b->h, b->number);
+        if (x)
+                x->reading = false;
+        if (x && r == 0) { /* else nothing is known: what was known grows old */
+                if (x->beat_seen && x->beat != beat)
+                        x->moved_ms = clock_ms();
+                x->beat = beat;
+                x->beat_seen = true;
+        }
+        pthread_mutex_unlock(&b->h->lock);
+}
+
+/* With the lock. */
+static void ask_beat(struct hosts *h, struct host *x)
+{
+        struct beat *b = x->reading ? NULL : malloc(sizeof(*b));
+
+        if (!b)
+                return;
+        *b = (struct beat){.h = h, .number = x->number};
+        x->reading = jobs_add(h->jobs, beat_work, free, b) == 0;
+        if (!x->reading)
+                free(b);
+}
+
+/* Asks for the list and for each heartbeat, and waits for none of them: a slow one makes no other late. */
+static void hosts_look(struct hosts *h)
+{
+        jobs_collect(h->jobs);
+        pthread_mutex_lock(&h->lock);
+        if (!h->listing)
+                h->listing = jobs_add(h->jobs, list_work, NULL, h) == 0;
+        for (struct host *x = h->list; x; x = x->next)
+                ask_beat(h, x);
+        pthread_mutex_unlock(&h->lock);
 }
 
 static bool all_moved(struct hosts *h)
@@ -183,16 +220,9 @@ static bool hosts_wait(struct hosts *h, int ms)
 static void *hosts_run(void *arg)
 {
         struct hosts *h = arg;
-        bool failed = false;
 
-        while (hosts_wait(h, LOOK_MS)) {
-                struct err err = {0};
-                int r = hosts_look(h, &err);
-
-                if (r < 0 && !failed)
-                        log_warn("hosts: %s", err_text(&err));
-                failed = r < 0;
-        }
+        while (hosts_wait(h, LOOK_MS))
+                hosts_look(h);
         return NULL;
 }
 
@@ -211,9 +241,13 @@ int hosts_new(struct imaged *im, struct hosts **ret, struct err *err)
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&h->stopped, &attr);
         pthread_condattr_destroy(&attr);
-        do
-                r = hosts_look(h, err);
-        while (r == 0 && !all_moved(h) && clock_ms() < end && hosts_wait(h, FIRST_LOOK_MS));
+        r = jobs_new(READERS, &h->jobs, err);
+        if (r == 0)
+                r = list_hosts(h, err);
+        if (r == 0)
+                do
+                        hosts_look(h);
+                while (!all_moved(h) && clock_ms() < end && hosts_wait(h, FIRST_LOOK_MS));
         if (r == 0) {
                 r = -pthread_create(&h->thread, NULL, hosts_run, h);
                 if (r < 0)
@@ -238,6 +272,7 @@ struct hosts *hosts_free(struct hosts *h)
         pthread_mutex_unlock(&h->lock);
         if (h->thread_runs)
                 pthread_join(h->thread, NULL);
+        jobs_free(h->jobs);
         while (h->list) {
                 struct host *x = h->list;
 

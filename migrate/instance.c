@@ -74,10 +74,27 @@ static enum instance_action decide_absent(const struct instance_view *v)
         return may_start(v) ? ACTION_START : ACTION_NONE;
 }
 
+/*
+ * The other machine ends no QEMU here. One stays as long as the name is where the record let it run, or let
+ * it arrive: then the other machine has not claimed it yet, and nobody else writes. On a directory its lock
+ * keeps every later start out, so it has to go as soon as the name moves on.
+ */
+static enum instance_action decide_replaced(const struct instance_view *v)
+{
+        bool in_place =
+            v->qemu_epoch == v->epoch || (v->qemu_of_entry && v->entry_epoch == v->epoch && v->epoch > 0);
+
+        if (v->qemu == QEMU_NONE)
+                return ACTION_FORGET;
+        return v->record && v->wanted == WANTED_RUNNING && in_place ? ACTION_NONE : ACTION_KILL;
+}
+
 enum instance_action instance_decide(const struct instance_view *v)
 {
         bool mine = v->host == v->me;
 
+        if (v->replaced)
+                return decide_replaced(v);
         if (!v->record)
                 return v->qemu == QEMU_NONE ? ACTION_FORGET : ACTION_KILL;
         if (v->qemu != QEMU_NONE) {

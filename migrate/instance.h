@@ -23,6 +23,7 @@ enum qemu_state {
 struct instance_view {
         unsigned me;    /* this host's number */
         bool trusted;   /* this host's heartbeats reach the storage */
+        bool replaced;  /* another machine has this host's number: the name "of me" is not this machine's */
         int64_t now_ms; /* monotonic */
 
         /* the name on the storage: rule 1, it alone decides */

@@ -65,8 +65,11 @@ unsigned ring_heir(const struct ring_host *hosts, size_t n_hosts, unsigned winne
         return 0;
 }
 
-void watch_look(struct watch *w, uint64_t epoch, bool readable, uint64_t counter, int64_t now_ms)
+void watch_look(struct watch *w, uint64_t epoch, bool readable, uint64_t counter, int64_t asked_ms,
+                int64_t now_ms)
 {
+        bool gap;
+
         if (!readable)
                 return;
         if (w->epoch != epoch) {
@@ -74,18 +77,68 @@ void watch_look(struct watch *w, uint64_t epoch, bool readable, uint64_t counter
                 w->epoch = epoch;
         }
         /* After a gap in our own looking we cannot tell when it stood still: begin again. */
-        if (!w->seen || w->counter != counter || now_ms - w->looked_ms > WATCH_GAP_MS)
+        gap = !w->seen || now_ms - w->looked_ms > WATCH_GAP_MS;
+        if (gap)
+                w->steady_ms = now_ms;
+        if (w->seen && w->counter != counter)
+                w->moves++;
+        if (gap || w->counter != counter)
                 w->changed_ms = now_ms;
         w->seen = true;
         w->counter = counter;
+        w->asked_ms = asked_ms;
         w->looked_ms = now_ms;
+}
+
+static bool looks(const struct watch *w, int64_t own_write_ms, int64_t now_ms)
+{
+        return w->seen && now_ms - w->looked_ms <= WATCH_GAP_MS && now_ms - own_write_ms <= WATCH_OWN_MS;
 }
 
 bool watch_dead(const struct watch *w, int64_t own_write_ms, int64_t disarmed_ms, int64_t now_ms)
 {
-        if (!w->seen || now_ms - w->looked_ms > WATCH_GAP_MS)
-                return false;
-        if (now_ms - own_write_ms > WATCH_OWN_MS)
-                return false;
-        return w->looked_ms - w->changed_ms >= WATCH_DEAD_MS + disarmed_ms;
+        return looks(w, own_write_ms, now_ms) && w->asked_ms - w->changed_ms >= WATCH_DEAD_MS + disarmed_ms;
+}
+
+bool watch_able(const struct watch *w, int64_t own_write_ms, int64_t now_ms)
+{
+        return looks(w, own_write_ms, now_ms) && now_ms - w->steady_ms >= WATCH_DEAD_MS;
+}
+
+bool watch_alive(const struct watch *w)
+{
+        return w->moves >= 2;
+}
+
+int watch_pause_ms(const struct watch *w)
+{
+        int64_t still = w->asked_ms - w->changed_ms;
+
+        /* A host that is dead for long, or nobody's to take over, is no reason to hurry. */
+        return w->seen && still >= WATCH_DEAD_MS - WATCH_LOOK_MS && still < WATCH_DEAD_MS + WATCH_LOOK_MS
+                   ? WATCH_CLOSELY_MS
+                   : WATCH_LOOK_MS;
+}
+
+enum sight_change sight_look(struct sight *s, bool able, int64_t now_ms)
+{
+        bool blind;
+
+        if (able)
+                s->able_ms = now_ms;
+        blind = now_ms - s->able_ms >= WATCH_BLIND_MS;
+        if (blind == s->blind)
+                return SIGHT_SAME;
+        s->blind = blind;
+        return blind ? SIGHT_LOST : SIGHT_BACK;
+}
+
+bool homecoming_over(const struct homecoming *h, int64_t now_ms)
+{
+        return now_ms - h->joined_ms >= WATCH_RETURN_MS;
+}
+
+bool watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms)
+{
+        return h->returning && !h->met && !watch_alive(w) && !homecoming_over(h, now_ms);
 }

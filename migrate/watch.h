@@ -10,8 +10,11 @@
  *
  *   0       last change of the neighbour's counter that we saw
  *   500     it should have changed (WATCH_BEAT_MS)
+ *   1750    we look more often (WATCH_CLOSELY_MS)
  *   2000    WATCH_DEAD_MS: dead, if our own last write to the storage worked within WATCH_OWN_MS
- *           and we had been looking all along (no gap of more than WATCH_GAP_MS between two looks)
+ *           and we had been looking all along (no gap of more than WATCH_GAP_MS between two answers)
+ *
+ * Each neighbour is watched on its own: a slow answer about one delays no verdict on another.
  *
  * A wrong guess costs a restart, never a disk: the fence decides, not this clock.
  */
@@ -19,7 +22,9 @@
 #define WATCH_DEAD_MS 2000
 #define WATCH_OWN_MS 1500
 #define WATCH_GAP_MS 1500
-#define WATCH_NEIGHBOURS 2 /* each host watches the next two on the ring of living hosts */
+#define WATCH_LOOK_MS 250   /* between two looks at a counter */
+#define WATCH_CLOSELY_MS 50 /* where it has been standing still for most of WATCH_DEAD_MS */
+#define WATCH_NEIGHBOURS 2  /* each host watches the next two on the ring of living hosts */
 
 enum host_state {
         HOST_UP,
@@ -48,20 +53,70 @@ size_t ring_neighbours(const struct ring_host *hosts, size_t n_hosts, unsigned m
  * nobody yet. */
 unsigned ring_heir(const struct ring_host *hosts, size_t n_hosts, unsigned winner);
 
-/* What one watcher knows of one neighbour. Zero-initialised at first sight; reset (zeroed) when its epoch
- * changes. */
+/* What one watcher knows of one neighbour. Zero-initialised at first sight. */
 struct watch {
         uint64_t epoch;
-        bool seen; /* counter holds a value */
+        bool seen;      /* counter holds a value */
+        unsigned moves; /* changes of the counter that we have seen */
         uint64_t counter;
-        int64_t changed_ms; /* when we saw it change */
-        int64_t looked_ms;  /* our last look */
+        int64_t changed_ms; /* when we had the answer that showed the present counter first */
+        int64_t asked_ms;   /* when we asked for the last one that showed it */
+        int64_t looked_ms;  /* when that answer came */
+        int64_t steady_ms;  /* since when we have been looking without a gap */
 };
-/* A look: counter, or readable false where the storage did not answer (no verdict then: the look did not
- * happen). */
-void watch_look(struct watch *w, uint64_t epoch, bool readable, uint64_t counter, int64_t now_ms);
+/*
+ * A look: counter, or readable false where the storage did not answer (no verdict then: the look did not
+ * happen). The counter was read at some time between asked_ms and now_ms, so a slow answer proves no more
+ * than its question's time. Another epoch begins anew.
+ */
+void watch_look(struct watch *w, uint64_t epoch, bool readable, uint64_t counter, int64_t asked_ms,
+                int64_t now_ms);
 /*
  * Is it dead? own_write_ms: when our own heartbeat last reached the storage. disarmed_ms: extra patience for
  * a host whose record says HOST_STOPPED (0 for others).
  */
 bool watch_dead(const struct watch *w, int64_t own_write_ms, int64_t disarmed_ms, int64_t now_ms);
+/* Could we tell by now if it were dead? False also for the first WATCH_DEAD_MS of looking. */
+bool watch_able(const struct watch *w, int64_t own_write_ms, int64_t now_ms);
+/* Have we seen it alive? One change may be a write that was on its way when its host died. */
+bool watch_alive(const struct watch *w);
+/* When to look again, in ms: sooner where the counter has been standing still for most of WATCH_DEAD_MS. */
+int watch_pause_ms(const struct watch *w);
+
+/*
+ * Blindness: a neighbour whose death we could not tell, or a list of hosts that cannot be read. Failover for
+ * it is off then, as far as this host goes, so a person has to hear of it.
+ *
+ *   0        the last time that all was well
+ *   10000    WATCH_BLIND_MS: blind, which is told once
+ *   then     the first time that all is well again: told once
+ */
+#define WATCH_BLIND_MS 10000
+struct sight {
+        int64_t able_ms; /* when all was well; set it when the watching begins */
+        bool blind;
+};
+enum sight_change { SIGHT_SAME, SIGHT_LOST, SIGHT_BACK };
+enum sight_change sight_look(struct sight *s, bool able, int64_t now_ms);
+
+/*
+ * After a total loss of power the first host that is up finds every other counter standing still. It would
+ * take over everybody's guests, though those hosts are starting, too. So a host whose machine was started
+ * again waits for the hosts that it has not seen alive since then:
+ *
+ *   0        it joined after a start of its machine; its record says so ("returning")
+ *   120000   WATCH_RETURN_MS: it waits no longer
+ *
+ * The wait ends at once when it meets a living host that is not returning itself: then not everything lost
+ * power. A host that was seen alive and stands still is dead after WATCH_DEAD_MS, wait or not.
+ */
+#define WATCH_RETURN_MS 120000
+struct homecoming {
+        bool returning; /* our machine was started anew, or for the first time, before we joined */
+        int64_t joined_ms;
+        bool met; /* a living host that is not returning */
+};
+/* Do we still wait for the host of this watch to come back? */
+bool watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms);
+/* Is the time over, so that our record need not say "returning" any more? */
+bool homecoming_over(const struct homecoming *h, int64_t now_ms);

@@ -8,6 +8,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
+#include "hostd/self.h"
 
 /*
  * The gate's answers. It runs on a thread of the gate while libvirtd waits, so it asks the storage only.
@@ -156,6 +157,10 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
         enum gate_action action;
         int r;
 
+        if (ctx->self->replaced)
+                return err_set(err, -EACCES,
+                               "instance %s must not run here: another machine has host number %u", id,
+                               ctx->number);
         r = instance_load(ctx->store, id, &i, err);
         if (r == 0)
                 r = lease_find(ctx->store, id, &lease, err);

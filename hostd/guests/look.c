@@ -218,6 +218,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         if (!g->ctx->self->virt_connected)
                 return look_disowned(g, ret, err);
         l.view.trusted = self_trusted(g->ctx);
+        l.view.replaced = g->ctx->self->replaced;
         pthread_mutex_lock(&g->lock);
         l.view.guest_powered_off = g->powered_off;
         pthread_mutex_unlock(&g->lock);

@@ -279,7 +279,7 @@ static int64_t guest_step(struct guest *g)
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
         guest_status_look(g, &l);
-        pending = guest_move_settle(g, &l);
+        pending = !l.view.replaced && guest_move_settle(g, &l);
         action = instance_decide(&l.view);
         if (action == ACTION_FORGET && room)
                 wait = LOOK_AGAIN_MS; /* a migration is on its way here */

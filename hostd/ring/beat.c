@@ -16,7 +16,9 @@ static void *beat_main(void *arg)
         bool failing = false;
         int64_t next = clock_ms();
 
-        while (!ctx->ring->beat_quit) {
+        /* The counter of a number that another machine has now says that this machine lives, and no other.
+         */
+        while (!ctx->ring->beat_quit && !ctx->self->replaced) {
                 struct err e = {0};
                 int64_t begun = clock_ms(), pause;
 

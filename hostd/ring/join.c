@@ -10,21 +10,54 @@
 #include "hostd/events.h"
 #include "hostd/peers.h"
 #include "hostd/record.h"
-#include "hostd/ring/ring.h"
+#include "hostd/ring/internal.h"
 #include "hostd/self.h"
 #include "migrate/watch.h"
 
 #define DISARMED_MS 60000 /* after an orderly stop: time for an upgrade before neighbours act */
+
+/*
+ * A record changes hands by a join only, which writes another nonce. At the first join of this hostd it has
+ * to be as ring_enter() found it. Where another machine had it, that machine might have slept and joined
+ * again under the same nonce, which its epoch tells. A take-over meanwhile changes nothing.
+ */
+static bool still_ours(const struct context *ctx, const json_t *doc)
+{
+        const struct ring_identity *self = ctx->ring->identity;
+        const char *nonce = json_get_str(doc, "nonce", "");
+
+        if (self->joined)
+                return streq(nonce, ctx->nonce);
+        return streq(nonce, ctx->nonce) || /* our own change, whose answer was lost */
+               (streq(nonce, self->nonce) &&
+                (self->beating || (uint64_t)json_get_int(doc, "epoch", 0) == self->epoch ||
+                 streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD))));
+}
+
+static void join_machine(struct context *ctx, json_t *doc)
+{
+        const struct machine *m = &ctx->ring->identity->self;
+
+        json_object_set_new(doc, "boot_id", json_string(m->boot));
+        json_object_set_new(doc, "view", json_string(m->view));
+        json_object_set_new(doc, "board", json_string(m->board));
+        pthread_mutex_lock(&ctx->ring->lock);
+        json_object_set_new(doc, "returning", json_boolean(ctx->ring->home.returning));
+        pthread_mutex_unlock(&ctx->ring->lock);
+}
 
 /* What a join writes; members that others own (drained) stay. */
 static int edit_join(json_t *doc, void *arg, struct err *err)
 {
         struct context *ctx = arg;
         const struct config *c = ctx->config;
-        _cleanup_(freep) char *api = str_printf("http://%s", c->listen), *boot = NULL;
+        _cleanup_(freep) char *api = str_printf("http://%s", c->listen);
         uint64_t epoch = (uint64_t)json_get_int(doc, "epoch", 0) + 1;
         json_t *fresh;
 
+        if (!still_ours(ctx, doc))
+                return err_set(err, -EEXIST, "another hostd, at %s, has joined with that number meanwhile",
+                               json_get_str(doc, "address", "?"));
         fresh = json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:I,s:s,s:i,s:I,s:s,s:s,s:i,s:{s:s,s:s,s:s}}", "number",
                           (int)ctx->number, "name", c->name, "address", c->address, "api", api ? api : "",
                           "peer_uri", c->peer_uri, "state", host_state_name(HOST_UP), "epoch",
@@ -36,86 +69,53 @@ static int edit_join(json_t *doc, void *arg, struct err *err)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_update(doc, fresh);
         json_decref(fresh);
-        if (file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL) ==
-            0) /* tells machines apart */
-                json_object_set_new(doc, "boot_id", json_stringn(boot, strcspn(boot, "\n")));
+        join_machine(ctx, doc);
+        if (!ctx->ring->identity->joined)
+                json_object_del(doc, "blind");
         json_object_del(doc, "taken");
         ctx->self->epoch = epoch;
         return 1;
 }
 
-/* The lowest number that no host has; another that takes it at the same time wins by compare-and-swap. */
-static int host_take_number(struct context *ctx, struct err *err)
+/* The other machine stood still when ring_enter() looked; libvirt may have taken its time since. */
+static int join_check_beat(struct context *ctx, struct err *err)
 {
-        for (unsigned number = 1; number < 65536; number++) {
-                _cleanup_(json_decrefpp) json_t *doc = NULL;
-                _cleanup_(freep) char *text = NULL;
-                uint64_t version;
-                char id[PEER_ID_LEN];
-                int r;
-
-                peer_id(number, id);
-                r = record_load(ctx->store, RECORD_HOST, id, &doc, &version, err);
-                if (r == 0 && streq(json_get_str(doc, "name", ""), ctx->config->name)) {
-                        ctx->number = number;
-                        return 0;
-                }
-                if (r == 0)
-                        continue;
-                if (r != -ENOENT)
-                        return r;
-                text = str_printf("{\"id\":\"%s\",\"number\":%u,\"name\":\"%s\",\"epoch\":0,\"state\":"
-                                  "\"stopped\",\"drained\":false}",
-                                  id, number, ctx->config->name);
-                r = text ? record_put(ctx->store, RECORD_HOST, id, 0, text, &version, err) : -ENOMEM;
-                if (r == 0)
-                        ctx->number = number;
-                if (r != -ESTALE)
-                        return r;
-                number--; /* somebody took it: look who */
-        }
-        return err_set(err, -ENOSPC, "all host numbers up to 65535 are taken");
-}
-
-static int host_make_record(struct context *ctx, struct err *err)
-{
-        _cleanup_(freep) char *text = NULL;
-        uint64_t version;
-        char id[PEER_ID_LEN];
+        const struct ring_identity *self = ctx->ring->identity;
+        uint64_t counter = 0;
         int r;
 
-        peer_id(ctx->number, id);
-        text = str_printf("{\"id\":\"%s\",\"number\":%u,\"name\":\"%s\",\"epoch\":0,\"state\":\"stopped\","
-                          "\"drained\":false}",
-                          id, ctx->number, ctx->config->name);
-        if (!text)
-                return err_set(err, -ENOMEM, "out of memory");
-        r = record_put(ctx->store, RECORD_HOST, id, 0, text, &version, err);
-        return r == -ESTALE ? 0 : r; /* there is one */
+        if (self->joined || self->beating || !self->counted)
+                return 0;
+        r = beat_read(ctx->pulse, ctx->number, &counter, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        return counter == self->counter
+                   ? 0
+                   : err_set(err, -EEXIST, "the other machine's heartbeat has moved meanwhile");
 }
 
-int ring_join(struct context *ctx, bool first, struct err *err)
+int ring_join(struct context *ctx, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *before = NULL;
+        struct ring_identity *self = ctx->ring->identity;
         const char *state;
         char id[PEER_ID_LEN];
         int r;
 
-        if (first) { /* a number from the configuration is in use by the heartbeat already */
-                r = ctx->number ? host_make_record(ctx, err) : host_take_number(ctx, err);
-                if (r < 0)
-                        return err_wrap(err, r, "joining");
-        }
         peer_id(ctx->number, id);
-        r = record_load(ctx->store, RECORD_HOST, id, &before, NULL, err);
-        if (r == 0 && !streq(json_get_str(before, "name", ""), ctx->config->name))
-                return err_set(err, -EEXIST,
-                               "host number %u belongs to host %s already: give %s another in [host] number",
-                               ctx->number, json_get_str(before, "name", "?"), ctx->config->name);
+        r = join_check_beat(ctx, err);
+        if (r == 0)
+                r = record_load(ctx->store, RECORD_HOST, id, &before, NULL, err);
         if (r == 0)
                 r = record_change(ctx->store, RECORD_HOST, id, edit_join, ctx, err);
         if (r < 0)
                 return err_wrap(err, r, "joining as host %u", ctx->number);
+        if (!self->joined) {
+                pthread_mutex_lock(&ctx->ring->lock);
+                ctx->ring->home.joined_ms = clock_ms();
+                pthread_mutex_unlock(&ctx->ring->lock);
+        }
+        self->joined = true;
         state = json_get_str(before, "state", "");
         log_info("host %s: joined as number %u, epoch %llu", ctx->config->name, ctx->number,
                  (unsigned long long)ctx->self->epoch);

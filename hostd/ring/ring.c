@@ -10,27 +10,25 @@ int ring_new(struct ring **ret)
 
         if (!r)
                 return -ENOMEM;
+        r->identity = calloc(1, sizeof(*r->identity));
+        if (!r->identity) {
+                free(r);
+                return -ENOMEM;
+        }
         pthread_mutex_init(&r->lock, NULL);
         pthread_mutex_init(&r->selftest_lock, NULL);
         *ret = r;
         return 0;
 }
 
-void ring_watch_end(struct ring *r)
-{
-        if (r->watch_running)
-                pthread_join(r->watch_thread, NULL);
-        r->watch_running = false;
-}
-
 struct ring *ring_free(struct ring *r)
 {
         if (!r)
                 return NULL;
-        ring_watch_end(r);
         r->beat_quit = true;
         if (r->beat_running)
                 pthread_join(r->beat_thread, NULL);
+        free(r->identity);
         free(r->takeovers);
         free(r->lift_proofs);
         pthread_mutex_destroy(&r->selftest_lock);

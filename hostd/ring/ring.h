@@ -9,13 +9,19 @@
 
 /* This host among the others: who it is, its heartbeat, whom it watches, and whose guests it takes over. */
 int ring_new(struct ring **ret);
-/* Waits for the watch thread, which starts tasks; self->quit is set. Main. */
-void ring_watch_end(struct ring *r);
 /* After every task has ended: the heartbeat stops last. Returns NULL. */
 struct ring *ring_free(struct ring *r);
 
-/* join.c: first: of this run of hostd; else it was taken over meanwhile */
-int ring_join(struct context *ctx, bool first, struct err *err);
+/*
+ * enter.c: which number this host has, and whether it may have it: migrate/identity.h. Blocks for some
+ * seconds where another machine had that number. The heartbeat runs when it returns, if the host record
+ * named this very machine; else it runs after the join. -EBUSY: another machine lives with that number.
+ * -EEXIST: another name has it.
+ */
+int ring_enter(struct context *ctx, struct err *err);
+/* join.c: after ring_enter(), and again when this host was taken over meanwhile. -EEXIST: another hostd has
+ * joined with that number. */
+int ring_join(struct context *ctx, struct err *err);
 /* The orderly end: neighbours wait a minute before they act. */
 void ring_leave(struct context *ctx);
 
@@ -23,7 +29,7 @@ void ring_leave(struct context *ctx);
 int beat_start(struct context *ctx, struct err *err);
 bool beat_running(const struct context *ctx);
 
-/* watch.c */
+/* hosts.c: watches the others and the own record */
 int watch_start(struct context *ctx, struct err *err);
 
 /* takeover.c: takes over what the dead host owned, on a task of its own; nothing where one is at work */
@@ -42,7 +48,7 @@ int selftest_findings(struct context *ctx, json_t *list, struct err *err);
 
 /* lift.c: from time to time, on a task of its own */
 void lift_start(struct context *ctx);
-/* The next round comes ten minutes from now. Main, before the first lift_start(). */
+/* The next round comes ten minutes from now. Before the first lift_start(). */
 void lift_later(struct context *ctx);
 /* What another host asks for it, POST /v1/ended; the caller drops *ret. */
 int lift_answer(struct context *ctx, const char *instance, const char *start, json_t **ret, struct err *err);

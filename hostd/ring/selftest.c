@@ -13,6 +13,7 @@
 #include "hostd/self.h"
 
 struct verdict {
+        const char *nonce;
         bool ok;
         const char *text;
 };
@@ -21,7 +22,11 @@ static int edit_fence(json_t *doc, void *arg, struct err *err)
 {
         const struct verdict *v = arg;
         char stamp[CLOCK_STAMP_LEN + 1];
-        json_t *fence = json_pack("{s:b,s:s,s:s}", "ok", v->ok, "text", v->text, "at", clock_stamp(stamp));
+        json_t *fence;
+
+        if (!streq(json_get_str(doc, "nonce", ""), v->nonce))
+                return 0; /* another hostd's record */
+        fence = json_pack("{s:b,s:s,s:s}", "ok", v->ok, "text", v->text, "at", clock_stamp(stamp));
 
         if (!fence)
                 return err_set(err, -ENOMEM, "out of memory");
@@ -31,7 +36,7 @@ static int edit_fence(json_t *doc, void *arg, struct err *err)
 
 static void fence_record(struct context *ctx, bool ok, const char *text)
 {
-        struct verdict v = {.ok = ok, .text = text};
+        struct verdict v = {.nonce = ctx->nonce, .ok = ok, .text = text};
         struct err e = {0};
         char id[PEER_ID_LEN];
 

@@ -288,7 +288,7 @@ static int takeover_work(struct takeover *t, struct err *err)
                 survey_done(&s);
                 return err_set(err, r, "out of memory");
         }
-        while (!failover_ended(&t->failover) && !t->ctx->self->quit) {
+        while (!failover_ended(&t->failover) && self_works(t->ctx)) {
                 step(t, hosts, n_hosts);
                 poll(NULL, 0, STEP_MS);
         }
@@ -301,7 +301,7 @@ static int takeover_work(struct takeover *t, struct err *err)
 
 static void takeover_wait(struct takeover *t, int64_t ms)
 {
-        for (int64_t until = clock_ms() + ms; clock_ms() < until && !t->ctx->self->quit;)
+        for (int64_t until = clock_ms() + ms; clock_ms() < until && self_works(t->ctx);)
                 poll(NULL, 0, 100);
 }
 
@@ -314,12 +314,12 @@ static void takeover_main(void *arg)
         int r;
 
         peer_id(t->dead, id);
-        while ((r = takeover_work(t, &e)) != 0 && !ctx->self->quit) {
+        while ((r = takeover_work(t, &e)) != 0 && self_works(ctx)) {
                 if (r < 0)
                         log_warn("host %u: takeover: %s; trying again", t->dead, err_text(&e));
                 takeover_wait(t, r < 0 ? 1000 : AGAIN_MS);
         }
-        if (r == 0 && !ctx->self->quit) {
+        if (r == 0 && self_works(ctx)) {
                 if (record_change(ctx->store, RECORD_HOST, id, edit_done, t, &e) < 0)
                         log_warn("host %u: end of its takeover not recorded: %s", t->dead, err_text(&e));
                 log_info("host %u: takeover of %zu instances ended after %lld ms", t->dead,

@@ -14,30 +14,23 @@
 #include "hostd/record.h"
 #include "hostd/ring/internal.h"
 #include "hostd/self.h"
-#include "hostd/survey.h"
+#include "hostd/tasks.h"
 
-#define LOOK_MS 250         /* between two looks at the neighbours' counters */
-#define LOOK_CLOSELY_MS 50  /* where one has been standing still for most of the time that makes it dead */
-#define HOSTS_EVERY_MS 2000 /* the list of hosts; a look at one's own record comes with it */
-#define TEST_AGAIN_MS 10000 /* a self-test that could not be tried */
+/* Watches one neighbour, and takes it over when it is dead. migrate/watch.h decides. */
 
-/* The watch thread's own state. */
-struct watcher {
-        struct context *ctx;
-        struct survey hosts;
-        struct watch watches[WATCH_NEIGHBOURS];
-        unsigned watched[WATCH_NEIGHBOURS];
-        size_t n_watched;
-        int64_t listed_ms;
-        int64_t tested_ms;
-        bool maintenance;     /* our own record said so */
-        uint64_t silent_told; /* epoch of the silent host in maintenance that was told of */
+/* A copy of what the ring knows of the neighbour, for one step of its thread. */
+struct look {
+        struct survey_host host;
+        struct watch watch;
+        struct homecoming home;
+        bool nearest;
 };
 
 struct taking {
         struct context *ctx;
-        const struct watch *watch;
+        const struct look *look;
         int64_t detect_ms; /* since its last heartbeat that we saw */
+        uint64_t epoch;    /* out: of its record */
         bool won;
 };
 
@@ -47,7 +40,7 @@ static bool dead_by_record(const json_t *doc, const struct taking *t)
 {
         bool stopped = streq(json_get_str(doc, "state", ""), host_state_name(HOST_STOPPED));
 
-        return watch_dead(t->watch, t->ctx->self->own_write_ms,
+        return watch_dead(&t->look->watch, t->ctx->self->own_write_ms,
                           stopped ? json_get_int(doc, "disarmed_ms", 0) : 0, clock_ms());
 }
 
@@ -59,7 +52,8 @@ static int edit_take(json_t *doc, void *arg, struct err *err)
         json_t *taken;
 
         t->won = false;
-        if ((uint64_t)json_get_int(doc, "epoch", 0) != t->watch->epoch ||
+        t->epoch = (uint64_t)json_get_int(doc, "epoch", 0);
+        if (t->epoch != t->look->watch.epoch ||
             streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
             json_get_bool(doc, "maintenance", false) || !dead_by_record(doc, t))
                 return 0;
@@ -71,182 +65,177 @@ static int edit_take(json_t *doc, void *arg, struct err *err)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "taken", taken);
         json_object_set_new(doc, "state", json_string(host_state_name(HOST_DEAD)));
-        json_object_set_new(doc, "epoch", json_integer((json_int_t)t->watch->epoch + 1));
+        json_object_set_new(doc, "epoch", json_integer((json_int_t)t->look->watch.epoch + 1));
         t->won = true;
         return 1;
 }
 
-static const struct survey_host *host_of(const struct watcher *w, unsigned number)
+/* The list may be old: a host that has joined since is watched from its new epoch on. */
+static void learn_epoch(struct neighbour *n, uint64_t epoch)
 {
-        for (size_t i = 0; i < w->hosts.n_hosts; i++)
-                if (w->hosts.hosts[i].ring.number == number)
-                        return &w->hosts.hosts[i];
-        return NULL;
+        pthread_mutex_lock(&n->ctx->ring->lock);
+        n->host.ring.epoch = epoch;
+        pthread_mutex_unlock(&n->ctx->ring->lock);
 }
 
-static void take_over(struct watcher *w, const struct survey_host *h, const struct watch *watch)
+static void take_over(struct neighbour *n, const struct look *l)
 {
-        struct context *ctx = w->ctx;
-        int64_t now = clock_ms();
-        struct taking t = {.ctx = ctx, .watch = watch, .detect_ms = now - watch->changed_ms};
+        struct context *ctx = n->ctx;
+        struct taking t = {.ctx = ctx, .look = l, .detect_ms = clock_ms() - l->watch.changed_ms};
         struct err e = {0};
         char id[PEER_ID_LEN];
 
-        peer_id(h->ring.number, id);
+        peer_id(n->number, id);
         if (record_change(ctx->store, RECORD_HOST, id, edit_take, &t, &e) < 0) {
-                log_warn("host %s: seen dead, but its record could not be won: %s", h->name, err_text(&e));
+                log_warn("host %s: seen dead, but its record could not be won: %s", l->host.name,
+                         err_text(&e));
                 return;
         }
-        w->listed_ms = 0;
-        if (!t.won)
+        ctx->ring->list_now = true;
+        if (!t.won) {
+                learn_epoch(n, t.epoch);
                 return;
-        log_warn("host %s: dead: no heartbeat for %lld ms; this host takes it over", h->name,
+        }
+        log_warn("host %s: dead: no heartbeat for %lld ms; this host takes it over", l->host.name,
                  (long long)t.detect_ms);
-        event_add(ctx, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", h->name,
+        event_add(ctx, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", l->host.name,
                   (long long)t.detect_ms);
-        takeover_start(ctx, h->ring.number);
+        takeover_start(ctx, n->number);
 }
 
-/* Unfinished work: of dead hosts that this one won (also before it was restarted), or whose winner it has
- * won. */
-static void finish_takeovers(struct watcher *w, const struct ring_host *ring)
+/* Alive, and was it through the same loss of power? Its record says so before its heartbeat begins. */
+static void meet(struct neighbour *n, const struct look *l)
 {
-        for (size_t i = 0; i < w->hosts.n_hosts; i++) {
-                const struct ring_host *h = &w->hosts.hosts[i].ring;
+        _cleanup_(json_decrefpp) json_t *doc = NULL;
 
-                if (h->state == HOST_DEAD && !h->taken_done &&
-                    ring_heir(ring, w->hosts.n_hosts, h->taken_by) == w->ctx->number)
-                        takeover_start(w->ctx, h->number);
-        }
-}
-
-static void tell_maintenance(struct watcher *w, bool on)
-{
-        if (on != w->maintenance)
-                event_add(w->ctx, "host-maintenance", NULL, NULL,
-                          on ? "host %s is in maintenance: nobody takes it over, whatever happens to it"
-                             : "host %s is no longer in maintenance: its instances are failed over again",
-                          w->ctx->config->name);
-        w->maintenance = on;
-}
-
-/* Somebody took this host over while it was away or slow: every guest is looked at again, then it joins as
- * new. */
-static void look_at_self(struct watcher *w)
-{
-        struct context *ctx = w->ctx;
-        const struct survey_host *self = host_of(w, ctx->number);
-        struct err e = {0};
-
-        if (self)
-                tell_maintenance(w, self->ring.maintenance);
-        if (!self || self->ring.epoch == ctx->self->epoch)
+        if (!l->home.returning || l->home.met || !watch_alive(&l->watch) || n->met_epoch == l->watch.epoch ||
+            peer_record(n->ctx, n->number, &doc, NULL) < 0)
                 return;
-        log_error("host %s: fenced: its epoch %llu has passed, the record says %llu, taken by host %u",
-                  ctx->config->name, (unsigned long long)ctx->self->epoch,
-                  (unsigned long long)self->ring.epoch, self->ring.taken_by);
-        ctx->self->rescan = true;
-        if (ctx->self->quit) /* an orderly end: to join now would promise heartbeats that nobody sends */
+        n->met_epoch = l->watch.epoch;
+        if (!streq(json_get_str(doc, "state", ""), host_state_name(HOST_UP)) ||
+            json_get_bool(doc, "returning", false))
                 return;
-        if (ring_join(ctx, false, &e) < 0)
-                log_error("host %s: cannot join again: %s", ctx->config->name, err_text(&e));
+        pthread_mutex_lock(&n->ctx->ring->lock);
+        n->ctx->ring->home.met = true;
+        pthread_mutex_unlock(&n->ctx->ring->lock);
 }
 
-static void list_hosts(struct watcher *w)
+/* A silent host that is left alone: told once for each of its epochs. */
+static void let_be(struct neighbour *n, const struct look *l)
 {
-        _cleanup_(freep) struct ring_host *ring = NULL;
-        struct survey fresh;
-        unsigned next[WATCH_NEIGHBOURS];
-        struct watch kept[WATCH_NEIGHBOURS] = {0};
-        struct err e = {0};
-        size_t n;
-
-        if (survey_hosts(w->ctx->pulse, &fresh, &e) < 0) {
-                log_debug("hosts not listed: %s", err_text(&e));
+        if (n->told_epoch == l->watch.epoch)
                 return;
-        }
-        survey_done(&w->hosts);
-        w->hosts = fresh;
-        w->listed_ms = clock_ms();
-        plug_hosts(w->ctx, &fresh);
-        if (survey_ring(&fresh, &ring) < 0)
-                return;
-        n = ring_neighbours(ring, fresh.n_hosts, w->ctx->number, next, WATCH_NEIGHBOURS);
-        for (size_t i = 0; i < n; i++)
-                for (size_t k = 0; k < w->n_watched; k++)
-                        if (w->watched[k] == next[i])
-                                kept[i] = w->watches[k];
-        memcpy(w->watched, next, sizeof(next));
-        memcpy(w->watches, kept, sizeof(kept));
-        w->n_watched = n;
-        look_at_self(w);
-        finish_takeovers(w, ring);
+        n->told_epoch = l->watch.epoch;
+        if (l->host.ring.maintenance)
+                event_add(n->ctx, "host-silent", NULL, NULL,
+                          "host %s gives no sign, and is in maintenance: not taken over", l->host.name);
+        else
+                event_add(n->ctx, "host-awaited", NULL, NULL,
+                          "host %s gives no sign since this host was started anew: as after a loss of all "
+                          "power, it is given %d s to come back",
+                          l->host.name, WATCH_RETURN_MS / 1000);
 }
 
-static void look_at(struct watcher *w, size_t k)
+static void look_at(struct neighbour *n, struct look *l)
 {
-        const struct survey_host *h = host_of(w, w->watched[k]);
-        struct watch *watch = &w->watches[k];
+        struct context *ctx = n->ctx;
+        int64_t asked = clock_ms();
         uint64_t counter = 0;
-        int r;
+        int r = beat_read(ctx->pulse, n->number, &counter, NULL);
 
-        if (!h)
+        pthread_mutex_lock(&ctx->ring->lock);
+        watch_look(&n->watch, l->host.ring.epoch, r == 0 || r == -ENOENT, counter, asked, clock_ms());
+        l->watch = n->watch;
+        l->home = ctx->ring->home;
+        pthread_mutex_unlock(&ctx->ring->lock);
+        meet(n, l);
+        if (ctx->self->fence <= 0 ||
+            !watch_dead(&l->watch, ctx->self->own_write_ms, l->host.disarmed_ms, clock_ms()))
                 return;
-        r = beat_read(w->ctx->pulse, h->ring.number, &counter, NULL);
-        watch_look(watch, h->ring.epoch, r == 0 || r == -ENOENT, counter, clock_ms());
-        if (w->ctx->self->fence <= 0 ||
-            !watch_dead(watch, w->ctx->self->own_write_ms, h->disarmed_ms, clock_ms()))
-                return;
-        if (!h->ring.maintenance)
-                take_over(w, h, watch);
-        else if (k == 0 && w->silent_told != h->ring.epoch) { /* the nearest watcher tells, once */
-                w->silent_told = h->ring.epoch;
-                event_add(w->ctx, "host-silent", NULL, NULL,
-                          "host %s gives no sign, and is in maintenance: not taken over", h->name);
-        }
+        if (!l->host.ring.maintenance && !watch_waits(&l->watch, &l->home, clock_ms()))
+                take_over(n, l);
+        else if (l->nearest || !l->host.ring.maintenance)
+                let_be(n, l);
 }
 
-/* A host that is dead for long, or nobody's to take over, is no reason to hurry. */
-static bool stands_still(const struct watcher *w)
+/* What to look at, or false: it is no neighbour any more, and is off the ring's list. */
+static bool neighbour_get(struct neighbour *n, struct look *ret)
 {
-        for (size_t k = 0; k < w->n_watched; k++) {
-                int64_t still = w->watches[k].looked_ms - w->watches[k].changed_ms;
+        struct ring *r = n->ctx->ring;
+        bool wanted;
 
-                if (w->watches[k].seen && still >= WATCH_DEAD_MS - LOOK_MS &&
-                    still < WATCH_DEAD_MS + LOOK_MS)
-                        return true;
-        }
-        return false;
+        pthread_mutex_lock(&r->lock);
+        wanted = n->wanted;
+        if (!wanted)
+                for (struct neighbour **p = &r->neighbours; *p; p = &(*p)->next)
+                        if (*p == n) {
+                                *p = n->next;
+                                break;
+                        }
+        *ret = (struct look){.host = n->host, .nearest = n->nearest};
+        pthread_mutex_unlock(&r->lock);
+        return wanted;
 }
 
-static void *watch_main(void *arg)
+static void neighbour_main(void *arg)
 {
-        struct watcher w = {.ctx = arg};
+        struct neighbour *n = arg;
+        struct look l;
 
-        char text[SELFTEST_TEXT];
+        while (neighbour_get(n, &l)) {
+                look_at(n, &l);
+                poll(NULL, 0, watch_pause_ms(&l.watch));
+        }
+        free(n);
+}
 
-        while (!w.ctx->self->quit) {
-                if (w.ctx->self->fence < 0 &&
-                    (w.tested_ms == 0 || clock_ms() - w.tested_ms >= TEST_AGAIN_MS)) {
-                        w.tested_ms = clock_ms();
-                        selftest_run(w.ctx, text);
+static struct neighbour *neighbour_of(struct ring *r, unsigned number)
+{
+        struct neighbour *n = r->neighbours;
+
+        while (n && n->number != number)
+                n = n->next;
+        return n;
+}
+
+/* With the ring's lock. A new one is wanted by nobody until its thread is there. */
+static struct neighbour *neighbour_update(struct context *ctx, const struct survey_host *h, bool nearest)
+{
+        struct neighbour *n = neighbour_of(ctx->ring, h->ring.number), *fresh = NULL;
+        uint64_t epoch = n ? n->host.ring.epoch : 0;
+
+        if (!n) {
+                n = fresh = calloc(1, sizeof(*n));
+                if (!n)
+                        return NULL; /* tried again at the next listing */
+                n->ctx = ctx;
+                n->number = h->ring.number;
+                n->sight.able_ms = clock_ms();
+                n->next = ctx->ring->neighbours;
+                ctx->ring->neighbours = n;
+        }
+        n->host = *h;
+        n->host.ring.epoch = MAX_OF(h->ring.epoch, epoch); /* the record may have told a newer one */
+        n->nearest = nearest;
+        n->wanted = true;
+        return fresh;
+}
+
+void neighbours_set(struct context *ctx, const struct survey_host *const *hosts, size_t n)
+{
+        struct neighbour *fresh[WATCH_NEIGHBOURS] = {0};
+        struct ring *r = ctx->ring;
+
+        pthread_mutex_lock(&r->lock);
+        for (struct neighbour *x = r->neighbours; x; x = x->next)
+                x->wanted = false;
+        for (size_t i = 0; i < n; i++)
+                fresh[i] = neighbour_update(ctx, hosts[i], i == 0);
+        pthread_mutex_unlock(&r->lock);
+        for (size_t i = 0; i < n; i++)
+                if (fresh[i] && task_spawn(ctx->tasks, neighbour_main, fresh[i]) < 0) {
+                        fresh[i]->wanted = false;
+                        neighbour_get(fresh[i], &(struct look){0});
+                        free(fresh[i]);
                 }
-                if (w.listed_ms == 0 || clock_ms() - w.listed_ms >= HOSTS_EVERY_MS)
-                        list_hosts(&w);
-                for (size_t k = 0; k < w.n_watched; k++)
-                        look_at(&w, k);
-                poll(NULL, 0, stands_still(&w) ? LOOK_CLOSELY_MS : LOOK_MS);
-        }
-        survey_done(&w.hosts);
-        return NULL;
-}
-
-int watch_start(struct context *ctx, struct err *err)
-{
-        int r = -pthread_create(&ctx->ring->watch_thread, NULL, watch_main, ctx);
-
-        if (r < 0)
-                return err_set(err, r, "cannot start a thread: %s", strerror(-r));
-        ctx->ring->watch_running = true;
-        return 0;
 }

@@ -109,6 +109,34 @@ static int add_row(struct table *t, const json_t *host)
         return r;
 }
 
+/* What a living host cannot see says its record: a line for each, for whom it may matter most. */
+static void print_blind(const json_t *hosts)
+{
+        const json_t *host, *item;
+        size_t i, k;
+
+        json_array_foreach (hosts, i, host) {
+                const char *name = json_get_str(host, "name", "?");
+
+                if (!streq(json_get_str(host, "state", "?"), "up") || !json_get_bool(host, "alive", true))
+                        continue;
+                json_array_foreach (json_object_get(host, "blind"), k, item) {
+                        int64_t other = json_get_int(item, "host", 0);
+                        char age[HUMAN_LEN], label[24];
+
+                        human_age(json_get_str(item, "since", NULL), time(NULL), age);
+                        if (other)
+                                printf("%s cannot tell whether %s lives, last seen %s: it would not take it "
+                                       "over\n",
+                                       name, host_label(hosts, other, label, sizeof(label)), age);
+                        else
+                                printf("%s cannot list the hosts, last done %s: it watches those it knew "
+                                       "then\n",
+                                       name, age);
+                }
+        }
+}
+
 int cmd_host_list(struct cli *cli, struct err *err)
 {
         static const char *const titles[] = {"NUMBER",     "NAME",  "STATE",  "ADDRESS",
@@ -148,6 +176,7 @@ int cmd_host_list(struct cli *cli, struct err *err)
         if (r < 0)
                 return err_set(err, r, "out of memory");
         table_print(t, stdout);
+        print_blind(hosts);
         host_print_spare(drill);
         return 0;
 }

@@ -87,6 +87,11 @@ static void uplink_again(void *arg)
         h->uplink_cut = false;
 }
 
+static void beat_again(void *arg)
+{
+        W.stuck_beat = 0;
+}
+
 static int64_t span(void)
 {
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
@@ -127,7 +132,7 @@ void suspenders_run(void *arg)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(16)) {
+        switch (rnd(17)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -167,6 +172,11 @@ static void one_fault(struct host *h)
         case 10:
                 h->term = h->context != NULL;
                 break;
+        case 15:
+                tell("%s: nobody can read its heartbeat", h->name);
+                W.stuck_beat = h->number;
+                event_at(sched_now() + span(), beat_again, NULL);
+                break;
         case 13:
                 press_buttons(h);
                 break;
@@ -204,12 +214,12 @@ void chaos_run(void *arg)
                 if (sched_now() >= W.faults_ns)
                         break;
                 if (rnd(60) == 0) /* the whole site */
-                        for (unsigned i = 0; i < W.n_hosts; i++)
+                        for (unsigned i = 0; i < W.n_machines; i++)
                                 power_loss(&W.hosts[i]);
                 else if (rnd(40) == 0)
                         away();
                 else
-                        one_fault(&W.hosts[rnd(W.n_hosts)]);
+                        one_fault(&W.hosts[rnd(W.n_machines)]);
         }
         if (rnd(3) == 0) {
                 gone = 1 + (unsigned)rnd(W.n_hosts);
@@ -219,9 +229,10 @@ void chaos_run(void *arg)
         W.quiet = true;
         away_again(NULL);
         W.full = false;
-        for (unsigned i = 0; i < W.n_hosts; i++) {
+        W.stuck_beat = 0;
+        for (unsigned i = 0; i < W.n_machines; i++) {
                 W.hosts[i].storage_cut = W.hosts[i].network_cut = W.hosts[i].uplink_cut = false;
-                if (W.hosts[i].number != gone)
+                if (i + 1 != gone)
                         host_power_on(&W.hosts[i]);
         }
         /* The one that is gone for good must not be brought back by what was planned before. */

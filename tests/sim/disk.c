@@ -114,7 +114,7 @@ void disk_check(const struct disk *d)
 {
         const struct qemu *writer = NULL;
 
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 for (const struct qemu *q = W.hosts[i].qemus; q; q = q->next) {
                         if (q->disk != d || !q->alive || !q->running || !disk_writable(d, q))
                                 continue;

@@ -10,6 +10,8 @@
 #include "hostd/ring/ring.h"
 #include "hostd/self.h"
 #include "hostd/tasks.h"
+#include "migrate/identity.h"
+#include "migrate/watch.h"
 #include "tests/sim/world.h"
 
 /* A host's life: power, and its hostd under something like systemd, which starts it again when it has ended.
@@ -29,16 +31,47 @@ void dhcp_scan(struct context *ctx, void (*wake)(struct context *ctx, const char
 {
 }
 
-void host_init(unsigned number, const char *store_url)
+enum identity_action __wrap_identity_decide(const struct identity_view *v);
+enum identity_action __real_identity_decide(const struct identity_view *v);
+enum identity_verdict __wrap_identity_check(const struct machine *me, const char *nonce, uint64_t epoch,
+                                            const struct machine *machine, const char *record_nonce,
+                                            uint64_t record_epoch);
+enum identity_verdict __real_identity_check(const struct machine *me, const char *nonce, uint64_t epoch,
+                                            const struct machine *machine, const char *record_nonce,
+                                            uint64_t record_epoch);
+bool __wrap_watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms);
+bool __real_watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms);
+
+enum identity_action __wrap_identity_decide(const struct identity_view *v)
 {
-        struct host *h = &W.hosts[number - 1];
+        return W.broken == BREAK_IDENTITY ? IDENTITY_BEAT : __real_identity_decide(v);
+}
+
+enum identity_verdict __wrap_identity_check(const struct machine *me, const char *nonce, uint64_t epoch,
+                                            const struct machine *machine, const char *record_nonce,
+                                            uint64_t record_epoch)
+{
+        return W.broken == BREAK_IDENTITY && epoch != record_epoch
+                   ? IDENTITY_TAKEN
+                   : __real_identity_check(me, nonce, epoch, machine, record_nonce, record_epoch);
+}
+
+bool __wrap_watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms)
+{
+        return W.broken != BREAK_RETURN && __real_watch_waits(w, h, now_ms);
+}
+
+void host_init(unsigned machine, unsigned number, const char *store_url)
+{
+        struct host *h = &W.hosts[machine - 1];
 
         *h = (struct host){.number = number, .offset_ns = rnd_between(1, 1000000) * SIM_S};
-        snprintf(h->name, sizeof(h->name), "h%u", number);
-        snprintf(h->address, sizeof(h->address), "10.0.0.%u", number);
-        snprintf(h->listen, sizeof(h->listen), "10.0.0.%u:7070", number);
+        snprintf(h->name, sizeof(h->name), "h%u%s", number, machine == number ? "" : "'");
+        snprintf(h->hostname, sizeof(h->hostname), "h%u", number);
+        snprintf(h->address, sizeof(h->address), "10.0.0.%u", machine);
+        snprintf(h->listen, sizeof(h->listen), "10.0.0.%u:7070", machine);
         h->config = (struct config){.store_url = (char *)store_url,
-                                    .name = h->name,
+                                    .name = h->hostname,
                                     .address = h->address,
                                     .storage_address = h->address,
                                     .listen = h->listen,
@@ -138,6 +171,9 @@ void host_power_on(struct host *h)
                 return;
         tell("%s: power on", h->name);
         h->powered = true;
+        h->powered_ns = sched_now();
+        if (W.site_lost && !W.site_back_ns)
+                W.site_back_ns = sched_now();
         h->boots++;
         libvirtd_start(h);
         start_later(h, 50, 3000);
@@ -153,4 +189,10 @@ void host_power_off(struct host *h)
         for (struct qemu *q = h->qemus; q; q = q->next)
                 qemu_kill(q);
         h->powered = false;
+        for (unsigned i = 0; i < W.n_machines; i++)
+                if (W.hosts[i].powered)
+                        return;
+        tell("the whole site is without power");
+        W.site_lost = true;
+        W.site_back_ns = 0;
 }

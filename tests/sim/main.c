@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/blind.h"
 #include "tests/sim/scale.h"
 #include "tests/sim/world.h"
 
@@ -40,11 +41,11 @@ struct work {
 };
 
 static const char *const break_names[BREAK_MAX] = {
-    [BREAK_NOTHING] = "nothing", [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
-    [BREAK_CLAIM] = "claim",     [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
-    [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
-    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace",       [BREAK_PLUG] = "plug",
-    [BREAK_ERRNO] = "errno"};
+    [BREAK_NOTHING] = "nothing",   [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
+    [BREAK_CLAIM] = "claim",       [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
+    [BREAK_LOCK] = "lock",         [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
+    [BREAK_PROOF] = "proof",       [BREAK_GRACE] = "grace",       [BREAK_PLUG] = "plug",
+    [BREAK_IDENTITY] = "identity", [BREAK_RETURN] = "return",     [BREAK_ERRNO] = "errno"};
 
 static void add(struct board *b)
 {
@@ -200,7 +201,8 @@ static int seeds_read(struct work *w, const char *path)
 }
 
 static const char usage[] =
-    "usage: sim [--seeds A..B | --seed N | --list FILE | --scale] [--verbose] [--jobs N] [--break PART]\n"
+    "usage: sim [--seeds A..B | --seed N | --list FILE | --scale | --blind] [--verbose] [--jobs N] [--break "
+    "PART]\n"
     "\n"
     "Runs the real hostd on simulated hosts against an adversarial storage, one world for each seed, and "
     "checks\n"
@@ -210,20 +212,26 @@ static const char usage[] =
     "  --seed N      one; with --verbose its whole story. A seed always gives the same one.\n"
     "  --list FILE   the seeds in a file, one a line\n"
     "  --scale       1,000 hosts with 20,000 instances: storage operations of one host, time to decide\n"
+    "  --blind       slow listings and a heartbeat that cannot be read: who dies beside them is seen\n"
     "  --seconds N   no seed begins after so long, by a real clock\n"
     "  --jobs N      processes (default: as many as there are cores)\n"
-    "  --break PART  fence, gate, claim, cas, uid, lock, switchover, takeover or plug does not do its work: "
-    "the\n"
+    "  --break PART  fence, gate, claim, cas, uid, lock, switchover, takeover, plug, proof, grace,\n"
+    "                identity or return does not do its work: the\n"
     "                exit status is 0 when one of the seeds notices\n";
 
-static int parse(struct work *w, int argc, char **argv, bool *ret_scale)
+static int parse(struct work *w, int argc, char **argv, bool *ret_scale, bool *ret_blind)
 {
-        static const struct option options[] = {
-            {"seeds", required_argument, NULL, 'r'},   {"seed", required_argument, NULL, 's'},
-            {"list", required_argument, NULL, 'l'},    {"scale", no_argument, NULL, 'c'},
-            {"seconds", required_argument, NULL, 't'}, {"verbose", no_argument, NULL, 'v'},
-            {"jobs", required_argument, NULL, 'j'},    {"break", required_argument, NULL, 'b'},
-            {"help", no_argument, NULL, 'h'},          {0}};
+        static const struct option options[] = {{"seeds", required_argument, NULL, 'r'},
+                                                {"seed", required_argument, NULL, 's'},
+                                                {"list", required_argument, NULL, 'l'},
+                                                {"scale", no_argument, NULL, 'c'},
+                                                {"blind", no_argument, NULL, 'B'},
+                                                {"seconds", required_argument, NULL, 't'},
+                                                {"verbose", no_argument, NULL, 'v'},
+                                                {"jobs", required_argument, NULL, 'j'},
+                                                {"break", required_argument, NULL, 'b'},
+                                                {"help", no_argument, NULL, 'h'},
+                                                {0}};
         unsigned long long a, b;
         int o;
 
@@ -238,6 +246,8 @@ static int parse(struct work *w, int argc, char **argv, bool *ret_scale)
                         *ret_scale = true;
                 else if (o == 't' && atoi(optarg) > 0)
                         w->until = seconds_now() + atoi(optarg);
+                else if (o == 'B')
+                        *ret_blind = true;
                 else if (o == 'v')
                         w->verbose = true;
                 else if (o == 'j' && atoi(optarg) > 0)
@@ -256,10 +266,10 @@ static int parse(struct work *w, int argc, char **argv, bool *ret_scale)
 int main(int argc, char **argv)
 {
         struct work w = {.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN)};
-        bool scale = false;
+        bool scale = false, blind = false;
         int r;
 
-        r = parse(&w, argc, argv, &scale);
+        r = parse(&w, argc, argv, &scale, &blind);
         if (r != 0) {
                 fputs(usage, r > 0 ? stdout : stderr);
                 return r > 0 ? 0 : 2;
@@ -268,6 +278,8 @@ int main(int argc, char **argv)
             1); /* the order of members is that of insertion; the hash is the only thing random */
         if (scale)
                 return scale_run() ? 0 : 1;
+        if (blind)
+                return blind_run() ? 0 : 1;
         if (w.n == 0)
                 seeds_add(&w, 1, 1000);
         w.jobs = MIN_OF(w.jobs, JOBS_MAX);

@@ -40,7 +40,7 @@ int http_client_new(const char *base, const char *token, int timeout_ms, struct 
         assert(c);
         c->from = host_current();
         c->timeout_ms = timeout_ms;
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 if (strncmp(base, "http://", 7) == 0 && streq(base + 7, W.hosts[i].listen))
                         c->to = &W.hosts[i];
         *ret = c;

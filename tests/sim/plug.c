@@ -46,7 +46,7 @@ static void check_shut(const struct host *h, const struct qemu *q)
             !h->well_since_ns || sched_now() - h->well_since_ns < 3 * SIM_S || r < 0 ||
             now.host != h->number)
                 return;
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 if (&W.hosts[i] != h && W.hosts[i].well_since_ns &&
                     W.away_since_ns - W.hosts[i].well_since_ns > LISTED_NS)
                         violated("%s: QEMU %d on %s was cut off, and the storage is away for everybody",
@@ -133,7 +133,7 @@ static bool isolated(const struct host *h)
         if (!h->cut_since_ns || W.away_since_ns || !h->up_since_ns ||
             h->cut_since_ns - h->up_since_ns < LISTED_NS)
                 return false;
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 if (&W.hosts[i] != h && W.hosts[i].up_since_ns &&
                     h->cut_since_ns - W.hosts[i].up_since_ns >= LISTED_NS)
                         return true;
@@ -179,7 +179,7 @@ void plug_check_run(void *arg)
 {
         for (;;) {
                 co_sleep(CHECK_NS);
-                for (unsigned i = 0; i < W.n_hosts; i++) {
+                for (unsigned i = 0; i < W.n_machines; i++) {
                         check_host(&W.hosts[i]);
                         for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
                                 if (q->alive)

@@ -56,7 +56,7 @@ struct qemu *qemu_find(struct host *h, const char *instance)
 
 struct qemu *qemu_alive(pid_t pid)
 {
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
                         if (q->alive && q->pid == pid)
                                 return q;

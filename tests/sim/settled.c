@@ -13,7 +13,7 @@ static size_t qemus_of(const struct disk *d, const struct qemu **ret)
 {
         size_t n = 0;
 
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 for (const struct qemu *q = W.hosts[i].qemus; q; q = q->next)
                         if (q->alive && q->disk == d) {
                                 *ret = q;

@@ -84,7 +84,7 @@ int op_call(struct store *s, struct op **pop, struct err *err)
 {
         struct op *op = *pop;
         int64_t timeout = (int64_t)s->options.timeout_ms * SIM_MS, deadline = sched_now() + timeout;
-        bool sent = storage_reachable(op->host);
+        bool sent = storage_reachable(op->host) && !op->stuck;
 
         W.stats.operations++;
         op->host->operations++;
@@ -93,6 +93,7 @@ int op_call(struct store *s, struct op **pop, struct err *err)
         if (sent) {
                 int64_t way = !W.quiet && rnd_chance(W.late) ? timeout + rnd_between(0, 10 * SIM_S)
                               : op->claims                   ? claim_delay()
+                              : op->lists && W.slow_lists    ? rnd_between(1000, 3000) * SIM_MS
                                                              : delay();
 
                 op->lost = !W.quiet && rnd_chance(W.drop);

@@ -37,7 +37,7 @@ struct op {
         unsigned claimer;
         int64_t uid;
         uint32_t gid;
-        bool group, guarded, claims;
+        bool group, guarded, claims, lists, stuck;
         pid_t blocked[CLIENTS_MAX];
         size_t n_blocked;
         /* out */

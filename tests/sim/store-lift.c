@@ -20,8 +20,8 @@ struct machine machine_of(const struct host *h)
 {
         struct machine m = {.view = "1-1"};
 
-        snprintf(m.boot, sizeof(m.boot), "%u-%u", h->number, h->boots);
-        snprintf(m.board, sizeof(m.board), "%u/", h->number);
+        snprintf(m.boot, sizeof(m.boot), "%u-%u", (unsigned)(h - W.hosts) + 1, h->boots);
+        snprintf(m.board, sizeof(m.board), "%u/", (unsigned)(h - W.hosts) + 1);
         return m;
 }
 

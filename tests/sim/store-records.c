@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "migrate/watch.h"
 #include "tests/sim/storage.h"
 
 /* Records, lists and heartbeats. */
@@ -49,6 +50,12 @@ static void check_host(const char *text)
         if (streq(state, "dead") && h->stopped_ns && sched_now() - h->stopped_ns < DISARMED_NS)
                 violated("%s ended in order and was taken over %lld ms later", h->name,
                          (long long)((sched_now() - h->stopped_ns) / SIM_MS));
+        if (streq(state, "dead") && !h->said_dead && W.site_lost && W.n_machines == W.n_hosts &&
+            h->powered_ns < W.site_back_ns && !h->powered &&
+            sched_now() - W.site_back_ns < WATCH_RETURN_MS * SIM_MS)
+                violated("%s was taken over %lld ms after the first host was back from a loss of all power",
+                         h->name, (long long)((sched_now() - W.site_back_ns) / SIM_MS));
+        h->said_dead = streq(state, "dead");
         if (!streq(state, "stopped") || json_get_int(doc, "disarmed_ms", 0) == 0) /* or has never run yet */
                 h->stopped_ns = 0;
         else if (!h->stopped_ns)
@@ -61,7 +68,7 @@ static void commit_seen(struct disk *d, const char *attempt)
 {
         if (!attempt[0] || streq(d->arrived, attempt))
                 return;
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 for (const struct qemu *q = W.hosts[i].qemus; q; q = q->next)
                         if (q->asked && streq(q->lease.attempt, attempt))
                                 snprintf(d->arrived, sizeof(d->arrived), "%s", attempt);
@@ -195,6 +202,7 @@ int sim_list_any(struct store *s, unsigned which, record_cb on, lease_cb on_name
         int r;
 
         op->kind = which;
+        op->lists = true;
         r = op_call(s, &op, err);
         for (size_t i = 0; r == 0 && i < op->list->n; i++) {
                 const struct snapshot_item *item = &op->list->items[i];
@@ -239,6 +247,7 @@ static int sim_beat_read(struct store *s, unsigned host, uint64_t *ret_counter, 
         int r;
 
         op->claimer = host;
+        op->stuck = host == W.stuck_beat;
         r = op_call(s, &op, err);
         if (r == 0)
                 *ret_counter = op->ret_number;

@@ -12,18 +12,22 @@ void world_new(uint64_t seed, unsigned n_hosts, unsigned n_instances)
         sched_init(seed);
         store_reset();
         W.seed = seed;
-        W.n_hosts = n_hosts;
+        W.n_hosts = W.n_machines = n_hosts;
         W.n_instances = n_instances;
         W.n_disks = 0;
         W.pids = 0;
         W.chaos = W.quiet = W.full = false;
         W.away_since_ns = 0;
+        W.chaos = W.quiet = W.slow_lists = false;
+        W.stuck_beat = 0;
+        W.site_lost = false;
+        W.site_back_ns = 0;
         W.violation[0] = '\0';
         memset(&W.stats, 0, sizeof(W.stats));
         W.outside = (struct host){.name = "world", .powered = true};
         W.root = proc_new(&W.outside, "world");
         for (unsigned i = 1; i <= n_hosts; i++)
-                host_init(i, "sim:");
+                host_init(i, i, "sim:");
 }
 
 static void draw(uint64_t seed)
@@ -36,6 +40,9 @@ static void draw(uint64_t seed)
         W.late = lates[rnd(ARRAY_SIZE(lates))];
         W.slow = slows[rnd(ARRAY_SIZE(slows))];
         W.faults_ns = rnd_between(20, 80) * SIM_S;
+        W.slow_lists = rnd(5) == 0;
+        if (rnd(4) == 0)
+                host_init(++W.n_machines, 1 + (unsigned)rnd(W.n_hosts), "sim:");
 }
 
 static void root_main(void *arg)
@@ -43,7 +50,7 @@ static void root_main(void *arg)
         char why[128] = "";
         int64_t good = 0, limit;
 
-        for (unsigned i = 0; i < W.n_hosts; i++)
+        for (unsigned i = 0; i < W.n_machines; i++)
                 host_power_on(&W.hosts[i]);
         for (unsigned i = 0; i < W.n_instances; i++)
                 if (instance_make(i, 1 + (unsigned)rnd(W.n_hosts)) < 0)

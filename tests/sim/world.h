@@ -35,6 +35,8 @@ enum sim_break {
         BREAK_GRACE, /* rbd: it is let go as soon as it is known to be dead */
         BREAK_PLUG,  /* a guest that was cut off the network can be reached all the same */
         BREAK_ERRNO, /* three disk errors in a row count as the storage's refusal */
+        BREAK_IDENTITY, /* any machine may join with a number, whoever lives with it */
+        BREAK_RETURN,   /* after a loss of all power nobody waits for the others */
         BREAK_MAX
 };
 
@@ -148,11 +150,13 @@ struct http_server {
 
 struct host {
         unsigned number;
-        unsigned boots; /* how often it was switched on again */
-        char name[16], listen[24], address[24];
+        unsigned boots;                                       /* how often it was switched on again */
+        char name[16], hostname[16], listen[24], address[24]; /* name: of the story */
         struct config config;
         int64_t offset_ns; /* of its clock */
         bool powered;
+        int64_t powered_ns; /* since when */
+        bool said_dead;     /* by its record */
         bool storage_cut, network_cut;
         bool uplink_cut; /* its guests' network, while hosts can still talk */
         /* what the checks of plug.c know; 0: it is not so */
@@ -188,7 +192,8 @@ struct world {
         bool verbose;
         enum sim_break broken;
         enum fence_kind kind;
-        unsigned n_hosts;
+        unsigned n_hosts;    /* numbers */
+        unsigned n_machines; /* one more where two machines have the same name and number */
         struct host hosts[HOSTS_MAX];
         struct disk disks[DISKS_MAX];
         size_t n_disks;
@@ -199,8 +204,12 @@ struct world {
         bool quiet;                /* faults have stopped */
         bool full;                 /* the storage has no room for what guests write */
         unsigned drop, late, slow; /* of storage calls, per million */
+        bool slow_lists;           /* a listing takes 1 to 3 s, also when the faults are over */
+        unsigned stuck_beat;       /* nobody can read this host's heartbeat; 0: all can be read */
         int64_t faults_ns;         /* until when there are any */
         int64_t away_since_ns;     /* the storage is away for everybody; 0: it is not */
+        bool site_lost;            /* every host was without power at one moment */
+        int64_t site_back_ns;      /* when the first of them had power again; 0: not yet */
         unsigned n_instances;
         pid_t pids;
         struct stats stats;
@@ -278,7 +287,8 @@ void libvirtd_kill(struct host *h, bool forgets);
 bool hosts_connected(const struct host *a, const struct host *b);
 
 /* host.c */
-void host_init(unsigned number, const char *store_url);
+/* machine: from 1 on; its number as well, unless it is a clone. */
+void host_init(unsigned machine, unsigned number, const char *store_url);
 void host_power_on(struct host *h);
 void host_power_off(struct host *h);
 void hostd_start(struct host *h);

@@ -87,16 +87,16 @@ static void a_still_counter_is_death_after_two_seconds(void **state)
         int64_t t;
 
         for (t = 0; t <= 1000; t += 250)
-                watch_look(&w, 1, true, 42, t);
+                watch_look(&w, 1, true, 42, t, t);
         assert_false(watch_dead(&w, 1000, 0, 1000));
         for (; t <= 2000; t += 250)
-                watch_look(&w, 1, true, 42, t);
+                watch_look(&w, 1, true, 42, t, t);
         assert_true(watch_dead(&w, 2000, 0, 2000));
         /* not while our own writes do not arrive, and not while it is disarmed */
         assert_false(watch_dead(&w, 2000 - WATCH_OWN_MS - 1, 0, 2000));
         assert_false(watch_dead(&w, 2000, 60000, 2000));
         /* a new epoch begins anew */
-        watch_look(&w, 2, true, 42, 2100);
+        watch_look(&w, 2, true, 42, 2100, 2100);
         assert_false(watch_dead(&w, 2100, 0, 2100));
 }
 
@@ -104,10 +104,10 @@ static void a_gap_in_our_own_looking_is_no_death(void **state)
 {
         struct watch w = {0};
 
-        watch_look(&w, 1, true, 42, 0);
-        watch_look(&w, 1, true, 42, 5000); /* we were paused: it may have changed and we cannot tell */
+        watch_look(&w, 1, true, 42, 0, 0);
+        watch_look(&w, 1, true, 42, 5000, 5000); /* we were paused: it may have changed and we cannot tell */
         assert_false(watch_dead(&w, 5000, 0, 5000));
-        watch_look(&w, 1, false, 0, 5250); /* the storage did not answer: no look */
+        watch_look(&w, 1, false, 0, 5250, 5250); /* the storage did not answer: no look */
         assert_false(watch_dead(&w, 5250, 0, 8000));
 }
 
@@ -155,19 +155,19 @@ static void the_heir_of_a_long_chain_is_its_last(void **state)
 static void look_on(struct watch *w, int64_t from, int64_t to)
 {
         for (int64_t t = from; t <= to; t += 100)
-                watch_look(w, 1, true, 42, t);
+                watch_look(w, 1, true, 42, t, t);
 }
 
 static void two_seconds_are_two_seconds(void **state)
 {
         struct watch w = {0};
 
-        watch_look(&w, 1, true, 41, 0);
+        watch_look(&w, 1, true, 41, 0, 0);
         look_on(&w, 100, 2000);
         assert_false(watch_dead(&w, 2000, 0, 2000));
-        watch_look(&w, 1, true, 42, 2099);
+        watch_look(&w, 1, true, 42, 2099, 2099);
         assert_false(watch_dead(&w, 2099, 0, 2099));
-        watch_look(&w, 1, true, 42, 2100);
+        watch_look(&w, 1, true, 42, 2100, 2100);
         assert_true(watch_dead(&w, 2100, 0, 2100));
         assert_true(watch_dead(&w, 2100 - WATCH_OWN_MS, 0, 2100));
         assert_false(watch_dead(&w, 2100 - WATCH_OWN_MS - 1, 0, 2100));
@@ -178,7 +178,7 @@ static void two_seconds_are_two_seconds(void **state)
         /* what was seen long ago says nothing about now */
         assert_true(watch_dead(&w, 2900 + WATCH_GAP_MS, 0, 2900 + WATCH_GAP_MS));
         assert_false(watch_dead(&w, 2900 + WATCH_GAP_MS + 1, 0, 2900 + WATCH_GAP_MS + 1));
-        watch_look(&w, 1, true, 43, 3000); /* it lives */
+        watch_look(&w, 1, true, 43, 3000, 3000); /* it lives */
         assert_false(watch_dead(&w, 3000, 0, 3000));
 }
 
@@ -194,12 +194,12 @@ static void a_gap_is_longer_than_its_limit(void **state)
 {
         struct watch w = {0};
 
-        watch_look(&w, 1, true, 42, 0);
-        watch_look(&w, 1, true, 42, WATCH_GAP_MS);
+        watch_look(&w, 1, true, 42, 0, 0);
+        watch_look(&w, 1, true, 42, WATCH_GAP_MS, WATCH_GAP_MS);
         assert_int_equal(w.changed_ms, 0);
-        watch_look(&w, 1, true, 42, 2 * WATCH_GAP_MS);
+        watch_look(&w, 1, true, 42, 2 * WATCH_GAP_MS, 2 * WATCH_GAP_MS);
         assert_true(watch_dead(&w, 2 * WATCH_GAP_MS, 0, 2 * WATCH_GAP_MS));
-        watch_look(&w, 1, true, 42, 3 * WATCH_GAP_MS + 1);
+        watch_look(&w, 1, true, 42, 3 * WATCH_GAP_MS + 1, 3 * WATCH_GAP_MS + 1);
         assert_int_equal(w.changed_ms, 3 * WATCH_GAP_MS + 1);
         assert_false(watch_dead(&w, 3 * WATCH_GAP_MS + 1, 0, 3 * WATCH_GAP_MS + 1));
 }
@@ -210,13 +210,13 @@ static void a_stall_of_reads_is_no_death(void **state)
         struct watch w = {0};
         int64_t t;
 
-        watch_look(&w, 1, true, 42, 0);
+        watch_look(&w, 1, true, 42, 0, 0);
         for (t = 100; t <= 5000; t += 100) {
-                watch_look(&w, 1, false, 0, t);
+                watch_look(&w, 1, false, 0, t, t);
                 assert_false(watch_dead(&w, t, 0, t));
         }
         assert_int_equal(w.counter, 42);
-        watch_look(&w, 1, true, 42, t); /* it answers again, and the counter happens to be the same */
+        watch_look(&w, 1, true, 42, t, t); /* it answers again, and the counter happens to be the same */
         assert_false(watch_dead(&w, t, 0, t));
         look_on(&w, t + 100, t + WATCH_DEAD_MS - 100);
         assert_false(watch_dead(&w, t + WATCH_DEAD_MS - 100, 0, t + WATCH_DEAD_MS - 100));
@@ -224,7 +224,7 @@ static void a_stall_of_reads_is_no_death(void **state)
         assert_true(watch_dead(&w, t + WATCH_DEAD_MS, 0, t + WATCH_DEAD_MS));
         w = (struct watch){0};
         for (t = 0; t <= 5000; t += 100) { /* never an answer */
-                watch_look(&w, 1, false, 0, t);
+                watch_look(&w, 1, false, 0, t, t);
                 assert_false(watch_dead(&w, t, 0, t));
         }
 }
@@ -236,11 +236,89 @@ static void another_epoch_is_another_life(void **state)
 
         look_on(&w, 0, 3000);
         assert_true(watch_dead(&w, 3000, 0, 3000));
-        watch_look(&w, 2, true, 42, 3100);
+        watch_look(&w, 2, true, 42, 3100, 3100);
         assert_int_equal(w.epoch, 2);
         assert_int_equal(w.changed_ms, 3100);
-        watch_look(&w, 1, true, 42, 3200); /* an older one is another one */
+        watch_look(&w, 1, true, 42, 3200, 3200); /* an older one is another one */
         assert_int_equal(w.changed_ms, 3200);
+}
+
+/* An answer that took long says what the counter was at some time since its question. */
+static void a_slow_answer_proves_no_more_than_its_question(void **state)
+{
+        struct watch w = {0};
+
+        watch_look(&w, 1, true, 42, 0, 10);
+        watch_look(&w, 1, true, 42, 900, 910);
+        watch_look(&w, 1, true, 42, 1100, 2400);
+        assert_false(watch_dead(&w, 2400, 0, 2400));
+        watch_look(&w, 1, true, 42, 2450, 2460);
+        assert_true(watch_dead(&w, 2460, 0, 2460));
+        assert_int_equal(watch_pause_ms(&w), WATCH_LOOK_MS);
+}
+
+static void it_looks_closely_when_a_verdict_is_near(void **state)
+{
+        struct watch w = {0};
+
+        assert_int_equal(watch_pause_ms(&w), WATCH_LOOK_MS);
+        for (int64_t t = 0; t <= 4000; t += 250) {
+                watch_look(&w, 1, true, 42, t, t);
+                assert_int_equal(watch_pause_ms(&w),
+                                 t >= 1750 && t < 2250 ? WATCH_CLOSELY_MS : WATCH_LOOK_MS);
+        }
+}
+
+static void blindness_is_told_once_and_its_end_once(void **state)
+{
+        struct sight s = {.able_ms = 1000};
+
+        assert_int_equal(sight_look(&s, false, 1000 + WATCH_BLIND_MS - 1), SIGHT_SAME);
+        assert_int_equal(sight_look(&s, false, 1000 + WATCH_BLIND_MS), SIGHT_LOST);
+        assert_true(s.blind);
+        assert_int_equal(sight_look(&s, false, 1000 + 9 * WATCH_BLIND_MS), SIGHT_SAME);
+        assert_int_equal(sight_look(&s, true, 2000 + 9 * WATCH_BLIND_MS), SIGHT_BACK);
+        assert_false(s.blind);
+        assert_int_equal(sight_look(&s, true, 3000 + 9 * WATCH_BLIND_MS), SIGHT_SAME);
+}
+
+/* Each answer comes, but with gaps: no verdict is ever possible, so this is blindness, too. */
+static void answers_with_gaps_are_no_sight(void **state)
+{
+        struct watch w = {0};
+        int64_t t;
+
+        for (t = 0; t <= 20000; t += WATCH_GAP_MS + 1) {
+                watch_look(&w, 1, true, (uint64_t)t, t, t);
+                assert_false(watch_able(&w, t, t));
+        }
+        for (int64_t begun = t; t <= begun + WATCH_DEAD_MS; t += 250) {
+                watch_look(&w, 1, true, (uint64_t)t, t, t);
+                assert_int_equal(watch_able(&w, t, t), t - begun >= WATCH_DEAD_MS);
+        }
+        assert_false(watch_able(&w, t - WATCH_OWN_MS - 1, t)); /* our own writes do not arrive */
+}
+
+static void who_comes_home_waits_for_those_it_has_not_seen(void **state)
+{
+        struct homecoming home = {.returning = true, .joined_ms = 1000};
+        struct watch w = {0};
+
+        watch_look(&w, 1, true, 42, 1000, 1000);
+        assert_true(watch_waits(&w, &home, 1000));
+        assert_true(watch_waits(&w, &home, 1000 + WATCH_RETURN_MS - 1));
+        assert_false(watch_waits(&w, &home, 1000 + WATCH_RETURN_MS));
+        home.met = true; /* others were here all along */
+        assert_false(watch_waits(&w, &home, 1000));
+        home.met = false;
+        watch_look(&w, 1, true, 43, 1200, 1200); /* a write that was under way when its host died */
+        assert_true(watch_waits(&w, &home, 1200));
+        watch_look(&w, 1, true, 44, 1200, 1200); /* it was alive a moment ago */
+        assert_false(watch_waits(&w, &home, 1200));
+        watch_look(&w, 2, true, 44, 1300, 1300);
+        assert_true(watch_waits(&w, &home, 1300));
+        home.returning = false; /* an upgrade of hostd is no start of the machine */
+        assert_false(watch_waits(&w, &home, 1300));
 }
 
 int main(void)
@@ -260,6 +338,11 @@ int main(void)
             cmocka_unit_test(a_gap_is_longer_than_its_limit),
             cmocka_unit_test(a_stall_of_reads_is_no_death),
             cmocka_unit_test(another_epoch_is_another_life),
+            cmocka_unit_test(a_slow_answer_proves_no_more_than_its_question),
+            cmocka_unit_test(it_looks_closely_when_a_verdict_is_near),
+            cmocka_unit_test(blindness_is_told_once_and_its_end_once),
+            cmocka_unit_test(answers_with_gaps_are_no_sight),
+            cmocka_unit_test(who_comes_home_waits_for_those_it_has_not_seen),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,3 +171,52 @@ story_room_for_one_goes_to_the_higher_priority() {
         stays 2 eval "runs_on high h2 && runs_on low h3"
         removed low high
 }
+
+# blinded HOST OTHER: on a directory, HOST's reads of OTHER's heartbeat never return. seeing HOST OTHER: they do again.
+blinded() {
+        local beat=/var/tmp/wherry-lab/store/beats/${2#h}
+        lab exec "$1" sh -c "mkfifo -m 600 /run/wherry/stuck-$2 && mount --bind /run/wherry/stuck-$2 '$beat'"
+}
+
+seeing() {
+        local beat=/var/tmp/wherry-lab/store/beats/${2#h}
+        # Whoever waits for a writer of the pipe gets one, and reads nothing.
+        lab exec "$1" sh -c "umount --lazy '$beat' && : >/run/wherry/stuck-$2 && rm /run/wherry/stuck-$2"
+}
+
+hosts_say() {
+        wherry host list | grep -q "$1"
+}
+
+# Each of h2's two watchers is stuck in a read of the other one's heartbeat.
+story_a_stuck_heartbeat_hides_no_death_of_another() {
+        [ "$store" = dir ] || return 0
+        given web h2
+        blinded h1 h3
+        blinded h3 h1
+        soon "h1 says that it cannot watch h3" 30 hosts_say "h1 cannot tell whether h3 lives"
+        soon "h3 says that it cannot watch h1" 30 hosts_say "h3 cannot tell whether h1 lives"
+        wherry events --json | jq -e '[.. | objects | select(.kind? == "host-blind")] | length == 2' >/dev/null || fail "not told once each"
+        lab power-off h2 >/dev/null
+        runs_after_loss web h2 30
+        seeing h1 h3
+        seeing h3 h1
+        soon "they see again" 30 not hosts_say "cannot tell whether"
+        comes_back h2
+        removed web
+}
+
+alive_are() {
+        [[ $(wherry host list --json | jq -r '[.hosts[] | select(.alive) | .name] | join(" ")') == "$1" ]]
+}
+
+# imaged reads all heartbeats; one that is stuck makes no other host look dead.
+story_a_stuck_heartbeat_makes_no_other_host_silent() {
+        [ "$store" = dir ] || return 0
+        soon "all are alive" 30 alive_are "h1 h2 h3"
+        blinded ctl h2
+        soon "h2 is not known to live" 20 alive_are "h1 h3"
+        stays 6 alive_are "h1 h3" || fail "alive are: $(wherry host list)"
+        seeing ctl h2
+        soon "all are alive again" 20 alive_are "h1 h2 h3"
+}
