@@ -49,7 +49,7 @@ qemu_pid() {
 # Here and below the file is read by a command: it may vanish, and bash would take a redirection that fails for the end of the script.
 qemu_runs() {
         # After the name in brackets: user time is field 12.
-        cat "/proc/$1/task"/*/stat 2>/dev/null | awk '/\(CPU 0\// { sub(/.*\) /, ""); ran = $12 > 0 } END { exit !ran }'
+        { cat "/proc/$1/task"/*/stat 2>/dev/null || :; } | awk '/\(CPU 0\// { sub(/.*\) /, ""); ran = $12 > 0 } END { exit !ran }'
 }
 
 # process_gone PID: it has ended; a zombie has too.

@@ -105,8 +105,8 @@ static void owner_goes_on_with_a_new_client(void **state)
         qemu_close(q);
 }
 
-const struct CMUnitTest client_tests[] = {
-    cmocka_unit_test(blocklisted_client_is_closed_and_opened_anew),
-    cmocka_unit_test(owner_goes_on_with_a_new_client),
+const struct engine_test client_tests[] = {
+    {ON_RBD, cmocka_unit_test(blocklisted_client_is_closed_and_opened_anew)},
+    {ON_RBD, cmocka_unit_test(owner_goes_on_with_a_new_client)},
 };
 const size_t n_client_tests = ARRAY_SIZE(client_tests);

@@ -323,12 +323,12 @@ static void several_disks_change_hands_together(void **state)
         }
 }
 
-const struct CMUnitTest fence_tests[] = {
-    cmocka_unit_test(several_disks_change_hands_together),
-    cmocka_unit_test(self_test_proves_the_fence),
-    cmocka_unit_test(take_over_stops_the_previous_writer),
-    cmocka_unit_test(golden_image_shows_through),
-    cmocka_unit_test(migration_commits),
-    cmocka_unit_test(migration_fails_and_the_source_runs_on),
+const struct engine_test fence_tests[] = {
+    {ON_SHARED, cmocka_unit_test(several_disks_change_hands_together)},
+    {ON_SHARED, cmocka_unit_test(self_test_proves_the_fence)},
+    {ON_SHARED, cmocka_unit_test(take_over_stops_the_previous_writer)},
+    {ON_SHARED, cmocka_unit_test(golden_image_shows_through)},
+    {ON_SHARED, cmocka_unit_test(migration_commits)},
+    {ON_SHARED, cmocka_unit_test(migration_fails_and_the_source_runs_on)},
 };
 const size_t n_fence_tests = ARRAY_SIZE(fence_tests);

@@ -176,8 +176,8 @@ static void list_is_whole_after_it(void **state)
         assert_true(h.n > 0);
 }
 
-const struct CMUnitTest kill_tests[] = {
-    cmocka_unit_test(killed_writer_breaks_nothing),
-    cmocka_unit_test(list_is_whole_after_it),
+const struct engine_test kill_tests[] = {
+    {ON_SHARED, cmocka_unit_test(killed_writer_breaks_nothing)},
+    {ON_SHARED, cmocka_unit_test(list_is_whole_after_it)},
 };
 const size_t n_kill_tests = ARRAY_SIZE(kill_tests);

@@ -30,16 +30,6 @@ static struct aim put_step(struct suite *s)
         return (struct aim){streq(store_engine(s->store), "mem") ? "put" : "link"};
 }
 
-static bool on_files(struct suite *s)
-{
-        return streq(store_engine(s->store), "dir") || streq(store_engine(s->store), "nfs");
-}
-
-static bool on_nfs(struct suite *s)
-{
-        return streq(store_engine(s->store), "nfs");
-}
-
 static void aim(struct aim at, enum fault fault)
 {
         fault_aim(at.op, fault, at.skip);
@@ -210,8 +200,6 @@ static void late_creation_leaves_one_instance(void **state)
         struct suite *s = suite_of(state);
         struct err err;
 
-        if (!on_files(s))
-                return; /* rbd: the half-made ones of test-rbd */
         for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
                 char id[UUID_LEN + 1];
                 struct seen seen = {.id = id};
@@ -242,8 +230,6 @@ static void removal_whose_answer_is_lost_is_whole(void **state)
         const struct disk_spec disk = {.name = "disk0", .image = image, .size = 8 * MIB};
         struct err err;
 
-        if (!on_files(s))
-                return;
         uuid_random(image);
         uuid_random(id);
         image_make(s->store, image, MIB, "golden");
@@ -263,8 +249,6 @@ static void fence_without_an_answer_costs_the_epoch(void **state)
         struct suite *s = suite_of(state);
         struct err err;
 
-        if (!on_nfs(s))
-                return;
         for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
                 struct lease one = {}, two = {};
                 struct start first, second;
@@ -296,8 +280,6 @@ static void late_grant_gives_nothing_after_the_next_fence(void **state)
         char id[UUID_LEN + 1], *why = NULL;
         struct err err;
 
-        if (!on_nfs(s))
-                return;
         uuid_random(id);
         disks_make(s->store, id, &plain_disk, 1);
         assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, &one, &err));
@@ -327,8 +309,6 @@ static void requests_that_arrive_twice_are_wins(void **state)
         char id[UUID_LEN + 1];
         struct err err;
 
-        if (!on_nfs(s))
-                return;
         uuid_random(id);
         fault_aim("rename", FAULT_TWICE, 0);
         disks_make(s->store, id, &plain_disk, 1);
@@ -356,8 +336,6 @@ static void silence_ends_by_the_time_limit(void **state)
         char id[UUID_LEN + 1];
         struct err err;
 
-        if (!on_nfs(s))
-                return;
         uuid_random(id);
         disks_make(s->store, id, &plain_disk, 1);
         assert_ok(record_put(s->store, RECORD_HOST, id, 0, "1", NULL, &err));
@@ -383,8 +361,6 @@ static void stopped_osd_ends_calls_by_the_time_limit(void **state)
         struct err err;
         pid_t osd;
 
-        if (!streq(store_engine(s->store), "rbd"))
-                return;
         assert_non_null(text);
         osd = (pid_t)atoi(text);
         uuid_random(id);
@@ -410,20 +386,22 @@ static void stopped_osd_ends_calls_by_the_time_limit(void **state)
         assert_true((version == 1 && streq(now, "1")) || (version == 2 && streq(now, "2")));
 }
 
-const struct CMUnitTest lost_tests[] = {
-    cmocka_unit_test(claim_whose_answer_is_lost_is_a_win_or_unknown),
-    cmocka_unit_test(claim_that_never_arrived_is_unknown_and_may_be_made_again),
-    cmocka_unit_test(record_whose_answer_is_lost_is_known_to_be_written),
-    cmocka_unit_test(late_creation_leaves_one_instance),
-    cmocka_unit_test(removal_whose_answer_is_lost_is_whole),
-    cmocka_unit_test(fence_without_an_answer_costs_the_epoch),
-    cmocka_unit_test(late_grant_gives_nothing_after_the_next_fence),
-    cmocka_unit_test(requests_that_arrive_twice_are_wins),
-    cmocka_unit_test(silence_ends_by_the_time_limit),
-    cmocka_unit_test(stopped_osd_ends_calls_by_the_time_limit),
-    /* the memory engine has no late changes, so these come last and are left out there */
-    cmocka_unit_test(late_claim_cannot_win_against_one_that_was_made_since),
-    cmocka_unit_test(late_claim_of_mine_is_mine_when_i_look_again),
-    cmocka_unit_test(late_record_cannot_overwrite_what_was_written_since),
+/* What applies to which engine: no other has the operation that the fault is aimed at. */
+const struct engine_test lost_tests[] = {
+    {ON_ALL, cmocka_unit_test(claim_whose_answer_is_lost_is_a_win_or_unknown)},
+    {ON_ALL, cmocka_unit_test(claim_that_never_arrived_is_unknown_and_may_be_made_again)},
+    {ON_ALL, cmocka_unit_test(record_whose_answer_is_lost_is_known_to_be_written)},
+    {ON_FILES,
+     cmocka_unit_test(late_creation_leaves_one_instance)}, /* rbd: the half-made ones of test-rbd */
+    {ON_FILES, cmocka_unit_test(removal_whose_answer_is_lost_is_whole)},
+    {ON_NFS, cmocka_unit_test(fence_without_an_answer_costs_the_epoch)},
+    {ON_NFS, cmocka_unit_test(late_grant_gives_nothing_after_the_next_fence)},
+    {ON_NFS, cmocka_unit_test(requests_that_arrive_twice_are_wins)},
+    {ON_NFS, cmocka_unit_test(silence_ends_by_the_time_limit)},
+    {ON_RBD, cmocka_unit_test(stopped_osd_ends_calls_by_the_time_limit)},
+    /* the memory engine has no late changes */
+    {ON_FILES | ON_RBD, cmocka_unit_test(late_claim_cannot_win_against_one_that_was_made_since)},
+    {ON_FILES | ON_RBD, cmocka_unit_test(late_claim_of_mine_is_mine_when_i_look_again)},
+    {ON_FILES | ON_RBD, cmocka_unit_test(late_record_cannot_overwrite_what_was_written_since)},
 };
 const size_t n_lost_tests = ARRAY_SIZE(lost_tests);

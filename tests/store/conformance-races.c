@@ -332,10 +332,13 @@ static void one_process_makes_it(void **state)
         makers(suite_of(state), suite_of(state)->shared);
 }
 
-const struct CMUnitTest race_tests[] = {
-    cmocka_unit_test(one_thread_wins_each_epoch), cmocka_unit_test(one_process_wins_each_epoch),
-    cmocka_unit_test(threads_lose_no_count),      cmocka_unit_test(processes_lose_no_count),
-    cmocka_unit_test(one_thread_makes_it),        cmocka_unit_test(one_process_makes_it),
-    cmocka_unit_test(list_beside_writers),
+const struct engine_test race_tests[] = {
+    {ON_ALL, cmocka_unit_test(one_thread_wins_each_epoch)},
+    {ON_ALL, cmocka_unit_test(one_process_wins_each_epoch)},
+    {ON_ALL, cmocka_unit_test(threads_lose_no_count)},
+    {ON_ALL, cmocka_unit_test(processes_lose_no_count)},
+    {ON_ALL, cmocka_unit_test(one_thread_makes_it)},
+    {ON_ALL, cmocka_unit_test(one_process_makes_it)},
+    {ON_ALL, cmocka_unit_test(list_beside_writers)},
 };
 const size_t n_race_tests = ARRAY_SIZE(race_tests);

@@ -207,13 +207,13 @@ static void heartbeat_is_overwritten_in_place(void **state)
         assert_fails(-ENOENT, beat_read(s->second, 4712, &n, &err));
 }
 
-const struct CMUnitTest record_tests[] = {
-    cmocka_unit_test(put_then_get),
-    cmocka_unit_test(stale_compare_loses),
-    cmocka_unit_test(deleted_is_gone_and_may_come_again),
-    cmocka_unit_test(bad_arguments_are_refused),
-    cmocka_unit_test(many_versions_end_in_the_last),
-    cmocka_unit_test(list_shows_each_once),
-    cmocka_unit_test(heartbeat_is_overwritten_in_place),
+const struct engine_test record_tests[] = {
+    {ON_ALL, cmocka_unit_test(put_then_get)},
+    {ON_ALL, cmocka_unit_test(stale_compare_loses)},
+    {ON_ALL, cmocka_unit_test(deleted_is_gone_and_may_come_again)},
+    {ON_ALL, cmocka_unit_test(bad_arguments_are_refused)},
+    {ON_ALL, cmocka_unit_test(many_versions_end_in_the_last)},
+    {ON_ALL, cmocka_unit_test(list_shows_each_once)},
+    {ON_ALL, cmocka_unit_test(heartbeat_is_overwritten_in_place)},
 };
 const size_t n_record_tests = ARRAY_SIZE(record_tests);

@@ -236,6 +236,16 @@ static void write_and_die(const char *id, const char *text, uint64_t offset)
         assert_true(WIFSIGNALED(status));
 }
 
+static void nothing_left_is_nothing_to_go_on_with(void **state)
+{
+        struct volume *v = NULL;
+        char id[UUID_LEN + 1];
+        struct err err;
+
+        uuid_random(id);
+        assert_fails(-ENOENT, volume_resume(suite_of(state)->store, id, true, &v, &err));
+}
+
 static void left_over_is_gone_on_with(void **state)
 {
         struct suite *s = suite_of(state);
@@ -245,10 +255,6 @@ static void left_over_is_gone_on_with(void **state)
 
         uuid_random(id);
         assert_fails(-ENOENT, volume_resume(s->store, id, true, &v, &err));
-        /* in memory nothing is left of a process; and what puts in faults wants a call that may be repeated
-         */
-        if (!s->shared || getenv("STORE_FAULTS"))
-                return;
         write_and_die(id, "first", MIB);
         for (int i = 0; i < 2; i++) { /* a look leaves it as it is */
                 assert_ok(volume_resume(s->second, id, false, &v, &err));
@@ -281,8 +287,6 @@ static void volume_that_was_left_is_gone_on_with(void **state)
         char id[UUID_LEN + 1], buf[6];
         struct err err;
 
-        if (!s->shared || getenv("STORE_FAULTS"))
-                return;
         uuid_random(id);
         assert_ok(volume_create(s->store, id, 4 * MIB, &v, &err));
         assert_ok(volume_write(v, "first", 5, MIB, &err));
@@ -314,8 +318,6 @@ static void sleeper_removes_nothing(void **state)
         char id[UUID_LEN + 1], buf[6];
         struct err err;
 
-        if (!s->shared || getenv("STORE_FAULTS"))
-                return;
         uuid_random(id);
         assert_ok(volume_create(s->store, id, 4 * MIB, &sleeper, &err));
         assert_ok(volume_write(sleeper, "first", 5, 0, &err));
@@ -357,8 +359,6 @@ static void large_hole_costs_nothing(void **state)
         char id[UUID_LEN + 1];
         struct err err;
 
-        if (!s->shared)
-                return; /* the memory engine has no holes: it is for small images */
         uuid_random(id);
         space_wait(s->store, &total, &before);
         image_make(s->store, id, 3 * 1024 * MIB, "sparse");
@@ -405,18 +405,21 @@ static void bad_images_are_refused(void **state)
         assert_fails(-EINVAL, volume_attach(s->store, "a.b", &a, &err));
 }
 
-const struct CMUnitTest volume_tests[] = {
-    cmocka_unit_test(sealed_image_reads_back),
-    cmocka_unit_test(many_write_at_once),
-    cmocka_unit_test(whole_blocks_and_parts_mix),
-    cmocka_unit_test(unsealed_image_is_resized),
-    cmocka_unit_test(unsealed_image_is_invisible),
-    cmocka_unit_test(left_over_is_replaced),
-    cmocka_unit_test(left_over_is_gone_on_with),
-    cmocka_unit_test(sleeper_removes_nothing),
-    cmocka_unit_test(volume_that_was_left_is_gone_on_with),
-    cmocka_unit_test(large_hole_costs_nothing),
-    cmocka_unit_test(image_in_use_stays),
-    cmocka_unit_test(bad_images_are_refused),
+const struct engine_test volume_tests[] = {
+    {ON_ALL, cmocka_unit_test(sealed_image_reads_back)},
+    {ON_ALL, cmocka_unit_test(many_write_at_once)},
+    {ON_ALL, cmocka_unit_test(whole_blocks_and_parts_mix)},
+    {ON_ALL, cmocka_unit_test(unsealed_image_is_resized)},
+    {ON_ALL, cmocka_unit_test(unsealed_image_is_invisible)},
+    {ON_ALL, cmocka_unit_test(left_over_is_replaced)},
+    /* in memory nothing is left of a process; and what puts in faults wants a call that may be repeated */
+    {ON_ALL, cmocka_unit_test(nothing_left_is_nothing_to_go_on_with)},
+    {ON_SHARED | NO_FAULTS, cmocka_unit_test(left_over_is_gone_on_with)},
+    {ON_SHARED | NO_FAULTS, cmocka_unit_test(sleeper_removes_nothing)},
+    {ON_SHARED | NO_FAULTS, cmocka_unit_test(volume_that_was_left_is_gone_on_with)},
+    /* the memory engine has no holes: it is for small images */
+    {ON_SHARED, cmocka_unit_test(large_hole_costs_nothing)},
+    {ON_ALL, cmocka_unit_test(image_in_use_stays)},
+    {ON_ALL, cmocka_unit_test(bad_images_are_refused)},
 };
 const size_t n_volume_tests = ARRAY_SIZE(volume_tests);

@@ -54,10 +54,27 @@ int store_connect(struct store **ret, struct err *err);
 extern const struct disk_spec plain_disk; /* 64 MiB, no image */
 
 /* Groups of tests, each in a file of its own. */
-extern const struct CMUnitTest record_tests[], volume_tests[], lease_tests[], race_tests[], fence_tests[],
+
+/* A test, and the engines that it can be put to. One that does not apply is not run, and so never reported as passed. */
+enum {
+        ON_MEM = 1,
+        ON_DIR = 2,
+        ON_NFS = 4,
+        ON_RBD = 8,
+        ON_FILES = ON_DIR | ON_NFS,
+        ON_SHARED = ON_FILES | ON_RBD, /* what other processes reach */
+        ON_ALL = ON_MEM | ON_SHARED,
+        NO_FAULTS = 16, /* not in a run with faults */
+};
+struct engine_test {
+        unsigned where;
+        struct CMUnitTest test;
+};
+extern const struct engine_test record_tests[], volume_tests[], lease_tests[], race_tests[], fence_tests[],
     kill_tests[], lost_tests[], client_tests[];
 extern const size_t n_record_tests, n_volume_tests, n_lease_tests, n_race_tests, n_fence_tests, n_kill_tests,
     n_lost_tests, n_client_tests;
+
 int run_full(void);   /* a store with little room: STORE_URL */
 int run_outage(void); /* a server that is killed under the writer, by the command in STORE_OUTAGE */
 int run_late(void);   /* a WRITE that the server holds while the disks change hands; STORE_SERVER_PID */

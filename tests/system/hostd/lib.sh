@@ -52,7 +52,10 @@ lab_up() {
         eval "$(lab env)"
         [ -e "$dir/key" ] || ssh-keygen -q -t ed25519 -N '' -C stories -f "$dir/key"
         rm -f "$dir/known-hosts"
-        wait_until 20 hosts_alive "$hosts" || echo "not all hosts are alive"
+        wait_until 20 hosts_alive "$hosts" || {
+                echo "not all hosts are alive"
+                return 1
+        }
         wherry image add "$("$TOP/scripts/guest-images" small --list)" --name small --json >/dev/null
 }
 

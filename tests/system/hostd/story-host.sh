@@ -233,7 +233,7 @@ story_remove_while_it_runs_leaves_nothing() {
         given web h1
         given own h2
         id=$(id_of own) address=$(instance_address own) start=$(instance_field own .start.id)
-        traces "$id" | grep -q . || fail "the search for traces finds nothing of a running guest"
+        [ -n "$(traces "$id")" ] || fail "the search for traces finds nothing of a running guest"
         wherry migrate own h1 --timeout 120 >/dev/null
         wherry migrate own h2 --timeout 120 >/dev/null
         removed own
@@ -254,7 +254,7 @@ greets() {
         local socket
         socket=$(lab exec h1 virsh -q dumpxml wherry-web | sed -n "s/.*type='socket' socket='\([^']*\)'.*/\1/p")
         [ -n "$socket" ] || fail "its screen has no socket"
-        lab exec h1 "$@" timeout 5 socat -u "UNIX-CONNECT:$socket" - </dev/null | head -c 3 | grep -q RFB
+        [[ $(lab exec h1 "$@" timeout 5 socat -u "UNIX-CONNECT:$socket" - </dev/null | head -c 3 || :) == RFB ]]
 }
 
 story_no_other_user_of_the_host_reaches_a_guests_screen() {
