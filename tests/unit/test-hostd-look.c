@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "migrate/watch.h"
+#include "tests/unit/hostd-fixture.h"
+
+/* What one look makes of the record, the name on the storage, libvirt's word and the processes. */
+#define ID fixture_id('a')
+#define PID 4711
+#define START "aaaaaaaa-0000-4000-8000-000000000001"
+#define OTHER "aaaaaaaa-0000-4000-8000-000000000002"
+#define ATTEMPT "bbbbbbbb-0000-4000-8000-000000000001"
+
+static struct {
+        int find; /* virt_find()'s answer */
+        struct virt_domain domain;
+        int processes; /* virt_processes()' answer */
+        bool process;  /* a QEMU of the instance is among them */
+        unsigned finds;
+        bool appears; /* libvirt knows it at the second question */
+} libvirt;
+
+int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
+int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err);
+
+int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err)
+{
+        int r = ++libvirt.finds > 1 && libvirt.appears ? 0 : libvirt.find;
+
+        assert_string_equal(instance, ID);
+        if (r == 0)
+                *ret = libvirt.domain;
+        return r < 0 ? err_set(err, r, "libvirt: error %d", -r) : r;
+}
+
+int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err)
+{
+        if (libvirt.processes < 0)
+                return err_set(err, libvirt.processes, "processes: error %d", -libvirt.processes);
+        *ret = calloc(2, sizeof(**ret));
+        *ret_n = 1 + libvirt.process;
+        strcpy((*ret)[0].lease.instance, fixture_id('b'));
+        (*ret)[0].pid = 1;
+        strcpy((*ret)[1].lease.instance, ID);
+        (*ret)[1].pid = PID;
+        return libvirt.processes;
+}
+
+/* It runs here as it should, at epoch 1 of host 2. */
+static struct guest *running(void)
+{
+        fixture_instance('a', ",\"start\":{\"id\":\"" START "\",\"epoch\":1},"
+                              "\"status\":{\"state\":\"running\",\"host\":2,\"epoch\":1}");
+        fixture_claim('a', 2);
+        memset(&libvirt, 0, sizeof(libvirt));
+        libvirt.domain.running = true;
+        libvirt.domain.pid = PID;
+        strcpy(libvirt.domain.lease.instance, ID);
+        strcpy(libvirt.domain.lease.start.id, START);
+        libvirt.process = true;
+        return fixture_guest('a');
+}
+
+static int look(struct guest *g, struct instance_view *ret)
+{
+        struct guest_look l = {0};
+        struct err err = {0};
+        int r = guest_look(g, &l, &err);
+
+        *ret = l.view;
+        if (r == 0)
+                guest_look_done(&l);
+        else
+                assert_int_not_equal(err.text[0], 0);
+        libvirt.finds = 0;
+        return r;
+}
+
+static void a_guest_that_runs_is_seen_as_it_is(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        assert_int_equal(look(g, &v), 0);
+        assert_true(v.record && v.trusted && v.settled);
+        assert_int_equal(v.me, 2);
+        assert_int_equal(v.epoch, 1);
+        assert_int_equal(v.host, 2);
+        assert_int_equal(v.qemu, QEMU_RUNNING);
+        assert_int_equal(v.qemu_epoch, 1);
+        assert_false(v.qemu_of_entry || v.qemu_fenced || v.qemu_io_error || v.guest_powered_off ||
+                     v.restart);
+        assert_int_equal(instance_decide(&v), ACTION_NONE);
+        assert_int_equal(g->known_pid, PID); /* adopted: it may go on after a pause */
+}
+
+static void of_another_start_nothing_is_known(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        strcpy(libvirt.domain.lease.start.id, OTHER);
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu_epoch, 0);
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+        assert_int_equal(g->known_pid, 0);
+        strcpy(libvirt.domain.lease.start.id, ""); /* an empty id is no start's */
+        fixture_set(RECORD_INSTANCE, ID, "start", "{\"epoch\":1}");
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu_epoch, 0);
+}
+
+static void only_what_owns_the_name_is_adopted(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        libvirt.domain.running = false; /* it starts: the gate has not said yes */
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu, QEMU_PAUSED);
+        assert_int_equal(g->known_pid, 0);
+        libvirt.domain.running = true;
+        fixture_claim('a', 3);
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.host, 3);
+        assert_int_equal(g->known_pid, 0);
+        fixture_claim('a', 2); /* mine again, and this QEMU is of before */
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.epoch, 3);
+        assert_int_equal(v.qemu_epoch, 1);
+        assert_int_equal(g->known_pid, 0);
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+}
+
+static void a_source_that_stands_with_its_entry_is_adopted(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture_set(RECORD_INSTANCE, ID, "migration",
+                    "{\"attempt\":\"" ATTEMPT "\",\"source\":2,\"destination\":3,\"epoch\":1}");
+        libvirt.domain.running = false;
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(g->known_pid, PID);
+        assert_int_equal(v.entry_source, 2);
+        assert_int_equal(v.entry_destination, 3);
+        assert_int_equal(v.entry_epoch, 1);
+        assert_int_equal(instance_decide(&v), ACTION_RECLAIM);
+}
+
+static void an_arrival_is_known_by_its_attempt(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture_set(RECORD_INSTANCE, ID, "migration",
+                    "{\"attempt\":\"" ATTEMPT "\",\"source\":3,\"destination\":2,\"epoch\":2}");
+        fixture_claim('a', 3);
+        libvirt.domain.running = false;
+        strcpy(libvirt.domain.lease.start.id, OTHER);
+        strcpy(libvirt.domain.lease.attempt, ATTEMPT);
+        assert_int_equal(look(g, &v), 0);
+        assert_true(v.qemu_of_entry);
+        assert_int_equal(instance_decide(&v), ACTION_NONE);
+        strcpy(libvirt.domain.lease.attempt, OTHER);
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_of_entry);
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+}
+
+static void one_that_libvirt_has_forgotten_must_end(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        libvirt.find = -ENOENT;
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu, QEMU_RUNNING);
+        assert_int_equal(v.qemu_epoch, 0);
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+        libvirt.appears = true; /* it was just being made: the second question finds it */
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu_epoch, 1);
+        libvirt.appears = libvirt.process = false;
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu, QEMU_NONE);
+}
+
+static void what_cannot_be_asked_is_unknown(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        libvirt.find = -ETIMEDOUT;
+        assert_int_equal(look(g, &v), -ETIMEDOUT);
+        libvirt.find = -ENOENT;
+        libvirt.processes = -EIO;
+        assert_int_equal(look(g, &v), -EIO);
+}
+
+static void without_libvirt_only_a_disowned_process_is_seen(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture.self.virt_connected = false;
+        assert_int_equal(look(g, &v), -ENOTCONN);
+        fixture_claim('a', 3);
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+        libvirt.process = false;
+        assert_int_equal(look(g, &v), -ENOTCONN);
+}
+
+static void wishes_are_those_that_are_not_done(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture_set(RECORD_INSTANCE, ID, "restart", "3");
+        assert_int_equal(look(g, &v), 0);
+        assert_true(v.restart);
+        fixture_set(RECORD_INSTANCE, ID, "status.restart", "3");
+        fixture_set(RECORD_INSTANCE, ID, "move", "{\"to\":3,\"epoch\":1,\"serial\":5}");
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.restart);
+        assert_int_equal(v.move_to, 3);
+        assert_int_equal(v.move_epoch, 1);
+        fixture_set(RECORD_INSTANCE, ID, "status.move", "{\"serial\":5}");
+        fixture_set(RECORD_INSTANCE, ID, "placement", "{\"host\":3,\"epoch\":1}");
+        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.move_to, 0);
+        assert_int_equal(v.placement_host, 3);
+        assert_int_equal(v.placement_epoch, 1);
+        assert_int_equal(v.wanted, WANTED_STOPPED);
+}
+
+static void a_word_is_settled_if_all_of_it_is_so(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture_set(RECORD_INSTANCE, ID, "status.host", "3");
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.settled);
+        fixture_set(RECORD_INSTANCE, ID, "status.host", "2");
+        fixture_set(RECORD_INSTANCE, ID, "status.epoch", "0");
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.settled);
+        fixture_set(RECORD_INSTANCE, ID, "status.epoch", "1");
+        fixture_set(RECORD_INSTANCE, ID, "status.state", "\"failed\"");
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.settled);
+}
+
+static void disks_that_are_not_there_are_not_started(void **state)
+{
+        const struct disk_spec disk = {.name = "disk0", .size = 1 << 20};
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture_set(RECORD_INSTANCE, ID, "placement", "{\"host\":2,\"epoch\":0}");
+        assert_int_equal(lease_remove(fixture.ctx.store, ID, &(struct lease){1, 2}, &disk, 1, NULL), 0);
+        libvirt.find = -ENOENT;
+        libvirt.process = false;
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.host, 0);
+        assert_int_equal(instance_decide(&v), ACTION_FORGET);
+}
+
+static void a_host_without_heartbeats_is_not_trusted(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        fixture.now_ms += WATCH_DEAD_MS;
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.trusted);
+}
+
+/* Nobody says why it stands: after five seconds somebody has to let it go on. */
+static void one_that_was_left_standing_is_noticed(void **state)
+{
+        struct guest *g = running();
+        struct instance_view v;
+
+        libvirt.domain.running = false;
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_io_error);
+        fixture.now_ms += 4999;
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_io_error);
+        fixture.now_ms += 1;
+        assert_int_equal(look(g, &v), 0);
+        assert_true(v.qemu_io_error);
+        libvirt.domain.job = true; /* it migrates */
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_io_error);
+        libvirt.domain.job = false;
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_io_error); /* counted from here on */
+        fixture.now_ms += 6000;
+        strcpy(libvirt.domain.reason, "user"); /* somebody's wish */
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_io_error);
+}
+
+int main(void)
+{
+#define test(f) cmocka_unit_test_setup_teardown(f, fixture_begin, fixture_end)
+        const struct CMUnitTest tests[] = {
+            test(a_guest_that_runs_is_seen_as_it_is),
+            test(of_another_start_nothing_is_known),
+            test(only_what_owns_the_name_is_adopted),
+            test(a_source_that_stands_with_its_entry_is_adopted),
+            test(an_arrival_is_known_by_its_attempt),
+            test(one_that_libvirt_has_forgotten_must_end),
+            test(what_cannot_be_asked_is_unknown),
+            test(without_libvirt_only_a_disowned_process_is_seen),
+            test(wishes_are_those_that_are_not_done),
+            test(a_word_is_settled_if_all_of_it_is_so),
+            test(disks_that_are_not_there_are_not_started),
+            test(a_host_without_heartbeats_is_not_trusted),
+            test(one_that_was_left_standing_is_noticed),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
