@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "hostd/dhcp.h"
+#include "hostd/plug/plug.h"
+#include "tests/unit/hostd-fixture.h"
+
+/* The steps of a start, of a stop, of a source that runs on: which, in which order, and what a failure leaves. */
+#define ID fixture_id('a')
+#define PID 4711
+#define START "aaaaaaaa-0000-4000-8000-000000000001"
+
+static struct {
+        char log[512];
+        int claim, fence, start, kill, processes, abort; /* answers: 0 is the real one's */
+        unsigned n_processes; /* QEMUs of the instance here, until they are killed */
+        bool domain;          /* libvirt knows it */
+        unsigned shutdowns_until_end;
+        char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
+        uint64_t starting_epoch;
+} world;
+
+static void say(const char *word)
+{
+        size_t n = strlen(world.log);
+
+        snprintf(world.log + n, sizeof(world.log) - n, "%s ", word);
+}
+
+static int answer(int r, struct err *err)
+{
+        return r < 0 ? err_set(err, r, "error %d", -r) : r;
+}
+
+int __real_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                       struct lease *ret, struct err *err);
+int __wrap_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                       struct lease *ret, struct err *err);
+int __wrap_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+                       struct lease *ret, struct err *err)
+{
+        say("claim");
+        return world.claim < 0 ? answer(world.claim, err)
+                               : __real_lease_claim(s, instance, from, host, ret, err);
+}
+
+int __real_lease_fence(struct store *s, const char *instance, const struct lease *mine,
+                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                       struct err *err);
+int __wrap_lease_fence(struct store *s, const char *instance, const struct lease *mine,
+                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                       struct err *err);
+int __wrap_lease_fence(struct store *s, const char *instance, const struct lease *mine,
+                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                       struct err *err)
+{
+        say("fence");
+        return world.fence < 0 ? answer(world.fence, err)
+                               : __real_lease_fence(s, instance, mine, start, disks, n_disks, err);
+}
+
+int __wrap_lease_attach(struct store *s, const char *instance, const struct lease *lease,
+                        const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                        struct attach *ret, struct err *err);
+int __wrap_lease_attach(struct store *s, const char *instance, const struct lease *lease,
+                        const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                        struct attach *ret, struct err *err)
+{
+        for (size_t i = 0; i < n_disks; i++) {
+                ret[i] = (struct attach){.kind = ATTACH_NFS, .uid = start->uid};
+                snprintf(ret[i].path, sizeof(ret[i].path), "/export/%s.e%u", instance,
+                         (unsigned)lease->epoch);
+                strcpy(ret[i].server, "server");
+        }
+        return 0;
+}
+
+void __wrap_start_forget(struct store *s, const char *instance, const struct start *start);
+void __wrap_start_forget(struct store *s, const char *instance, const struct start *start)
+{
+        say("forget");
+}
+
+int __wrap_virt_start(struct virt *v, const char *xml, struct err *err);
+int __wrap_virt_start(struct virt *v, const char *xml, struct err *err)
+{
+        struct guest *g = guests_find(fixture.ctx.guests, ID);
+
+        say("start");
+        strcpy(world.starting, g->starting.id);
+        world.starting_epoch = g->starting_epoch;
+        assert_non_null(strstr(xml, world.starting));
+        return answer(world.start, err);
+}
+
+int __wrap_virt_kill(struct virt *v, const char *instance, struct err *err);
+int __wrap_virt_kill(struct virt *v, const char *instance, struct err *err)
+{
+        say("kill");
+        assert_true(guests_find(fixture.ctx.guests, ID)->ending); /* its end is nobody's wish */
+        world.domain = false;
+        return answer(world.kill, err);
+}
+
+int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err);
+int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err)
+{
+        if (world.processes < 0)
+                return answer(world.processes, err);
+        say("processes");
+        *ret = calloc(3, sizeof(**ret));
+        for (size_t i = 0; i < 3; i++) {
+                strcpy((*ret)[i].lease.instance, i < world.n_processes ? ID : fixture_id('b'));
+                (*ret)[i].pid = PID + (int)i;
+        }
+        *ret_n = 3;
+        return 0;
+}
+
+int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
+int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err)
+{
+        *ret = (struct virt_domain){.running = true, .pid = PID};
+        return world.domain ? 0 : answer(-ENOENT, err);
+}
+
+int __wrap_virt_shutdown(struct virt *v, const char *instance, struct err *err);
+int __wrap_virt_shutdown(struct virt *v, const char *instance, struct err *err)
+{
+        say("shutdown");
+        if (world.shutdowns_until_end && --world.shutdowns_until_end == 0)
+                world.domain = false;
+        return 0;
+}
+
+int __wrap_virt_migrate_abort(struct virt *v, const char *instance, struct err *err);
+int __wrap_virt_migrate_abort(struct virt *v, const char *instance, struct err *err)
+{
+        say("abort");
+        return answer(world.abort, err);
+}
+
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
+{
+        fixture.now_ms += 1000;
+        return ETIMEDOUT;
+}
+
+void __wrap_plug_announce(struct context *ctx, const char *instance, const char *mac, const char *address);
+void __wrap_plug_announce(struct context *ctx, const char *instance, const char *mac, const char *address)
+{
+        say("announce");
+}
+
+void __wrap_dhcp_add(struct context *ctx, const char *instance, const char *name, const char *mac,
+                     const char *address);
+void __wrap_dhcp_add(struct context *ctx, const char *instance, const char *name, const char *mac,
+                     const char *address)
+{
+        say("dhcp");
+}
+
+static struct guest *g;
+static struct guest_look l;
+
+static int begin(void **state)
+{
+        fixture_begin(state);
+        memset(&world, 0, sizeof(world));
+        fixture.ctx.capacity.cpus = 4;
+        fixture.ctx.capacity.memory = 8ULL << 30;
+        fixture.ctx.guests->scanned = true;
+        fixture_instance('a', "");
+        g = fixture_guest('a');
+        return 0;
+}
+
+static int end(void **state)
+{
+        guest_look_done(&l);
+        memset(&l, 0, sizeof(l));
+        return fixture_end(state);
+}
+
+/* As a look finds it before a start, or with a QEMU that runs. */
+static void looked(enum qemu_state qemu)
+{
+        memset(&l, 0, sizeof(l));
+        assert_int_equal(instance_load(fixture.ctx.store, ID, &l.instance, NULL), 0);
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &l.lease, NULL), 0);
+        l.record = true;
+        l.view = (struct instance_view){.me = 2, .epoch = l.lease.epoch, .host = l.lease.host, .qemu = qemu};
+}
+
+static int start(void)
+{
+        struct err err = {0};
+
+        looked(QEMU_NONE);
+        return guest_start(g, &l, &err);
+}
+
+static void a_start_goes_by_rule_2(void **state)
+{
+        struct lease now;
+
+        world.n_processes = 2;
+        assert_int_equal(start(), 0);
+        /* kill what is here, claim, fence, kill what came meanwhile, then QEMU */
+        assert_string_equal(world.log, "processes kill claim forget fence processes dhcp start announce ");
+        assert_int_equal(fixture.kills, 4);
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &now, NULL), 0);
+        assert_true(now.epoch == 1 && now.host == 2);
+        assert_true(uuid_valid(world.starting)); /* the gate knew it while libvirt asked */
+        assert_int_equal(world.starting_epoch, 1);
+        assert_string_equal(g->starting.id, "");
+        assert_true(g->ran);
+        assert_int_equal(g->started_ms, fixture.now_ms);
+        assert_true(g->room.held);
+        assert_false(g->ending);
+}
+
+static void what_cannot_be_killed_is_not_started_beside(void **state)
+{
+        world.processes = -EIO;
+        assert_int_equal(start(), -EIO);
+        assert_string_equal(world.log, "");
+        world.processes = 0;
+        world.kill = -EIO;
+        assert_int_equal(start(), -EIO);
+        assert_null(strstr(world.log, "claim"));
+}
+
+static void without_room_nothing_is_claimed(void **state)
+{
+        fixture.ctx.capacity.memory = 1 << 20;
+        assert_int_equal(start(), -ENOSPC);
+        assert_null(strstr(world.log, "claim"));
+        assert_false(g->room.held);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"failed\"");
+        fixture.ctx.capacity.memory = 8ULL << 30;
+        fixture.ctx.guests->scanned = false; /* it does not know yet what runs here */
+        assert_int_equal(start(), -EAGAIN);
+        assert_null(strstr(world.log, "claim"));
+}
+
+static void a_lost_claim_starts_nothing_and_is_no_failure(void **state)
+{
+        world.claim = -ESTALE;
+        assert_int_equal(start(), 0);
+        assert_null(strstr(world.log, "fence"));
+        assert_string_equal(fixture.events, "");
+        world.claim = -ETIMEDOUT;
+        assert_int_equal(start(), -ETIMEDOUT);
+        assert_null(strstr(world.log, "fence"));
+}
+
+static void without_its_fence_no_qemu_starts(void **state)
+{
+        world.fence = -ETIMEDOUT;
+        assert_int_equal(start(), -ETIMEDOUT);
+        assert_null(strstr(world.log, "start "));
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"failed\"");
+        assert_string_equal(fixture.events, "start-failed ");
+        assert_false(g->ran);
+}
+
+static void a_start_that_failed_leaves_nothing(void **state)
+{
+        world.start = -EIO;
+        assert_int_equal(start(), -EIO);
+        assert_string_equal(world.log,
+                            "processes kill claim forget fence processes dhcp start processes kill forget ");
+        assert_string_equal(g->starting.id, "");
+        assert_false(g->ran);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.epoch"), "1");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.error"), "\"error 5\"");
+}
+
+static int stop(const char *force)
+{
+        struct err err = {0};
+
+        if (force)
+                fixture_set(RECORD_INSTANCE, ID, force, "true");
+        fixture_claim('a', 2);
+        world.log[0] = '\0';
+        looked(QEMU_RUNNING);
+        world.domain = true;
+        g->ran = true;
+        g->known_pid = PID;
+        return guest_stop(g, &l, &err);
+}
+
+static void a_stop_asks_and_waits(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        world.shutdowns_until_end = 3;
+        assert_int_equal(stop(NULL), 0);
+        assert_string_equal(world.log, "shutdown shutdown shutdown processes kill ");
+        assert_in_range(fixture.now_ms - begun, 8000, 9000);
+        assert_string_equal(fixture.events, "instance-stopped ");
+        assert_int_equal(g->ended_epoch, 2); /* of epoch 1, plus one */
+        assert_int_equal(g->known_pid, 0);
+        assert_false(g->ran || g->ending || g->powered_off);
+}
+
+static void a_guest_that_does_not_listen_is_ended_after_a_minute(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        assert_int_equal(stop(NULL), 0);
+        assert_in_range(fixture.now_ms - begun, 60000, 61000);
+        assert_string_equal(world.log + strlen(world.log) - 15, "processes kill ");
+}
+
+static void a_forced_stop_asks_nobody(void **state)
+{
+        assert_int_equal(stop("stop_force"), 0);
+        assert_string_equal(world.log, "processes kill ");
+}
+
+static void a_hostd_that_ends_pulls_no_plug(void **state)
+{
+        fixture.self.quit = true;
+        assert_int_equal(stop(NULL), 0);
+        assert_string_equal(world.log, "shutdown ");
+}
+
+static int reclaim(int claim, int fence)
+{
+        struct err err = {0};
+
+        fixture_set(RECORD_INSTANCE, ID, "start", "{\"id\":\"" START "\",\"epoch\":1}");
+        fixture_claim('a', 2);
+        world.log[0] = '\0';
+        world.claim = claim;
+        world.fence = fence;
+        looked(QEMU_RUNNING);
+        strcpy(l.domain.lease.start.id, START);
+        return guest_reclaim(g, &l, &err);
+}
+
+static void a_source_claims_fences_and_says_so(void **state)
+{
+        struct lease now;
+
+        assert_int_equal(reclaim(0, 0), 0);
+        assert_string_equal(world.log, "claim fence ");
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &now, NULL), 0);
+        assert_int_equal(now.epoch, 2);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "2");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.id"), "\"" START "\"");
+}
+
+static void a_source_whose_claim_or_fence_fails_says_nothing(void **state)
+{
+        assert_int_equal(reclaim(-ESTALE, 0), 0); /* the destination has committed */
+        assert_string_equal(world.log, "claim ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "1");
+        guest_look_done(&l);
+        world.claim = 0;
+        assert_int_equal(reclaim(0, -ETIMEDOUT), -ETIMEDOUT);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "1");
+}
+
+int main(void)
+{
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
+        const struct CMUnitTest tests[] = {
+            test(a_start_goes_by_rule_2),
+            test(what_cannot_be_killed_is_not_started_beside),
+            test(without_room_nothing_is_claimed),
+            test(a_lost_claim_starts_nothing_and_is_no_failure),
+            test(without_its_fence_no_qemu_starts),
+            test(a_start_that_failed_leaves_nothing),
+            test(a_stop_asks_and_waits),
+            test(a_guest_that_does_not_listen_is_ended_after_a_minute),
+            test(a_forced_stop_asks_nobody),
+            test(a_hostd_that_ends_pulls_no_plug),
+            test(a_source_claims_fences_and_says_so),
+            test(a_source_whose_claim_or_fence_fails_says_nothing),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
