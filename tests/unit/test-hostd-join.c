@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "hostd/ring/ring.h"
+#include "tests/unit/hostd-fixture.h"
+
+/* A host's record: what a join makes of it, and what an orderly end may change. */
+static int begin(void **state)
+{
+        static char listen[] = "10.0.0.2:7070", address[] = "10.0.0.2", peer_uri[] = "qemu+tls://h2/system";
+
+        fixture_begin(state);
+        fixture.config.listen = listen;
+        fixture.config.address = address;
+        fixture.config.peer_uri = peer_uri;
+        strcpy(fixture.ctx.nonce, "this-run");
+        return 0;
+}
+
+static int join(bool first)
+{
+        struct err err = {0};
+
+        return ring_join(&fixture.ctx, first, &err);
+}
+
+static void the_first_join_of_all_makes_the_record(void **state)
+{
+        assert_int_equal(join(true), 0);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "1");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "state"), "\"up\"");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "name"), "\"me\"");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "nonce"), "\"this-run\"");
+        assert_int_equal(fixture.self.epoch, 1);
+        assert_string_equal(fixture.events, "host-joined ");
+}
+
+static void each_join_is_a_new_epoch(void **state)
+{
+        fixture_host(2, "dead", 7,
+                     ",\"taken\":{\"by\":3,\"done\":true},\"drained\":true,\"disarmed_ms\":60000");
+        fixture_set(RECORD_HOST, "2", "name", "\"me\"");
+        assert_int_equal(join(false), 0);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "8");
+        assert_int_equal(fixture.self.epoch, 8);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "taken"), "absent");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "drained"), "true"); /* an operator's */
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "disarmed_ms"), "0");
+        assert_string_equal(fixture.events, "host-returned ");
+}
+
+static void a_number_that_is_anothers_is_refused(void **state)
+{
+        fixture_host(2, "up", 4, "");
+        assert_int_equal(join(true), -EEXIST);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "4");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "name"), "\"h2\"");
+}
+
+static void a_host_without_a_number_takes_the_lowest(void **state)
+{
+        fixture_host(1, "up", 4, "");
+        fixture_host(3, "up", 4, "");
+        fixture.ctx.number = 0;
+        assert_int_equal(join(true), 0);
+        assert_int_equal(fixture.ctx.number, 2);
+        fixture.ctx.number = 0; /* started anew: it finds its own again */
+        assert_int_equal(join(true), 0);
+        assert_int_equal(fixture.ctx.number, 2);
+        assert_int_equal(fixture.self.epoch, 2);
+}
+
+static void an_orderly_end_is_written_down(void **state)
+{
+        assert_int_equal(join(true), 0);
+        ring_leave(&fixture.ctx);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "state"), "\"stopped\"");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "disarmed_ms"), "60000");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "1");
+}
+
+/* Neither of one that was taken over meanwhile, nor by a hostd that another has followed. */
+static void who_is_not_the_record_any_more_changes_nothing(void **state)
+{
+        assert_int_equal(join(true), 0);
+        fixture_set(RECORD_HOST, "2", "epoch", "2");
+        fixture_set(RECORD_HOST, "2", "state", "\"dead\"");
+        ring_leave(&fixture.ctx);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "state"), "\"dead\"");
+        fixture_set(RECORD_HOST, "2", "epoch", "1");
+        fixture_set(RECORD_HOST, "2", "state", "\"up\"");
+        fixture_set(RECORD_HOST, "2", "nonce", "\"the-next-run\"");
+        ring_leave(&fixture.ctx);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "state"), "\"up\"");
+}
+
+int main(void)
+{
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, fixture_end)
+        const struct CMUnitTest tests[] = {
+            test(the_first_join_of_all_makes_the_record),
+            test(each_join_is_a_new_epoch),
+            test(a_number_that_is_anothers_is_refused),
+            test(a_host_without_a_number_takes_the_lowest),
+            test(an_orderly_end_is_written_down),
+            test(who_is_not_the_record_any_more_changes_nothing),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

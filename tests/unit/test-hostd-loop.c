@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "hostd/dhcp.h"
+#include "hostd/plug/plug.h"
+#include "tests/unit/hostd-fixture.h"
+
+/* A guest's loop: what is done after a look, how long it waits, what a failure costs, and when it leaves. */
+#define ID fixture_id('a')
+
+static struct {
+        struct instance_view view[8]; /* what each look finds; the last one again and again */
+        unsigned n_views, looks;
+        int look_answer, do_answer;
+        char log[512];     /* what was done */
+        int64_t at[32];    /* when, on the test's clock */
+        unsigned n;        /* entries of `at` */
+        int64_t waits[32]; /* how long each wait was to be */
+        unsigned n_waits, end_after;
+        void (*while_looking)(struct guest *g);
+        bool powered_off; /* libvirt's log says so */
+} world;
+
+static int done(const char *word, struct err *err)
+{
+        size_t n = strlen(world.log);
+
+        snprintf(world.log + n, sizeof(world.log) - n, "%s ", word);
+        if (world.n < 32)
+                world.at[world.n++] = fixture.now_ms;
+        return world.do_answer < 0 ? err_set(err, world.do_answer, "error %d", -world.do_answer) : 0;
+}
+
+int __wrap_guest_look(struct guest *g, struct guest_look *ret, struct err *err);
+int __wrap_guest_look(struct guest *g, struct guest_look *ret, struct err *err)
+{
+        unsigned i = world.looks < world.n_views ? world.looks : world.n_views - 1;
+
+        world.looks++;
+        if (world.while_looking)
+                world.while_looking(g);
+        if (world.look_answer < 0)
+                return err_set(err, world.look_answer, "look: error %d", -world.look_answer);
+        memset(ret, 0, sizeof(*ret));
+        assert_int_equal(instance_load(fixture.ctx.store, ID, &ret->instance, NULL), 0);
+        ret->view = world.view[i];
+        ret->view.now_ms = fixture.now_ms;
+        ret->record = ret->view.record;
+        ret->lease = (struct lease){ret->view.epoch, ret->view.host};
+        return 0;
+}
+
+#define ACTION(name)                                                                                        \
+        int __wrap_##name(struct guest *g, const struct guest_look *l, struct err *err);                    \
+        int __wrap_##name(struct guest *g, const struct guest_look *l, struct err *err)                     \
+        {                                                                                                   \
+                return done(#name + 6, err);                                                                \
+        }
+ACTION(guest_start)
+ACTION(guest_stop)
+ACTION(guest_migrate)
+ACTION(guest_reclaim)
+
+int __wrap_guest_kill(struct guest *g, struct err *err);
+int __wrap_guest_kill(struct guest *g, struct err *err)
+{
+        return done("kill", err);
+}
+
+int __wrap_virt_resume(struct virt *v, const char *instance, struct err *err);
+int __wrap_virt_resume(struct virt *v, const char *instance, struct err *err)
+{
+        return done("resume", err);
+}
+
+int __wrap_virt_ended(const char *name, struct virt_end *ret, struct err *err);
+int __wrap_virt_ended(const char *name, struct virt_end *ret, struct err *err)
+{
+        *ret = (struct virt_end){.off = world.powered_off};
+        return 0;
+}
+
+bool __wrap_guest_move_settle(struct guest *g, const struct guest_look *l);
+bool __wrap_guest_move_settle(struct guest *g, const struct guest_look *l)
+{
+        return false;
+}
+
+void __wrap_plug_look(struct context *ctx, const struct instance_view *v, const char *instance);
+void __wrap_plug_look(struct context *ctx, const struct instance_view *v, const char *instance)
+{
+}
+
+void __wrap_plug_shut(struct context *ctx, const char *instance);
+void __wrap_plug_shut(struct context *ctx, const char *instance)
+{
+}
+
+void __wrap_dhcp_add(struct context *ctx, const char *instance, const char *name, const char *mac,
+                     const char *address);
+void __wrap_dhcp_add(struct context *ctx, const char *instance, const char *name, const char *mac,
+                     const char *address)
+{
+}
+
+void __wrap_dhcp_remove(struct context *ctx, const char *instance);
+void __wrap_dhcp_remove(struct context *ctx, const char *instance)
+{
+}
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
+{
+        ret->tv_sec = fixture.now_ms / 1000;
+        ret->tv_nsec = fixture.now_ms % 1000 * 1000000;
+        return 0;
+}
+
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
+{
+        int64_t ms = until->tv_sec * 1000 + until->tv_nsec / 1000000;
+
+        if (world.n_waits < 32)
+                world.waits[world.n_waits] = ms - fixture.now_ms;
+        if (++world.n_waits >= world.end_after)
+                fixture.self.quit = true;
+        fixture.now_ms = ms;
+        return ETIMEDOUT;
+}
+
+static struct instance_view running(void)
+{
+        return (struct instance_view){.me = 2,
+                                      .trusted = true,
+                                      .epoch = 1,
+                                      .host = 2,
+                                      .record = true,
+                                      .wanted = WANTED_RUNNING,
+                                      .settled = true,
+                                      .qemu = QEMU_RUNNING,
+                                      .qemu_epoch = 1};
+}
+
+static int begin(void **state)
+{
+        fixture_begin(state);
+        memset(&world, 0, sizeof(world));
+        world.n_views = 1;
+        world.view[0] = running();
+        world.end_after = 3;
+        fixture.ctx.guests->scanned = true;
+        fixture_instance(
+            'a', ",\"status\":{\"state\":\"running\",\"host\":2,\"epoch\":1},\"start\":{\"epoch\":1}");
+        return 0;
+}
+
+/* The guest is gone from the table, and freed, at its end. */
+static void run(void)
+{
+        guest_run(fixture_guest('a'));
+        assert_int_equal(fixture.ctx.guests->n, 0);
+}
+
+static void nothing_to_do_is_looked_at_now_and_then(void **state)
+{
+        run();
+        assert_string_equal(world.log, "");
+        assert_int_equal(world.waits[0], 10000);
+        assert_int_equal(world.waits[1], 10000);
+}
+
+static void what_stands_or_is_not_trusted_is_looked_at_sooner(void **state)
+{
+        world.view[0].qemu = QEMU_PAUSED;
+        run();
+        assert_int_equal(world.waits[0], 1000);
+        world.n_waits = 0;
+        fixture.self.quit = false;
+        world.view[0] = running();
+        world.view[0].trusted = false;
+        run();
+        assert_int_equal(world.waits[0], 1000);
+}
+
+static void what_cannot_be_looked_at_is_left_as_it_is(void **state)
+{
+        world.look_answer = -ETIMEDOUT;
+        run();
+        assert_string_equal(world.log, "");
+        assert_int_equal(world.waits[0], 1000);
+}
+
+static void each_action_is_done(void **state)
+{
+        struct instance_view *v = world.view;
+
+        v[0].wanted = WANTED_STOPPED;
+        v[1] = running();
+        v[1].restart = true;
+        v[2] = running();
+        v[2].move_to = 3;
+        v[2].move_epoch = 1;
+        v[3] = running();
+        v[3].entry_source = 2;
+        v[3].entry_epoch = 1;
+        v[4] = running();
+        v[4].qemu = QEMU_PAUSED;
+        v[4].qemu_io_error = true;
+        v[5] = running();
+        v[5].host = 3;
+        v[6] = running();
+        v[6].qemu = QEMU_NONE;
+        v[7] = running();
+        world.n_views = 8;
+        world.end_after = 20;
+        run();
+        assert_string_equal(world.log, "stop stop migrate reclaim resume kill start ");
+}
+
+static void a_guest_that_is_nobodys_business_leaves(void **state)
+{
+        world.view[0].host = 3;
+        world.view[0].qemu = QEMU_NONE;
+        run();
+        assert_int_equal(world.n_waits, 0);
+        assert_false(fixture.self.quit);
+        assert_int_equal(world.looks, 1);
+}
+
+static void the_question_ends(struct fixture *f, int ms)
+{
+        assert_int_equal(f->ctx.guests->n, 1); /* still there */
+        if (f->polls == 3)
+                f->ctx.guests->list[0]->gates = 0;
+}
+
+/* A look beside a question of the gate is worth nothing; and until it is answered the guest stays, even where hostd ends. */
+static void not_while_the_gate_asks(void **state)
+{
+        struct guest *g = fixture_guest('a');
+
+        world.view[0].host = 3;
+        world.view[0].qemu = QEMU_NONE;
+        g->gates = 1;
+        fixture.on_poll = the_question_ends;
+        guest_run(g);
+        assert_int_equal(world.looks, 0);
+        assert_int_equal(world.waits[0], 1000);
+        assert_int_equal(fixture.polls, 3);
+        assert_int_equal(fixture.ctx.guests->n, 0);
+}
+
+static void a_note_comes_in(struct guest *g)
+{
+        g->wake = world.looks < 3;
+}
+
+static void nor_where_a_note_came_in(void **state)
+{
+        world.view[0].host = 3;
+        world.view[0].qemu = QEMU_NONE;
+        world.while_looking = a_note_comes_in;
+        run();
+        assert_int_equal(world.looks, 3);
+        assert_int_equal(world.n_waits, 0);
+}
+
+static void answered(struct guest *g)
+{
+        if (world.looks == 1)
+                g->gate_serial += 2; /* a question came and went */
+        world.while_looking = NULL;
+}
+
+static void a_look_during_which_the_gate_answered_is_worth_nothing(void **state)
+{
+        world.view[0].host = 3; /* an arrival that had not committed yet: to be killed by this look */
+        world.view[1] = running();
+        world.n_views = 2;
+        world.while_looking = answered;
+        run();
+        assert_string_equal(world.log, "");
+        assert_true(world.looks >= 2);
+}
+
+static void failed_starts_are_tried_again_with_growing_pauses(void **state)
+{
+        static const int64_t pause[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+
+        world.view[0].qemu = QEMU_NONE;
+        world.do_answer = -EIO;
+        world.end_after = 80;
+        run();
+        for (unsigned i = 0; i < 8; i++)
+                assert_int_equal(world.at[i + 1] - world.at[i], pause[i]);
+}
+
+static void a_start_that_is_to_be_asked_again_has_no_pause(void **state)
+{
+        world.view[0].qemu = QEMU_NONE;
+        world.do_answer = -EAGAIN;
+        run();
+        assert_int_equal(world.waits[0], 1000);
+        assert_int_equal(world.waits[1], 1000);
+}
+
+/* A guest that ran and is gone, by nobody's wish: it is started again, and not at once the second time. */
+static void a_crash_is_started_again_after_a_pause(void **state)
+{
+        for (unsigned i = 0; i < 8; i++) {
+                world.view[i] = running();
+                if (i % 2)
+                        world.view[i].qemu = QEMU_NONE;
+        }
+        world.view[2].qemu = QEMU_NONE; /* after the pause of a second */
+        world.n_views = 4;
+        world.end_after = 4;
+        run();
+        assert_string_equal(world.log, "start start ");
+        assert_int_equal(world.waits[1], 1000);
+}
+
+static void one_that_powered_itself_off_is_written_down(void **state)
+{
+        world.view[0].qemu = QEMU_NONE;
+        world.powered_off = true;
+        world.view[1] = world.view[0];
+        world.view[1].wanted = WANTED_STOPPED;
+        world.n_views = 2;
+        strcpy(fixture.self.boot, "");
+        run();
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "wanted"), "\"stopped\"");
+        assert_string_equal(world.log, "");
+        assert_non_null(strstr(fixture.events, "instance-off"));
+}
+
+static void what_it_took_is_written_down_after_the_gates_answer(void **state)
+{
+        struct guest *g = fixture_guest('a');
+
+        g->commit_ns = 5000000;
+        guest_run(g);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.commit_ms"), "5.0");
+}
+
+static void deleted_disks_go_and_the_record_says_so(void **state)
+{
+        struct lease l;
+
+        world.view[0].wanted = WANTED_DELETED;
+        world.view[0].qemu = QEMU_NONE;
+        world.view[1] = (struct instance_view){.me = 2};
+        world.n_views = 2;
+        fixture_claim('a', 2);
+        run();
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &l, NULL), -ENOENT);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"deleted\"");
+        assert_non_null(strstr(fixture.events, "instance-removed"));
+}
+
+int main(void)
+{
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, fixture_end)
+        const struct CMUnitTest tests[] = {
+            test(nothing_to_do_is_looked_at_now_and_then),
+            test(what_stands_or_is_not_trusted_is_looked_at_sooner),
+            test(what_cannot_be_looked_at_is_left_as_it_is),
+            test(each_action_is_done),
+            test(a_guest_that_is_nobodys_business_leaves),
+            test(not_while_the_gate_asks),
+            test(nor_where_a_note_came_in),
+            test(a_look_during_which_the_gate_answered_is_worth_nothing),
+            test(failed_starts_are_tried_again_with_growing_pauses),
+            test(a_start_that_is_to_be_asked_again_has_no_pause),
+            test(a_crash_is_started_again_after_a_pause),
+            test(one_that_powered_itself_off_is_written_down),
+            test(what_it_took_is_written_down_after_the_gates_answer),
+            test(deleted_disks_go_and_the_record_says_so),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
