@@ -320,6 +320,159 @@ static void a_full_store_still_takes_changes(void **state)
         assert_int_equal(record_put(store, RECORD_HOST, "2", 0, "one", NULL, &err), -ENOSPC);
 }
 
+struct listed {
+        unsigned n, vm;
+        struct lease lease;
+};
+
+static int list_one(void *arg, const char *instance, const struct lease *lease)
+{
+        struct listed *l = arg;
+
+        l->n++;
+        if (streq(instance, VM)) {
+                l->vm++;
+                l->lease = *lease;
+        }
+        return 0;
+}
+
+/* A late RENAME of a creation that lost put a second name there: the higher epoch is the lease. */
+static void of_two_names_the_higher_epoch_counts(void **state)
+{
+        struct fs *fs = power_fs();
+        struct listed listed = {};
+        struct lease l = {};
+        struct err err = {};
+
+        for (unsigned epoch = 1; epoch < 10; epoch += 2) {
+                char path[200];
+
+                snprintf(path, sizeof(path), "instances/33/" VM ".e%u.h%u", 10 - epoch, epoch);
+                assert_int_equal(fs->ops->mkdir(fs, path, 0700, &err), 0);
+                assert_int_equal(lease_find(store, VM, &l, &err), 0);
+                assert_int_equal(l.epoch, 9);
+                assert_int_equal(l.host, 1);
+        }
+        assert_int_equal(lease_list(store, list_one, &listed, &err), 0);
+        assert_int_equal(listed.vm, 1);
+        assert_int_equal(listed.lease.epoch, 9);
+}
+
+static void another_instance_of_the_same_folder_is_another(void **state)
+{
+        const char *other = "33333333-3333-4333-8333-333333333334";
+        struct listed listed = {};
+        struct lease l = {};
+        struct err err = {};
+
+        assert_int_equal(lease_create(store, other, disks, N_DISKS, &err), 0);
+        assert_int_equal(lease_claim(store, other, &l, 5, &l, &err), 0);
+        assert_int_equal(lease_find(store, VM, &l, &err), 0);
+        assert_true(l.epoch == 0 && l.host == 0);
+        assert_int_equal(lease_list(store, list_one, &listed, &err), 0);
+        assert_int_equal(listed.n, 2);
+        assert_int_equal(listed.vm, 1);
+        assert_int_equal(lease_create(store, VM, disks, N_DISKS, &err), -EEXIST);
+        assert_int_equal(lease_remove(store, VM, &(struct lease){}, disks, N_DISKS, &err), 0);
+        assert_int_equal(lease_find(store, other, &l, &err), 0);
+        assert_int_equal(lease_find(store, VM, &l, &err), -ENOENT);
+}
+
+static void what_cannot_be_listed_is_not_nothing(void **state)
+{
+        struct listed listed = {};
+        struct lease l;
+        struct err err = {};
+
+        power_aim(POWER_FAIL, 0);
+        assert_int_equal(lease_find(store, VM, &l, &err), -EIO);
+        power_aim(POWER_FAIL, 0);
+        assert_int_equal(lease_create(store, VM, disks, N_DISKS, &err), -EIO);
+        power_aim(POWER_FAIL, 1); /* the first shard's names */
+        assert_int_equal(lease_list(store, list_one, &listed, &err), -EIO);
+        power_aim(POWER_FAIL, 0);
+        assert_int_equal(lease_list(store, list_one, &listed, &err), -EIO);
+        assert_int_equal(listed.n, 0);
+}
+
+static void a_disk_is_not_smaller_than_its_image_nor_of_none(void **state)
+{
+        const struct disk_spec small = {.name = "disk0", .image = IMAGE, .size = 512};
+        const struct disk_spec none = {.name = "disk0", .image = "no-such-image", .size = 1 << 20};
+        struct err err = {};
+
+        assert_int_equal(lease_create(store, "vm-1", &small, 1, &err), -EINVAL);
+        assert_int_equal(lease_create(store, "vm-1", &none, 1, &err), -ENOENT);
+        assert_int_equal(power_count("tmp"), 0);
+        assert_int_equal(lease_create(store, "vm-1", disks, N_DISKS, &err), 0);
+        assert_int_equal(volume_remove(store, IMAGE, &err), -EBUSY);
+        assert_string_equal(err.text, "image " IMAGE ": 2 disks copy it on write");
+        assert_int_equal(lease_remove(store, "vm-1", &(struct lease){1, 1}, disks, N_DISKS, &err), -ESTALE);
+        assert_int_equal(lease_remove(store, "vm-1", &(struct lease){}, disks, N_DISKS, &err), 0);
+        assert_int_equal(lease_remove(store, "vm-1", &(struct lease){}, disks, N_DISKS, &err), 0);
+}
+
+/* The heartbeat is one file of 20 digits; what is not whole is no counter. */
+static void a_heartbeat_is_a_whole_counter(void **state)
+{
+        static const struct fs_owner owner = {.mode = 0600};
+        struct fs *fs = power_fs();
+        uint64_t counter = 0;
+        struct err err = {};
+
+        assert_int_equal(beat_read(store, 3, &counter, &err), -ENOENT);
+        assert_int_equal(beat_write(store, 3, 17, &err), 0);
+        assert_int_equal(beat_write(store, 3, UINT64_MAX - 1, &err), 0);
+        assert_int_equal(beat_read(store, 3, &counter, &err), 0);
+        assert_true(counter == UINT64_MAX - 1);
+        assert_int_equal(fs->ops->put(fs, "beats/4", "", 0, &owner, true, &err), 0);
+        assert_int_equal(beat_read(store, 4, &counter, &err), -ENOENT);
+        assert_int_equal(fs->ops->put(fs, "beats/5", "0000000000000000017x\n", 21, &owner, true, &err), 0);
+        assert_int_equal(beat_read(store, 5, &counter, &err), -EIO);
+        power_aim(POWER_DROP, 0);
+        assert_int_equal(beat_read(store, 3, &counter, &err), -ETIMEDOUT);
+}
+
+static int count_record(void *arg, const char *id, uint64_t version, const char *text)
+{
+        unsigned *n = arg;
+
+        assert_string_equal(text, version == 2 ? "two" : "one");
+        ++*n;
+        return 0;
+}
+
+/* A list has each record once, at its newest, and none that was deleted: from the storage and from the cache. */
+static void a_list_has_each_record_once(void **state)
+{
+        static const char *const ids[] = {"10", "11", "12", "2", "3"};
+        struct err err = {};
+
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                assert_int_equal(record_put(store, RECORD_HOST, ids[i], 0, "one", NULL, &err), 0);
+        assert_int_equal(record_put(store, RECORD_HOST, "11", 1, "two", NULL, &err), 0);
+        assert_int_equal(record_put(store, RECORD_HOST, "12", 1, NULL, NULL, &err), 0);
+        for (int again = 0; again < 2; again++) {
+                unsigned n = 0;
+
+                assert_int_equal(record_list(store, RECORD_HOST, count_record, &n, &err), 0);
+                assert_int_equal(n, 4);
+                if (again == 0) { /* another's handle has nothing in its cache */
+                        store = store_close(store);
+                        assert_int_equal(store_open("nfs://server/export", NULL, &store, &err), 0);
+                }
+        }
+        for (unsigned k = 0; k < 6; k++) { /* an answer that is lost is no end of the list */
+                unsigned n = 0;
+
+                power_aim(POWER_LOSE, k);
+                int r = record_list(store, RECORD_HOST, count_record, &n, &err);
+
+                assert_true(r == -ETIMEDOUT || (r == 0 && n == 4));
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -335,6 +488,12 @@ int main(void)
             cmocka_unit_test_setup_teardown(the_sweep_takes_what_is_an_hour_old, begin, end),
             cmocka_unit_test_setup_teardown(a_removal_that_was_cut_off_is_mended, begin, end),
             cmocka_unit_test_setup_teardown(a_full_store_still_takes_changes, begin, end),
+            cmocka_unit_test_setup_teardown(of_two_names_the_higher_epoch_counts, begin, end),
+            cmocka_unit_test_setup_teardown(another_instance_of_the_same_folder_is_another, begin, end),
+            cmocka_unit_test_setup_teardown(what_cannot_be_listed_is_not_nothing, begin, end),
+            cmocka_unit_test_setup_teardown(a_disk_is_not_smaller_than_its_image_nor_of_none, begin, end),
+            cmocka_unit_test_setup_teardown(a_heartbeat_is_a_whole_counter, begin, end),
+            cmocka_unit_test_setup_teardown(a_list_has_each_record_once, begin, end),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
