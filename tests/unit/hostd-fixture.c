@@ -87,7 +87,8 @@ int __wrap_virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct
 {
         fixture.killed = pid;
         fixture.kills++;
-        return 0;
+        return fixture.kill_answer < 0 ? err_set(err, fixture.kill_answer, "pid %d: it lives on", (int)pid)
+                                       : 0;
 }
 
 int __wrap_task_spawn(struct tasks *t, void (*run)(void *arg), void *arg)

@@ -28,6 +28,7 @@ struct fixture {
         char events[512]; /* "KIND " */
         pid_t killed;     /* the last one */
         unsigned kills;
+        int kill_answer;
         void (*spawned)(void *arg); /* kept and not run where spawn_later is set */
         void *spawned_arg;
         bool spawn_later;

@@ -76,6 +76,8 @@ static int look(struct guest *g, struct instance_view *ret)
         struct err err = {0};
         int r = guest_look(g, &l, &err);
 
+        if (r == 0)
+                guest_status_look(g, &l);
         *ret = l.view;
         if (r == 0)
                 guest_look_done(&l);
@@ -97,8 +99,7 @@ static void a_guest_that_runs_is_seen_as_it_is(void **state)
         assert_int_equal(v.host, 2);
         assert_int_equal(v.qemu, QEMU_RUNNING);
         assert_int_equal(v.qemu_epoch, 1);
-        assert_false(v.qemu_of_entry || v.qemu_fenced || v.qemu_io_error || v.guest_powered_off ||
-                     v.restart);
+        assert_false(v.qemu_of_entry || v.qemu_refused || v.qemu_go_on || v.guest_powered_off || v.restart);
         assert_int_equal(instance_decide(&v), ACTION_NONE);
         assert_int_equal(g->known_pid, PID); /* adopted: it may go on after a pause */
 }
@@ -296,23 +297,23 @@ static void one_that_was_left_standing_is_noticed(void **state)
 
         libvirt.domain.running = false;
         assert_int_equal(look(g, &v), 0);
-        assert_false(v.qemu_io_error);
+        assert_false(v.qemu_go_on);
         fixture.now_ms += 4999;
         assert_int_equal(look(g, &v), 0);
-        assert_false(v.qemu_io_error);
+        assert_false(v.qemu_go_on);
         fixture.now_ms += 1;
         assert_int_equal(look(g, &v), 0);
-        assert_true(v.qemu_io_error);
+        assert_true(v.qemu_go_on);
         libvirt.domain.job = true; /* it migrates */
         assert_int_equal(look(g, &v), 0);
-        assert_false(v.qemu_io_error);
+        assert_false(v.qemu_go_on);
         libvirt.domain.job = false;
         assert_int_equal(look(g, &v), 0);
-        assert_false(v.qemu_io_error); /* counted from here on */
+        assert_false(v.qemu_go_on); /* counted from here on */
         fixture.now_ms += 6000;
         strcpy(libvirt.domain.reason, "user"); /* somebody's wish */
         assert_int_equal(look(g, &v), 0);
-        assert_false(v.qemu_io_error);
+        assert_false(v.qemu_go_on);
 }
 
 int main(void)

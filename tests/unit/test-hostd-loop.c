@@ -216,7 +216,7 @@ static void each_action_is_done(void **state)
         v[3].entry_epoch = 1;
         v[4] = running();
         v[4].qemu = QEMU_PAUSED;
-        v[4].qemu_io_error = true;
+        v[4].qemu_go_on = true;
         v[5] = running();
         v[5].host = 3;
         v[6] = running();

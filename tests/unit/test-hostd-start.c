@@ -239,6 +239,11 @@ static void what_cannot_be_killed_is_not_started_beside(void **state)
         world.kill = -EIO;
         assert_int_equal(start(), -EIO);
         assert_null(strstr(world.log, "claim"));
+        world.kill = 0;
+        world.n_processes = 1;
+        fixture.kill_answer = -EBUSY; /* it hangs in the kernel */
+        assert_int_equal(start(), -EBUSY);
+        assert_null(strstr(world.log, "claim"));
 }
 
 static void without_room_nothing_is_claimed(void **state)
