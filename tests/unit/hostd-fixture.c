@@ -130,6 +130,7 @@ int fixture_begin(void **state)
         f->ctx.config = &f->config;
         f->ctx.self = &f->self;
         f->ctx.ring = &f->ring;
+        f->ring.identity = &f->identity;
         f->ctx.number = 2;
         f->self.epoch = 1;
         f->self.fence = 1;

@@ -16,6 +16,7 @@ struct fixture {
         struct self self;
         struct config config;
         struct ring ring;
+        struct ring_identity identity;
         int64_t now_ms;
         void (*on_poll)(struct fixture *f,
                         int ms); /* after each poll(NULL, 0, ms), which has passed the time */

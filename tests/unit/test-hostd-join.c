@@ -28,7 +28,9 @@ static int join(bool first)
 {
         struct err err = {0};
 
-        return ring_join(&fixture.ctx, first, &err);
+        int r = first ? ring_enter(&fixture.ctx, &err) : 0;
+
+        return r < 0 ? r : ring_join(&fixture.ctx, &err);
 }
 
 static void the_first_join_of_all_makes_the_record(void **state)
@@ -47,7 +49,7 @@ static void each_join_is_a_new_epoch(void **state)
         fixture_host(2, "dead", 7,
                      ",\"taken\":{\"by\":3,\"done\":true},\"drained\":true,\"disarmed_ms\":60000");
         fixture_set(RECORD_HOST, "2", "name", "\"me\"");
-        assert_int_equal(join(false), 0);
+        assert_int_equal(join(true), 0);
         assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "8");
         assert_int_equal(fixture.self.epoch, 8);
         assert_string_equal(fixture_field(RECORD_HOST, "2", "taken"), "absent");
@@ -75,6 +77,62 @@ static void a_host_without_a_number_takes_the_lowest(void **state)
         assert_int_equal(join(true), 0);
         assert_int_equal(fixture.ctx.number, 2);
         assert_int_equal(fixture.self.epoch, 2);
+}
+
+static int moves(struct fixture *f, unsigned host, uint64_t *ret)
+{
+        *ret = (uint64_t)f->now_ms / 500;
+        return 0;
+}
+
+static int stands(struct fixture *f, unsigned host, uint64_t *ret)
+{
+        *ret = 17;
+        return 0;
+}
+
+static void another_machine(void)
+{
+        fixture_host(2, "up", 4, ",\"nonce\":\"other\",\"boot_id\":\"b\",\"view\":\"v\",\"board\":\"m\"");
+        fixture_set(RECORD_HOST, "2", "name", "\"me\"");
+}
+
+/* Two machines with one name: the one that lives keeps the number, and this one shows no life in its place. */
+static void another_machine_that_lives_keeps_its_number(void **state)
+{
+        another_machine();
+        fixture.beat_of = moves;
+        assert_int_equal(join(true), -EBUSY);
+        assert_null(fixture.thread); /* no heartbeat of ours */
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "4");
+}
+
+static void another_machine_that_stands_still_is_followed(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        another_machine();
+        fixture.beat_of = stands;
+        assert_int_equal(join(true), 0);
+        assert_in_range(fixture.now_ms - begun, 3000, 3600);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "5");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "nonce"), "\"this-run\"");
+}
+
+/* It woke up between the look and the join. */
+static void one_that_moves_before_the_join_is_not_followed(void **state)
+{
+        struct err err = {0};
+
+        another_machine();
+        fixture.beat_of = stands;
+        assert_int_equal(ring_enter(&fixture.ctx, &err), 0);
+        fixture.beat_of = moves;
+        assert_int_equal(ring_join(&fixture.ctx, &err), -EEXIST);
+        fixture.beat_of = stands;
+        fixture_set(RECORD_HOST, "2", "nonce", "\"third\"");
+        assert_int_equal(ring_join(&fixture.ctx, &err), -EEXIST);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "4");
 }
 
 static void an_orderly_end_is_written_down(void **state)
@@ -109,6 +167,9 @@ int main(void)
             test(each_join_is_a_new_epoch),
             test(a_number_that_is_anothers_is_refused),
             test(a_host_without_a_number_takes_the_lowest),
+            test(another_machine_that_lives_keeps_its_number),
+            test(another_machine_that_stands_still_is_followed),
+            test(one_that_moves_before_the_join_is_not_followed),
             test(an_orderly_end_is_written_down),
             test(who_is_not_the_record_any_more_changes_nothing),
         };

@@ -9,13 +9,12 @@
 
 #include <cmocka.h>
 
-#include "hostd/plug/plug.h"
 #include "migrate/watch.h"
 #include "tests/unit/hostd-fixture.h"
 
 /*
- * The watch thread on a clock of the test's own: when it wins a neighbour's record, and when it must not. This host
- * is 2; its neighbours are 3 and 1.
+ * The thread that watches a neighbour, on a clock of the test's own: when it wins the neighbour's record, and when it
+ * must not. This host is 2, its neighbour 3.
  */
 #define BEGIN 1000000
 
@@ -27,11 +26,6 @@ static struct {
         bool own_beats_stop;
         int64_t maintenance_at;
 } world;
-
-void __wrap_plug_hosts(struct context *ctx, const struct survey *s);
-void __wrap_plug_hosts(struct context *ctx, const struct survey *s)
-{
-}
 
 static int beat_of(struct fixture *f, unsigned host, uint64_t *ret)
 {
@@ -61,7 +55,7 @@ static void each_look(struct fixture *f, int ms)
                 world.maintenance_at = 0;
         }
         if (f->now_ms >= world.end)
-                f->self.quit = true;
+                f->ring.neighbours->wanted = false;
 }
 
 static int begin(void **state)
@@ -80,10 +74,17 @@ static int begin(void **state)
 
 static void watch(void)
 {
+        _cleanup_(survey_done) struct survey s = {0};
+        const struct survey_host *third = NULL;
         struct err err = {0};
 
-        assert_int_equal(watch_start(&fixture.ctx, &err), 0);
-        fixture.thread(fixture.thread_arg);
+        assert_int_equal(survey_hosts(fixture.ctx.store, &s, &err), 0);
+        for (size_t i = 0; i < s.n_hosts; i++)
+                if (s.hosts[i].ring.number == 3)
+                        third = &s.hosts[i];
+        neighbours_set(&fixture.ctx, &third, 1);
+        fixture.spawned(fixture.spawned_arg);
+        assert_null(fixture.ring.neighbours);
 }
 
 static void who_beats_is_left_alone(void **state)
@@ -165,30 +166,6 @@ static void maintenance_counts_at_once(void **state)
         assert_int_equal(world.taken_at, 0);
 }
 
-static void what_a_dead_winner_began_is_gone_on_with(void **state)
-{
-        fixture_set(RECORD_HOST, "3", "state", "\"dead\"");
-        fixture_set(RECORD_HOST, "3", "taken", "{\"by\":1,\"done\":false}");
-        fixture_set(RECORD_HOST, "1", "state", "\"dead\"");
-        fixture_set(RECORD_HOST, "1", "taken", "{\"by\":2,\"done\":true}");
-        watch();
-        assert_int_equal(fixture.ring.n_takeovers, 1);
-        assert_int_equal(fixture.ring.takeovers[0], 3);
-}
-
-static void what_is_done_or_anothers_is_not(void **state)
-{
-        fixture_set(RECORD_HOST, "3", "state", "\"dead\"");
-        fixture_set(RECORD_HOST, "3", "taken", "{\"by\":1,\"done\":false}");
-        watch();
-        assert_int_equal(fixture.ring.n_takeovers, 0);
-        fixture.self.quit = false;
-        world.end = fixture.now_ms + 5000;
-        fixture_set(RECORD_HOST, "3", "taken", "{\"by\":2,\"done\":true}");
-        watch();
-        assert_int_equal(fixture.ring.n_takeovers, 0);
-}
-
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, fixture_end)
@@ -201,8 +178,6 @@ int main(void)
             test(one_that_stopped_in_order_has_its_time),
             test(one_in_maintenance_is_told_of_and_not_taken),
             test(maintenance_counts_at_once),
-            test(what_a_dead_winner_began_is_gone_on_with),
-            test(what_is_done_or_anothers_is_not),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
