@@ -349,6 +349,8 @@ int __wrap_rados_blocklist_add(rados_t cluster, char *address, uint32_t seconds)
 int __wrap_rados_blocklist_add(rados_t cluster, char *address, uint32_t seconds)
 {
         note("blocklist:%s:%u ", address, seconds);
+        if (fake_rados.blocklist_refused && streq(address, fake_rados.blocklist_refused))
+                return -EIO;
         return fake_rados.blocklist_answer;
 }
 

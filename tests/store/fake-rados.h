@@ -22,6 +22,7 @@ struct fake_rados {
         } open[8]; /* an address of this host has that image open */
         size_t n_open;
         char log[1024]; /* "raise ", "blocklist ADDRESS SECONDS ", "map ", "drop " ... in their order */
+        const char *blocklist_refused; /* an address whose entry is refused */
         int blocklist_answer, map_answer, operate_answer, command_answer;
         char command[256];                         /* the last one to the monitors */
         void (*before_operate)(void);              /* once: what others do in between */

@@ -42,7 +42,7 @@ int __wrap_fs_nfs_own(struct fs *fs, const char *const *paths, size_t n, int64_t
         power_server.owns++;
         if (power_server.own_answer < 0)
                 return err_set(err, power_server.own_answer, "owner: error %d", -power_server.own_answer);
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < n && !power_server.own_nothing; i++) {
                 int r = power_own(paths[i], uid, gid, mode);
 
                 if (r < 0)

@@ -8,6 +8,7 @@
 /* What the server below the nfs engine answers, besides power-fs.h; a test begins with it zeroed. */
 struct power_server {
         int own_answer;      /* < 0: of every change of owner */
+        bool own_nothing;    /* it says yes to them, and changes nothing */
         unsigned owns;       /* changes of owner that were asked for */
         int write_answer[4]; /* < 0: of that write of the self-test */
         unsigned writes;

@@ -353,6 +353,52 @@ static void the_fences_verdict_is_in_the_host_record(void **state)
         nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static const char *text_of(struct context *ctx, const char *path)
+{
+        static char text[64];
+        json_t *doc = NULL;
+
+        assert_int_equal(record_load(ctx->store, RECORD_INSTANCE, ONE, &doc, NULL, NULL), 0);
+        snprintf(text, sizeof(text), "%s", json_string_value(json_path(doc, path)));
+        json_decref(doc);
+        return text;
+}
+
+static int set_deleted(json_t *doc, void *arg, struct err *err)
+{
+        json_object_set_new(doc, "wanted", json_string("deleted"));
+        return 1;
+}
+
+/* A guest's wish to be off is no answer to its user's wish to have it deleted. */
+static void a_guest_that_goes_off_undoes_no_wish_of_its_user(void **state)
+{
+        struct context *ctx = *state;
+
+        instance(ctx->store, ONE, "");
+        assert_int_equal(guest_record_off(ctx, ONE, NULL), 0);
+        assert_string_equal(text_of(ctx, "wanted"), "stopped");
+        assert_int_equal(record_change(ctx->store, RECORD_INSTANCE, ONE, set_deleted, NULL, NULL), 0);
+        assert_int_equal(guest_record_off(ctx, ONE, NULL), 0);
+        assert_string_equal(text_of(ctx, "wanted"), "deleted");
+}
+
+/* 1: it was told by this; 0: it was told before. */
+static void the_outcome_of_an_older_move_is_no_news(void **state)
+{
+        const struct move_outcome failed = {.serial = 3, .error = "no", .total_ms = 5, .downtime_ms = -1};
+        const struct move_outcome done = {.serial = 4, .done = true, .total_ms = 5, .downtime_ms = 30};
+        struct context *ctx = *state;
+
+        instance(ctx->store, ONE, "");
+        assert_int_equal(guest_record_move(ctx, ONE, &failed, NULL), 1);
+        assert_string_equal(text_of(ctx, "status.move.state"), "failed");
+        assert_int_equal(guest_record_move(ctx, ONE, &failed, NULL), 0);
+        assert_int_equal(guest_record_move(ctx, ONE, &done, NULL), 1);
+        assert_int_equal(guest_record_move(ctx, ONE, &failed, NULL), 0);
+        assert_string_equal(text_of(ctx, "status.move.state"), "done");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -363,6 +409,9 @@ int main(void)
             cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
             cmocka_unit_test_setup_teardown(a_host_promises_no_more_memory_than_it_has, setup, teardown),
             cmocka_unit_test_setup_teardown(the_fences_verdict_is_in_the_host_record, setup, teardown),
+            cmocka_unit_test_setup_teardown(a_guest_that_goes_off_undoes_no_wish_of_its_user, setup,
+                                            teardown),
+            cmocka_unit_test_setup_teardown(the_outcome_of_an_older_move_is_no_news, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

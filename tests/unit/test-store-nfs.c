@@ -164,6 +164,9 @@ static void a_commit_claims_fences_and_looks(void **state)
         expect_owners(2, 2, attempt.uid, 0, 0600);
         assert_int_equal(lease_commit(store, VM, &one, 3, &attempt, disks, N_DISKS, &two, &err), -ESTALE);
         assert_int_equal(power_server.owns, 1); /* who has lost takes nothing */
+        power_server.own_nothing = true;        /* the fence is said to hold, and does not */
+        start_init(&attempt, VM, two.epoch, "attempt-2");
+        assert_int_equal(lease_commit(store, VM, &two, 3, &attempt, disks, N_DISKS, &one, &err), -EACCES);
 }
 
 static void qemu_is_told_all_of_it(void **state)

@@ -101,6 +101,10 @@ static void all_of_many_clients_are_fenced(void **state)
                 snprintf(key, sizeof(key), "client.10.0.0.1:0/%u", 100 + i);
                 fake_set(key, CLIENT(1, OLD, "1"));
         }
+        fake_rados.blocklist_refused = "10.0.0.1:0/103"; /* in the first batch, of two */
+        assert_int_equal(fence(2, 2, &s), -EIO);
+        assert_non_null(fake_get("client.10.0.0.1:0/103"));
+        fake_rados.blocklist_refused = NULL;
         fake_rados.log[0] = '\0';
         assert_int_equal(fence(2, 2, &s), 0);
         for (unsigned i = 0; i < 20; i++) {
