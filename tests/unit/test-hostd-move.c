@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/http-client.h"
+#include "common/json.h"
+#include "hostd/plug/plug.h"
+#include "tests/unit/hostd-fixture.h"
+
+/* The steps of a move from here: what is written and granted before libvirt is called, and what is told after it. */
+#define ID fixture_id('a')
+
+static struct {
+        char log[256];
+        const char *problems;
+        int grant, migrate;
+        bool name_moves;  /* somebody claims after the grant */
+        bool arrives;     /* the destination commits while libvirt is at work */
+        bool entry_there; /* when the grant was asked for */
+} world;
+
+static void say(const char *word)
+{
+        size_t n = strlen(world.log);
+
+        snprintf(world.log + n, sizeof(world.log) - n, "%s ", word);
+}
+
+int __wrap_http_client_new(const char *url, const char *token, int timeout_ms, struct http_client **ret,
+                           struct err *err);
+int __wrap_http_client_new(const char *url, const char *token, int timeout_ms, struct http_client **ret,
+                           struct err *err)
+{
+        *ret = NULL;
+        return 0;
+}
+
+struct http_client *__wrap_http_client_free(struct http_client *c);
+struct http_client *__wrap_http_client_free(struct http_client *c)
+{
+        return NULL;
+}
+
+int __wrap_http_call(struct http_client *c, const char *method, const char *path, const json_t *body,
+                     json_t **ret_body, long *ret_status, struct err *err);
+int __wrap_http_call(struct http_client *c, const char *method, const char *path, const json_t *body,
+                     json_t **ret_body, long *ret_status, struct err *err)
+{
+        say("preflight");
+        *ret_body = json_loads(world.problems ? world.problems : "{\"problems\":[]}", 0, NULL);
+        return 0;
+}
+
+int __wrap_lease_grant(struct store *s, const char *instance, const struct lease *mine,
+                       const struct start *destination, const struct disk_spec *disks, size_t n_disks,
+                       struct err *err);
+int __wrap_lease_grant(struct store *s, const char *instance, const struct lease *mine,
+                       const struct start *destination, const struct disk_spec *disks, size_t n_disks,
+                       struct err *err)
+{
+        say("grant");
+        world.entry_there = strcmp(fixture_field(RECORD_INSTANCE, ID, "migration.epoch"), "1") == 0;
+        if (world.name_moves)
+                fixture_claim('a', 3);
+        return world.grant < 0 ? err_set(err, world.grant, "grant: error") : 0;
+}
+
+int __wrap_guest_xml(struct context *ctx, const struct instance *i, const struct lease *lease,
+                     const struct domain_lease *key, const char *bridge, char **ret, struct err *err);
+int __wrap_guest_xml(struct context *ctx, const struct instance *i, const struct lease *lease,
+                     const struct domain_lease *key, const char *bridge, char **ret, struct err *err)
+{
+        *ret = strdup("<domain/>");
+        return 0;
+}
+
+int __wrap_virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_progress *ret,
+                        struct err *err);
+int __wrap_virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_progress *ret,
+                        struct err *err)
+{
+        say("migrate");
+        if (world.arrives) {
+                char arrived[80];
+
+                snprintf(arrived, sizeof(arrived), "%s",
+                         fixture_field(RECORD_INSTANCE, ID, "migration.attempt"));
+                fixture_claim('a', 3);
+                fixture_set(RECORD_INSTANCE, ID, "arrived", arrived);
+                fixture_set(RECORD_INSTANCE, ID, "start", "{\"epoch\":2}");
+        }
+        return world.migrate < 0 ? err_set(err, world.migrate, "libvirt: error") : 0;
+}
+
+int __wrap_guest_kill(struct guest *g, struct err *err);
+int __wrap_guest_kill(struct guest *g, struct err *err)
+{
+        say("kill");
+        return 0;
+}
+
+void __wrap_plug_quiet(struct context *ctx, const char *instance);
+void __wrap_plug_quiet(struct context *ctx, const char *instance)
+{
+}
+
+void __wrap_dhcp_remove(struct context *ctx, const char *instance);
+void __wrap_dhcp_remove(struct context *ctx, const char *instance)
+{
+}
+
+static struct guest *g;
+static struct guest_look l;
+
+static int begin(void **state)
+{
+        fixture_begin(state);
+        memset(&world, 0, sizeof(world));
+        fixture_host(3, "up", 1, ",\"api\":\"http://h3\"");
+        fixture_instance('a', ",\"move\":{\"to\":3,\"epoch\":1,\"serial\":4}");
+        fixture_claim('a', 2);
+        g = fixture_guest('a');
+        return 0;
+}
+
+static int end(void **state)
+{
+        guest_look_done(&l);
+        memset(&l, 0, sizeof(l));
+        return fixture_end(state);
+}
+
+static int move(enum qemu_state qemu)
+{
+        struct err err = {0};
+
+        assert_int_equal(instance_load(fixture.ctx.store, ID, &l.instance, NULL), 0);
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &l.lease, NULL), 0);
+        l.record = true;
+        l.view = (struct instance_view){.me = 2, .epoch = 1, .host = 2, .qemu = qemu, .move_to = 3};
+        return guest_migrate(g, &l, &err);
+}
+
+static const char *outcome(const char *member)
+{
+        char path[64];
+
+        snprintf(path, sizeof(path), "status.move.%s", member);
+        return fixture_field(RECORD_INSTANCE, ID, path);
+}
+
+/* OWNERSHIP, migration 1 and 2: the entry, then the grant, the name once more, then libvirt. */
+static void a_move_is_written_down_before_anything_is_granted(void **state)
+{
+        world.arrives = true;
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant migrate kill ");
+        assert_true(world.entry_there);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "migration.source"), "2");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "migration.destination"), "3");
+        assert_string_equal(outcome("state"), "\"done\"");
+        assert_string_equal(outcome("serial"), "4");
+}
+
+static void a_paused_guest_is_not_moved(void **state)
+{
+        assert_int_equal(move(QEMU_PAUSED), 0);
+        assert_string_equal(world.log, "");
+        assert_string_equal(outcome("state"), "\"failed\"");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "migration"), "absent");
+}
+
+static void what_the_destination_says_against_it_ends_it(void **state)
+{
+        world.problems = "{\"problems\":[{\"message\":\"no room\"},{\"message\":\"no bridge\"}]}";
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight ");
+        assert_non_null(strstr(outcome("error"), "no room; no bridge"));
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "migration"), "absent");
+}
+
+static void libvirt_is_not_called_where_the_name_has_moved_on(void **state)
+{
+        world.name_moves = true;
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant ");
+}
+
+static void nor_without_the_grant(void **state)
+{
+        world.grant = -EIO;
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant ");
+}
+
+/* libvirt's error is no outcome: the entry is open, and what is next is a claim. */
+static void an_error_of_libvirts_decides_nothing(void **state)
+{
+        world.migrate = -EIO;
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant migrate ");
+        assert_string_equal(outcome("state"), "absent");
+        assert_int_equal(g->move.serial, 4);
+}
+
+static void an_arrival_counts_whatever_libvirt_says(void **state)
+{
+        world.migrate = -ETIMEDOUT;
+        world.arrives = true;
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant migrate kill ");
+        assert_string_equal(outcome("state"), "\"done\"");
+        assert_non_null(strstr(fixture.events, "instance-migrated"));
+}
+
+int main(void)
+{
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
+        const struct CMUnitTest tests[] = {
+            test(a_move_is_written_down_before_anything_is_granted),
+            test(a_paused_guest_is_not_moved),
+            test(what_the_destination_says_against_it_ends_it),
+            test(libvirt_is_not_called_where_the_name_has_moved_on),
+            test(nor_without_the_grant),
+            test(an_error_of_libvirts_decides_nothing),
+            test(an_arrival_counts_whatever_libvirt_says),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
