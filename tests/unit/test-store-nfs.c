@@ -201,27 +201,6 @@ static void qemu_is_told_all_of_it(void **state)
         assert_string_equal(iso.path, "/export/images/" IMAGE ".raw");
 }
 
-/* Users of starts, of attempts and of images never meet, nor do two epochs of one instance. */
-static void users_are_of_their_own_ranges(void **state)
-{
-        struct start s, next;
-
-        for (uint64_t epoch = 0; epoch < 200; epoch++) {
-                char attempt[32];
-
-                start_init(&s, VM, epoch, NULL);
-                start_init(&next, VM, epoch + 1, NULL);
-                assert_int_not_equal(s.uid, next.uid);
-                assert_in_range(s.uid, 0x40000000u, 0x5fffffffu);
-                assert_int_equal(s.gid, 0);
-                snprintf(attempt, sizeof(attempt), "attempt-%u", (unsigned)epoch);
-                start_init(&s, VM, epoch, attempt);
-                assert_in_range(s.uid, 0x60000000u, 0x7ffffffeu);
-                assert_int_equal(s.gid, s.uid);
-                assert_true(uuid_valid(s.id));
-        }
-}
-
 static void the_self_test_believes_what_it_has_seen(void **state)
 {
         struct err err = {};
@@ -489,7 +468,6 @@ int main(void)
             cmocka_unit_test_setup_teardown(the_gate_wants_the_name_and_each_disk, begin, end),
             cmocka_unit_test_setup_teardown(a_commit_claims_fences_and_looks, begin, end),
             cmocka_unit_test_setup_teardown(qemu_is_told_all_of_it, begin, end),
-            cmocka_unit_test(users_are_of_their_own_ranges),
             cmocka_unit_test_setup_teardown(the_self_test_believes_what_it_has_seen, begin, end),
             cmocka_unit_test_setup_teardown(the_sweep_takes_what_is_an_hour_old, begin, end),
             cmocka_unit_test_setup_teardown(a_removal_that_was_cut_off_is_mended, begin, end),
