@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -70,6 +71,13 @@ static int begin(void **state)
         fixture_host(2, "up", 1, "");
         fixture_host(3, "up", 7, "");
         return 0;
+}
+
+static int end(void **state)
+{
+        if (fixture.ring.n_takeovers > 0) /* one that was begun and not run */
+                free(fixture.spawned_arg);
+        return fixture_end(state);
 }
 
 static void watch(void)
@@ -168,7 +176,7 @@ static void maintenance_counts_at_once(void **state)
 
 int main(void)
 {
-#define test(f) cmocka_unit_test_setup_teardown(f, begin, fixture_end)
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
         const struct CMUnitTest tests[] = {
             test(who_beats_is_left_alone),
             test(a_silent_neighbour_is_won_after_two_seconds),
