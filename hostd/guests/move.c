@@ -16,7 +16,7 @@
 #include "migrate/move.h"
 
 /*
- * A live migration from here, OWNERSHIP.md's "Migration A → B" from A's side:
+ * A live migration from here, docs/ownership.md's "Migration from A to B" from A's side:
  *
  *   preflight   the destination says what is in the way, all at once
  *   entry       {attempt, source, destination, epoch} into the record, never removed

@@ -214,7 +214,7 @@ struct attach {
  * has disks. */
 int lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                  struct err *err);
-/* Reads the name. -ENOENT: no such disks. Two names (a crash inside a claim) are resolved as OWNERSHIP says.
+/* Reads the name. -ENOENT: no such disks. Two names (a crash inside a claim) are resolved as docs/ownership.md says.
  */
 int lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err);
 /* Every instance's lease. cb as in record_list. */

@@ -187,7 +187,7 @@ static void golden_image_shows_through(void **state)
         qemu_close(q);
 }
 
-/* OWNERSHIP, migration 1 to 4: grant, the destination opens beside the source, the commit shuts the source
+/* docs/ownership.md, migration 1 to 4: grant, the destination opens beside the source, the commit shuts the source
  * out. */
 static void migration_commits(void **state)
 {
@@ -238,7 +238,7 @@ static void migration_commits(void **state)
         qemu_close(dst);
 }
 
-/* OWNERSHIP, migration 5: the source claims first; the destination's commit fails and its rights are
+/* docs/ownership.md, migration 5: the source claims first; the destination's commit fails and its rights are
  * withdrawn. */
 static void migration_fails_and_the_source_runs_on(void **state)
 {

@@ -12,7 +12,7 @@
 #include "imaged/store/files.h"
 
 /*
- * OWNERSHIP, NFS: a WRITE that had passed the server's permission check when the SETATTR was answered may
+ * docs/ownership.md, "NFS": a WRITE that had passed the server's permission check when the SETATTR was answered may
  * still land. Here strace holds it there, at the door of its system call. The window is from the check to
  * that door: no disk I/O lies in it, for a write inside the file system holds the inode's lock, and so makes
  * the SETATTR wait. What this test insists on: that one held request is all that may land; every later one

@@ -227,7 +227,7 @@ static void many_disks_are_durable_too(void **state)
         }
 }
 
-/* OWNERSHIP, Directory: the link of a start leads to its disks under the name of now. */
+/* docs/ownership.md, "Directory": the link of a start leads to its disks under the name of now. */
 static void a_fence_points_the_starts_link_to_the_new_name(void **state)
 {
         const struct disk_spec disk = {.name = "disk0", .size = 1 << 20};
