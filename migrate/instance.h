@@ -9,7 +9,7 @@
 /*
  * What one host has to do about one instance: a pure function of what is so. hostd looks, asks, does that
  * one thing, and looks again; so a hostd that was killed anywhere just starts over. The rules in brackets
- * are OWNERSHIP.md's.
+ * are docs/ownership.md's.
  */
 
 enum wanted { WANTED_RUNNING, WANTED_STOPPED, WANTED_DELETED };
@@ -76,7 +76,7 @@ const char *instance_action_name(enum instance_action a);
 enum instance_action instance_decide(const struct instance_view *v);
 
 /*
- * The gate's decision (rules 4 to 6 and migration 4, 5) about a QEMU whose vCPUs are about to run.
+ * The gate's decision (rules 4 to 7 and migration 4, 5) about a QEMU whose vCPUs are about to run.
  * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let
  * run before.
  */

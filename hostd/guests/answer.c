@@ -137,7 +137,13 @@ static int gate_carry_out(struct context *ctx, const struct gate_request *req, c
         if (action == GATE_CHECK)
                 r = lease_gate(ctx->store, i->id, &lease, start, disks, n, err);
         else
-                r = lease_commit(ctx->store, i->id, &lease, ctx->number, start, disks, n, &lease, err);
+                r = lease_commit(ctx->store, i->id,
+                                 &(struct commit_claim){.from = lease,
+                                                        .host = ctx->number,
+                                                        .again = req->again,
+                                                        .last = &i->start,
+                                                        .start = start},
+                                 disks, n, &lease, err);
         if (r == 0 && (action != GATE_CHECK || fresh))
                 r = guest_record_start(ctx, i, start, &lease, fresh,
                                        fresh && gate_phases(ctx, req, &phases) ? &phases : NULL, err);

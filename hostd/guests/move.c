@@ -16,7 +16,7 @@
 #include "migrate/move.h"
 
 /*
- * A live migration from here, OWNERSHIP.md's "Migration A → B" from A's side:
+ * A live migration from here, docs/ownership.md's "Migration from A to B" from A's side:
  *
  *   preflight   the destination says what is in the way, all at once
  *   entry       {attempt, source, destination, epoch} into the record, never removed
@@ -111,6 +111,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
 
 static int move_prepare(struct guest *g, const struct guest_look *l, struct move *mv, struct err *err)
 {
+        const uint32_t taken[] = {l->instance.start.uid, l->instance.entry_start.uid};
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
         int r;
@@ -121,7 +122,7 @@ static int move_prepare(struct guest *g, const struct guest_look *l, struct move
         if (r < 0)
                 return r;
         uuid_random(mv->attempt);
-        start_init(&mv->start, g->id, l->lease.epoch, mv->attempt);
+        start_init(&mv->start, g->id, l->lease.epoch, mv->attempt, taken, ARRAY_SIZE(taken));
         r = guest_record_entry(g->ctx, &l->instance, &l->lease, mv->attempt, mv->to, &mv->start, err);
         if (r == 0)
                 r = lease_grant(g->ctx->store, g->id, &l->lease, &mv->start, disks, n, err);
@@ -243,6 +244,8 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
         const struct start *start = &l->domain.lease.start;
+        const struct commit_claim c = {
+            .from = l->lease, .host = ctx->number, .last = &l->instance.start, .start = start};
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
         struct lease mine;
@@ -253,11 +256,9 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
                 if (r < 0)
                         return r;
         }
-        r = lease_claim(ctx->store, g->id, &l->lease, ctx->number, &mine, err);
+        r = lease_commit(ctx->store, g->id, &c, disks, n, &mine, err);
         if (r == -ESTALE)
                 return 0; /* the destination has committed: the next look ends our QEMU */
-        if (r == 0)
-                r = lease_fence(ctx->store, g->id, &mine, start, disks, n, err);
         if (r == 0)
                 r = guest_record_start(ctx, &l->instance, start, &mine, false, NULL, err);
         if (r == 0)

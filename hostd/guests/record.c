@@ -6,6 +6,7 @@
 #include "common/json.h"
 #include "hostd/guests/guest.h"
 #include "hostd/self.h"
+#include "migrate/start.h"
 
 #define RECEIPTS_MAX 16
 
@@ -88,6 +89,7 @@ struct start_edit {
         const struct start *start;
         const struct lease *mine;
         bool fresh;
+        const char *last; /* the start on which this was decided; what is not fresh has its memory */
         const struct start_phases *phases;
 };
 
@@ -129,8 +131,19 @@ static int add_receipt(json_t *doc, const struct start_edit *e, struct err *err)
 static int edit_start(json_t *doc, void *arg, struct err *err)
 {
         const struct start_edit *e = arg;
-        json_t *start = start_to_json(e->start, e->mine->epoch), *status;
+        json_t *start = json_object_get(doc, "start"), *status;
+        const struct start_change change = {.stored = json_get_str(start, "id", ""),
+                                            .stored_epoch = (uint64_t)json_get_int(start, "epoch", 0),
+                                            .start = e->start->id,
+                                            .epoch = e->mine->epoch,
+                                            .memory = e->fresh ? NULL : e->last};
 
+        if (!start_follows(&change))
+                return err_set(err, -EACCES,
+                               "start %s may not run at epoch %llu: start %s was let run at %llu",
+                               change.start, (unsigned long long)change.epoch, change.stored,
+                               (unsigned long long)change.stored_epoch);
+        start = start_to_json(e->start, e->mine->epoch);
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
@@ -156,7 +169,8 @@ int guest_record_start(struct context *ctx, const struct instance *i, const stru
                        const struct lease *mine, bool fresh, const struct start_phases *phases,
                        struct err *err)
 {
-        struct start_edit e = {.ctx = ctx, .start = start, .mine = mine, .fresh = fresh, .phases = phases};
+        struct start_edit e = {
+            .ctx = ctx, .start = start, .mine = mine, .fresh = fresh, .last = i->start.id, .phases = phases};
 
         return instance_change(ctx->store, i, edit_start, &e, err);
 }

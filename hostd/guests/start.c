@@ -72,7 +72,7 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
 
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err)
 {
-        return lease_claim(g->ctx->store, g->id, &l->lease, g->ctx->number, ret, err);
+        return lease_claim(g->ctx->store, g->id, &l->lease, g->ctx->number, false, ret, err);
 }
 
 /* fence, QEMU; the gate says yes in between, on its own thread. */
@@ -82,6 +82,7 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
         struct domain_lease key = {.epoch = mine->epoch};
+        const uint32_t taken[] = {i->start.uid, i->entry_start.uid};
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(i, disks);
         _cleanup_(freep) char *xml = NULL;
@@ -89,8 +90,10 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         int r;
 
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
-        start_init(&key.start, g->id, mine->epoch, NULL);
-        r = lease_fence(ctx->store, g->id, mine, &key.start, disks, n, err);
+        do {
+                start_init(&key.start, g->id, mine->epoch, NULL, taken, ARRAY_SIZE(taken));
+                r = lease_fence(ctx->store, g->id, mine, &key.start, disks, n, err);
+        } while (r == -EEXIST);
         p->fence_ms = clock_ms() - t;
         clock_stamp(p->fence_since);
         if (r == 0)

@@ -12,7 +12,7 @@
 
 /*
  * libvirt's events, copied and posted. The end of a migration job is taken from QEMU's own MIGRATION event,
- * which libvirt passes on: libvirt's job-completed event tells of success only, and OWNERSHIP (migration, 5)
+ * which libvirt passes on: libvirt's job-completed event tells of success only, and docs/ownership.md (migration, 5)
  * needs the failures.
  */
 

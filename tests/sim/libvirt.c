@@ -9,7 +9,7 @@
 #include "tests/sim/world.h"
 
 /*
- * libvirtd as OWNERSHIP describes it, behind hostd's virt.h: it asks the gate before vCPUs run for whatever
+ * libvirtd as docs/ownership.md describes it, behind hostd's virt.h: it asks the gate before vCPUs run for whatever
  * reason, its calls go on when the hostd that made them has died, it restarts and may have forgotten a QEMU.
  */
 

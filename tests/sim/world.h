@@ -105,6 +105,7 @@ struct disk {
         size_t n_links;
         /* rbd */
         uint64_t gate_epoch;
+        char gate_start[UUID_LEN + 1]; /* that raised it */
         struct client clients[CLIENTS_MAX];
         size_t n_clients;
         /* truth */

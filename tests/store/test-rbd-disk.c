@@ -60,14 +60,14 @@ static void test_a_disk_without_deep_flatten_changes_hands_as_before(void **stat
         assert_int_equal(rbd_update_features(image, RBD_FEATURE_DEEP_FLATTEN, 0), 0);
         assert_true(features_of(image) == RBD_FEATURE_LAYERING);
         assert_int_equal(rbd_close(image), 0);
-        ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
-        start_init(&a, f->instance, lease.epoch, NULL);
+        ok(lease_claim(f->a, f->instance, &lease, 1, false, &lease, err));
+        start_init(&a, f->instance, lease.epoch, NULL, NULL, 0);
         ok(lease_fence(f->a, f->instance, &lease, &a, f->disks, 2, err));
         w = qemu_start(f, &lease, &a, 0);
         ok(lease_gate(f->a, f->instance, &lease, &a, f->disks, 2, err));
         assert_int_equal(qemu_write(w, 0x22, 4096), 0);
-        ok(lease_claim(f->b, f->instance, &lease, 2, &on_b, err));
-        start_init(&b, f->instance, on_b.epoch, NULL);
+        ok(lease_claim(f->b, f->instance, &lease, 2, false, &on_b, err));
+        start_init(&b, f->instance, on_b.epoch, NULL, NULL, 0);
         ok(lease_fence(f->b, f->instance, &on_b, &b, f->disks, 2, err));
         assert_int_equal(qemu_write(w, 0x33, 4096), -EACCES);
         qemu_kill(w);

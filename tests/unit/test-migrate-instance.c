@@ -122,7 +122,7 @@ static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
         v.entry_destination = 2;
         v.entry_epoch = 5;
         decides(&v, ACTION_RECLAIM);
-        v.qemu = QEMU_PAUSED; /* rule 6: even if nothing seems to be in flight */
+        v.qemu = QEMU_PAUSED; /* rule 7: even if nothing seems to be in flight */
         decides(&v, ACTION_RECLAIM);
         v.entry_epoch = 4;
         decides(&v, ACTION_NONE);
