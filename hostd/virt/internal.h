@@ -50,6 +50,10 @@ void virt_domain_freep(virDomainPtr *d);
 int virt_conn(struct virt *v, virConnectPtr *ret, struct err *err);
 /* The domain whose UUID is the instance's; -ENOENT. */
 int virt_lookup(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
+/* The same over a connection of its own, for a call that may take long. libvirtd works on five calls of a client
+ * at the same time, and hears nothing else from it meanwhile: it would take hostd for dead after 30 s. */
+int virt_conn_own(struct virt *v, virConnectPtr *ret, struct err *err);
+int virt_lookup_own(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
 /* This thread's last libvirt error as a -errno, with "what: text" in err. Call at once after the failure. */
 int virt_error(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
