@@ -150,7 +150,7 @@ int virt_conn_own(struct virt *v, virConnectPtr *ret, struct err *err)
         if (virConnectSetKeepAlive(conn, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT) < 0)
                 return virt_error(err, "libvirt at %s: keepalive", v->uri);
         *ret = take(conn);
-        return 0;
+        return r;
 }
 
 static int virt_connect(struct virt *v, struct err *err)
@@ -160,6 +160,11 @@ static int virt_connect(struct virt *v, struct err *err)
 
         if (r < 0)
                 return r;
+        if (r > 0)
+                log_warn("libvirtd (process %d) still has the lock driver of before the upgrade; restart "
+                         "it, which "
+                         "no guest notices",
+                         r);
         pthread_mutex_lock(&v->lock);
         v->conn = conn;
         v->lost = false;
