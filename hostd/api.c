@@ -180,7 +180,12 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
         survey_done(&s);
         r = guests_admit_arrival(ctx, i, json_array_size(list) == 0, &e);
         if (r < 0)
-                problem(list, r == -EEXIST ? "group" : r == -ENOSPC ? "room" : "starting", err_text(&e));
+                problem(list,
+                        r == -EEXIST   ? "group"
+                        : r == -ENOSPC ? "room"
+                        : r == -EUSERS ? "turn"
+                                       : "starting",
+                        err_text(&e));
 }
 
 static int post_preflight(struct http_request *req, void *userdata, struct err *err)

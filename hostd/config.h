@@ -14,7 +14,8 @@ struct config {
             *bridge;
         char *dhcp_hosts_dir, *gate_socket, *cpus_text, *memory_text;
         char *listen, *token_file;
-        char *migration_tls_text;
+        char *migration_tls_text, *moves_out_text, *moves_in_text;
+        unsigned moves_out, moves_in;
         bool migration_tls;
         unsigned number; /* 0: find a free one */
         char *token;     /* read from token_file */

@@ -25,6 +25,15 @@ struct guest_room {
         unsigned cpus;
         uint64_t memory;          /* bytes, without QEMU's own */
         int64_t arrives_until_ms; /* a preflight has promised it */
+        bool arriving;            /* by a migration; it takes one of the turns to arrive */
+};
+
+/* Its turn to leave this host: turn.c. */
+struct guest_turn {
+        int64_t since_ms;      /* since when it waits; 0: it does not */
+        int64_t first_ms;      /* that, while it leaves */
+        int64_t not_before_ms; /* its destination has no turn for it until then */
+        bool leaving;
 };
 
 /* A move from here whose outcome has not been told yet. */
@@ -49,6 +58,7 @@ struct guest {
         /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
         struct guest_room room;
+        struct guest_turn turn;
         bool early, looked; /* found by the first scan of this hostd; its thread has had a look */
 
         /* lock; never held during a blocking call */
@@ -123,6 +133,14 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_xml(struct context *ctx, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err);
 
+/* turn.c */
+/* 0: it may leave, until guest_turn_end(); -EAGAIN: it waits, and who is before it. */
+int guest_turn_take(struct guest *g, struct err *err);
+/* Gives a turn back that cannot be used yet; it waits on as if it had not had it. */
+void guest_turn_back(struct guest *g);
+/* It has left, or does not want to: the next one's turn. */
+void guest_turn_end(struct guest *g);
+
 /* move.c */
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
@@ -164,6 +182,9 @@ struct move_outcome {
         const char *error;             /* why, where it is not done */
         int64_t total_ms, downtime_ms; /* -1: not known */
 };
+/* The move of that serial waits for its turn, and why. Writes only what is new. */
+int guest_record_waiting(struct context *ctx, const char *id, int64_t serial, const char *why,
+                         struct err *err);
 /* Returns 1 when it was told, 0 when the record holds an outcome already that is no worse. */
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err);
 

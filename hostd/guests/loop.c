@@ -281,6 +281,8 @@ static int64_t guest_step(struct guest *g)
         guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);
         action = instance_decide(&l.view);
+        if (action != ACTION_MIGRATE)
+                guest_turn_end(g); /* others need not wait behind it */
         if (action == ACTION_FORGET && room)
                 wait = LOOK_AGAIN_MS; /* a migration is on its way here */
         else if (action == ACTION_FORGET) {

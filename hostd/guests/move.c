@@ -69,6 +69,10 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
         if (r < 0)
                 return err_wrap(err, r, "preflight on host %s", json_get_str(mv->host, "name", "?"));
         problems = json_object_get(mv->preflight, "problems");
+        if (json_array_size(problems) == 1 &&
+            streq(json_get_str(json_array_get(problems, 0), "code", ""), "turn"))
+                return err_set(err, -EAGAIN, "%s",
+                               json_get_str(json_array_get(problems, 0), "message", "?"));
         json_array_foreach (problems, k, p)
                 snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", k ? "; " : "",
                          json_get_str(p, "message", "?"));
@@ -215,15 +219,33 @@ static void move_end(struct guest *g, const struct guest_look *l, bool done)
         }
 }
 
+/* It is tried again; so the record is the only one that hears of it. */
+static int move_waits(struct guest *g, const struct guest_look *l, const struct err *why, struct err *err)
+{
+        int r = guest_record_waiting(g->ctx, g->id, l->instance.move_serial, err_text(why), err);
+
+        g->move = (struct guest_move){0};
+        return r < 0 ? r : err_set(err, -EAGAIN, "waits for its turn: %s", err_text(why));
+}
+
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct move mv = {.to = l->view.move_to};
         struct guest_move *m = &g->move;
         enum move_verdict verdict = MOVE_FAILED;
-        int r;
+        struct err why = {0};
+        int r = guest_turn_take(g, &why);
 
+        if (r < 0)
+                return move_waits(g, l, &why, err);
         *m = (struct guest_move){.serial = l->instance.move_serial, .to = mv.to, .begun_ms = clock_ms()};
         r = move_prepare(g, l, &mv, &m->why);
+        if (r == -EAGAIN) {
+                guest_turn_back(g);
+                why = m->why;
+                move_done(&mv);
+                return move_waits(g, l, &why, err);
+        }
         if (r == 0)
                 r = move_run(g, l, &mv, &m->figures, &m->why);
         if (r == 0)
@@ -236,6 +258,7 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
                 r = verdict_now(g, false, &verdict, err);
         if (r == 0 && verdict != MOVE_OPEN)
                 move_end(g, l, verdict == MOVE_DONE);
+        guest_turn_end(g);
         move_done(&mv);
         return r; /* an entry at our epoch makes the next decision a RECLAIM, which closes an open one */
 }
@@ -274,7 +297,9 @@ static int tell_for_source(struct guest *g, const struct guest_look *l, bool don
         struct move_outcome o = {.serial = i->move_serial,
                                  .done = done,
                                  .error = begun ? "its source was interrupted before the switchover"
-                                                : "the instance was started anew before it could move",
+                                          : i->wanted != WANTED_RUNNING
+                                              ? "the instance was stopped before its turn came"
+                                              : "the instance was started anew before it could move",
                                  .total_ms = -1,
                                  .downtime_ms = -1};
         struct err e = {0};
@@ -290,6 +315,16 @@ static int tell_for_source(struct guest *g, const struct guest_look *l, bool don
         return r;
 }
 
+/* A stop has come before the move's turn: nothing of it has begun. */
+static bool move_given_up(const struct guest *g, const struct guest_look *l)
+{
+        const struct instance *i = &l->instance;
+        bool begun = i->entry_source && i->entry_epoch == i->move_epoch;
+
+        return l->record && i->wanted != WANTED_RUNNING && l->lease.host == g->ctx->number &&
+               i->move_epoch == l->lease.epoch && !begun;
+}
+
 bool guest_move_settle(struct guest *g, const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
@@ -298,6 +333,8 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l)
         enum move_verdict verdict = MOVE_OPEN;
         struct err e = {0};
 
+        if (move_given_up(g, l) && !own && !told)
+                return tell_for_source(g, l, false) < 0;
         if (!l->record || (told && !own) || (!own && l->lease.host != g->ctx->number) ||
             (!own && i->move_epoch == l->lease.epoch)) {
                 g->void_ms = 0;

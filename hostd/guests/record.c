@@ -215,6 +215,7 @@ static int edit_entry(json_t *doc, void *arg, struct err *err)
         if (!entry)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "migration", entry);
+        json_object_del(status_of(doc), "waiting");
         status_set(doc, &(struct guest_status){.state = "migrating"}, e->mine);
         return 1;
 }
@@ -256,7 +257,35 @@ static int edit_move(json_t *doc, void *arg, struct err *err)
         if (commit && o->done)
                 json_object_set(move, "commit_ms", commit);
         json_object_set_new(status, "move", move);
+        json_object_del(status, "waiting");
         return 1;
+}
+
+struct waiting_edit {
+        int64_t serial;
+        const char *why;
+};
+
+static int edit_waiting(json_t *doc, void *arg, struct err *err)
+{
+        const struct waiting_edit *e = arg;
+        json_t *status = status_of(doc), *before = json_object_get(status, "waiting"), *now;
+
+        if (json_get_int(before, "serial", 0) == e->serial && streq(json_get_str(before, "why", ""), e->why))
+                return 0;
+        now = json_pack("{s:I,s:s}", "serial", (json_int_t)e->serial, "why", e->why);
+        if (!now)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(status, "waiting", now);
+        return 1;
+}
+
+int guest_record_waiting(struct context *ctx, const char *id, int64_t serial, const char *why,
+                         struct err *err)
+{
+        struct waiting_edit e = {.serial = serial, .why = why};
+
+        return record_change(ctx->store, RECORD_INSTANCE, id, edit_waiting, &e, err);
 }
 
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err)

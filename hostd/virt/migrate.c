@@ -179,7 +179,7 @@ int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_pro
         _cleanup_(params_done) struct params params = {0};
         struct virt_waiter waiter = {.instance = m->instance};
         int64_t begin = clock_ms();
-        int r = virt_lookup(v, m->instance, &dom, err);
+        int r = virt_lookup_own(v, m->instance, &dom, err);
 
         if (r < 0)
                 return r;
@@ -231,7 +231,7 @@ int virt_migrate_progress(struct virt *v, const char *instance, struct virt_prog
 int virt_migrate_abort(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_lookup(v, instance, &dom, err);
+        int r = virt_lookup_own(v, instance, &dom, err);
 
         if (r < 0)
                 return r;

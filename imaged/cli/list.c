@@ -144,6 +144,17 @@ static int pair_last_move(int r, struct table *t, const json_t *status)
         return pair(r, t, "last move", text);
 }
 
+static int pair_waiting(int r, struct table *t, const json_t *status)
+{
+        const json_t *waiting = json_object_get(status, "waiting");
+        _cleanup_(freep) char *text = NULL;
+
+        if (!json_is_object(waiting))
+                return r;
+        text = str_printf("waits for its turn: %s", json_get_str(waiting, "why", "?"));
+        return text ? pair(r, t, "next move", text) : -ENOMEM;
+}
+
 static int pair_receipts(int r, struct table *t, const json_t *rec, const json_t *hosts, time_t now)
 {
         const json_t *receipts = json_object_get(rec, "receipts"), *receipt;
@@ -192,6 +203,7 @@ static int show_rows(struct cli *cli, struct table *t, const json_t *rec, const 
         r = pair(r, t, "owner", json_get_str(rec, "owner", NULL));
         r = pair(r, t, "created", human_age(json_get_str(rec, "created", NULL), now, buf));
         r = pair_last_move(r, t, status);
+        r = pair_waiting(r, t, status);
         return pair_receipts(r, t, rec, hosts, now);
 }
 

@@ -83,6 +83,8 @@ void host_init(unsigned machine, unsigned number, const char *store_url)
                                     .memory_text = (char *)"0",
                                     .token = (char *)"a token of the simulator",
                                     .gate_socket = (char *)"sim",
+                                    .moves_out = 2,
+                                    .moves_in = 2,
                                     .number = number};
 }
 
