@@ -278,7 +278,8 @@ static int64_t guest_step(struct guest *g)
         plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
-        guest_status_look(g, &l);
+        if (!l.view.replaced) /* the record is the other machine's to write */
+                guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);
         action = instance_decide(&l.view);
         if (action != ACTION_MIGRATE)

@@ -3,18 +3,23 @@
 
 /* What goes wrong: each fault at a time, on a host and for as long as the seed says. */
 
+/* A shorter pause ends no longer one: what was due has been put off until its end already. */
+static void pause_until(struct proc *p, int64_t until)
+{
+        if (p)
+                p->paused_until = MAX_OF(p->paused_until, until);
+}
+
 static void host_pause(struct host *h, int64_t ns)
 {
         int64_t until = sched_now() + ns;
 
         tell("%s: stands still for %lld ms", h->name, (long long)(ns / SIM_MS));
-        if (h->hostd)
-                h->hostd->paused_until = until;
-        if (h->libvirtd)
-                h->libvirtd->paused_until = until;
+        pause_until(h->hostd, until);
+        pause_until(h->libvirtd, until);
         for (struct qemu *q = h->qemus; q; q = q->next)
                 if (q->alive)
-                        q->proc->paused_until = until;
+                        pause_until(q->proc, until);
 }
 
 static void proc_pause(struct proc *p, int64_t ns)
@@ -22,7 +27,7 @@ static void proc_pause(struct proc *p, int64_t ns)
         if (!p)
                 return;
         tell("%s: %s is stopped for %lld ms", p->host->name, p->what, (long long)(ns / SIM_MS));
-        p->paused_until = sched_now() + ns;
+        pause_until(p, sched_now() + ns);
 }
 
 static void power_again(void *arg)
@@ -121,7 +126,7 @@ void suspenders_run(void *arg)
 {
         for (;;) {
                 co_sleep(SIM_S);
-                for (unsigned i = 0; i < W.n_hosts; i++)
+                for (unsigned i = 0; i < W.n_machines; i++)
                         for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
                                 if (q->alive && q->known && !q->running && q->host->libvirtd &&
                                     q->suspended_ns && sched_now() >= q->suspended_ns)
