@@ -40,6 +40,8 @@ int guest_kill(struct guest *g, struct err *err)
         r = result == -EBUSY ? 0 : result;
         if (r == 0)
                 r = virt_kill(g->ctx->virt, g->id, err);
+        if (virt_unanswered(r)) /* the kernel has shown that it is gone */
+                r = 0;
         pthread_mutex_lock(&g->lock);
         g->ending = false;
         g->fenced = g->io_error = g->powered_off = g->ended_event = false;
@@ -98,7 +100,7 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         pthread_mutex_unlock(&g->lock);
         if (!i->stop_force && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(ctx->virt, g->id, err);
-                if (r == 0 && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS)) {
+                if ((r == 0 || virt_unanswered(r)) && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS)) {
                         if (ctx->self->quit) /* the next hostd asks it again: an upgrade of ours is no reason
                                         to pull its plug */
                                 return 0;
