@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "common/err.h"
@@ -12,9 +13,11 @@ struct config {
         char *name, *number_text, *address, *storage_address, *accel, *emulator, *libvirt_uri, *peer_uri,
             *bridge;
         char *dhcp_hosts_dir, *gate_socket, *cpus_text, *memory_text;
+        char *handover_text;
         char *listen, *token_file;
-        unsigned number; /* 0: find a free one */
-        char *token;     /* read from token_file */
+        unsigned number;     /* 0: find a free one */
+        int64_t handover_ms; /* of an orderly shutdown of the host; 0: hand nothing on */
+        char *token;         /* read from token_file */
 };
 
 int config_load(const char *path, struct config *ret, struct err *err);

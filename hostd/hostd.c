@@ -21,10 +21,12 @@
 #include "hostd/gate-socket.h"
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
+#include "hostd/handover.h"
 #include "hostd/ring/ring.h"
 #include "hostd/scan.h"
 #include "hostd/secret.h"
 #include "hostd/self.h"
+#include "hostd/shutdown.h"
 #include "hostd/tasks.h"
 
 #define SCAN_EVERY_MS 10000
@@ -210,7 +212,10 @@ int hostd_run(struct context *ctx, struct err *err)
                 lift_start(ctx);
         }
         sd_notify(0, "STOPPING=1");
-        log_info("host %s: orderly end: guests run on", ctx->config->name);
+        if (shutdown_queued())
+                handover_run(ctx);
+        else
+                log_info("host %s: orderly end: guests run on", ctx->config->name);
         ring_leave(ctx);
         return 0;
 }

@@ -50,10 +50,13 @@ struct guest {
         bool ended_event;   /* any end was reported since the flag was cleared */
         bool fenced;        /* a write was refused */
         bool io_error;
-        unsigned io_errors;    /* in a row, each right after a resume */
-        int64_t resume_ms;     /* no resume before this time */
-        bool ending;           /* we are ending it: an end is not the guest's own */
-        struct start starting; /* the start being carried out; id empty: none */
+        unsigned io_errors;        /* in a row, each right after a resume */
+        int64_t resume_ms;         /* no resume before this time */
+        bool ending;               /* we are ending it: an end is not the guest's own */
+        bool leave, leave_at_once; /* its host goes down: it is to power off, or to end */
+        bool busy;                 /* its thread is at work */
+        bool runs;                 /* it was seen running at its last look */
+        struct start starting;     /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
         struct start_phases phases; /* of that start */
         pid_t known_pid;            /* the QEMU that was let run */

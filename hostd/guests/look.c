@@ -140,7 +140,9 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
                 return err_set(err, -ENOTCONN, "instance %s: no connection to libvirt: its guest is unknown",
                                g->id);
         l.view.trusted = self_trusted(g->ctx);
+        l.view.leaving = g->ctx->self->leaving;
         pthread_mutex_lock(&g->lock);
+        l.view.leave = g->leave;
         l.view.guest_powered_off = g->powered_off;
         l.view.qemu_fenced = g->fenced;
         l.view.qemu_io_error = g->io_error && clock_ms() >= g->resume_ms;

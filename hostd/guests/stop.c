@@ -79,6 +79,10 @@ static bool stop_wait(struct guest *g, int64_t until)
                 clock_gettime(CLOCK_MONOTONIC, &ts);
                 ts.tv_sec++;
                 pthread_mutex_lock(&g->lock);
+                if (g->leave_at_once) {
+                        pthread_mutex_unlock(&g->lock);
+                        return false;
+                }
                 while (!g->wake && !g->ended_event && !g->ctx->self->quit)
                         if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
                                 break;
@@ -92,13 +96,15 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
+        bool at_once;
         int r = 0;
 
         pthread_mutex_lock(&g->lock);
         g->ending = true;
         g->ended_event = false;
+        at_once = i->stop_force || g->leave_at_once;
         pthread_mutex_unlock(&g->lock);
-        if (!i->stop_force && l->view.qemu == QEMU_RUNNING) {
+        if (!at_once && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(ctx->virt, g->id, err);
                 if ((r == 0 || virt_unanswered(r)) && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS)) {
                         if (ctx->self->quit) /* the next hostd asks it again: an upgrade of ours is no reason
@@ -110,6 +116,8 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         r = guest_kill(g, err); /* clears `ending` and what the end reported */
         g->ended_epoch = l->lease.epoch + 1;
         if (r == 0)
-                event_add(ctx, "instance-stopped", g->id, i->name, "stopped as asked");
+                event_add(ctx, "instance-stopped", g->id, i->name,
+                          l->view.leave && l->view.wanted == WANTED_RUNNING ? "its host goes down"
+                                                                            : "stopped as asked");
         return r;
 }

@@ -71,7 +71,7 @@ static int64_t span(void)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(13)) {
+        switch (rnd(14)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -102,6 +102,9 @@ static void one_fault(struct host *h)
                 break;
         case 10:
                 h->term = h->context != NULL;
+                break;
+        case 12:
+                host_go_down(h);
                 break;
         case 11:
                 press_buttons(h);
