@@ -25,7 +25,7 @@
  * in the record lets the target claim.
  */
 #define STEP_MS 200
-#define EXTEND_US "10000000" /* how long systemd waits for the next sign of life, beyond TimeoutStopSec */
+#define EXTEND_US "30000000" /* how long systemd waits for the next sign of life, beyond TimeoutStopSec */
 
 struct handing {
         struct context *ctx;

@@ -14,30 +14,37 @@ void handover_init(struct handover *h, unsigned me, struct failover_item *items,
         failover_init(&h->places, me, items, n);
 }
 
-/* Picks its target: a living host with room. A host whose live move failed may still start it from the disk.
- */
-static bool place(struct handover *h, size_t k, bool anew, const struct planner_host *hosts, size_t n_hosts,
+/* Picks its target: a living host with room that has not refused it. */
+static bool place(struct handover *h, size_t k, const struct planner_host *hosts, size_t n_hosts,
                   int64_t now_ms)
 {
         struct failover_item *item = &h->places.items[k];
 
         if (item->state == FAILOVER_PLACED)
                 return true;
-        if (anew)
-                item->tries = 0;
         item->state = FAILOVER_WAITING;
         item->target = 0;
-        if (!h->stay)
+        if (!h->stay && item->tries < FAILOVER_TRIES)
                 failover_place(&h->places, item, hosts, n_hosts, now_ms);
         return item->state == FAILOVER_PLACED;
 }
 
-static bool order(struct handover *h, size_t k, enum handover_how how, size_t *ret)
+static bool order(size_t k, struct handover_guest *g, enum handover_how how, size_t *ret)
 {
-        h->guests[k].how = how;
-        h->guests[k].movable &= how == HANDOVER_LIVE;
+        g->how = how;
         *ret = k;
         return true;
+}
+
+/* No longer live. Who could not receive it may still start it. */
+static bool order_by_disk(struct handover *h, size_t k, enum handover_how how,
+                          const struct planner_host *hosts, size_t n_hosts, int64_t now_ms, size_t *ret)
+{
+        if (!h->guests[k].disk)
+                h->places.items[k].tries = 0;
+        h->guests[k].disk = true;
+        place(h, k, hosts, n_hosts, now_ms);
+        return order(k, &h->guests[k], how, ret);
 }
 
 static size_t moving(const struct handover *h)
@@ -64,22 +71,17 @@ bool handover_next(struct handover *h, const struct planner_host *hosts, size_t 
 
                 if (item->state == FAILOVER_DONE || g->how == HANDOVER_END)
                         continue;
-                if (left <= end) {
-                        place(h, k, true, hosts, n_hosts, now_ms);
-                        return order(h, k, HANDOVER_END, ret);
-                }
+                if (left <= end)
+                        return order_by_disk(h, k, HANDOVER_END, hosts, n_hosts, now_ms, ret);
                 if (g->how == HANDOVER_STOP)
                         continue;
-                if (left <= stop || !g->movable || (g->how == HANDOVER_WAITS && !in_time)) {
-                        place(h, k, true, hosts, n_hosts, now_ms);
-                        return order(h, k, HANDOVER_STOP, ret);
-                }
+                if (left <= stop || !g->movable || g->disk || (g->how == HANDOVER_WAITS && !in_time))
+                        return order_by_disk(h, k, HANDOVER_STOP, hosts, n_hosts, now_ms, ret);
                 if (g->how == HANDOVER_LIVE || !free_slot)
                         continue;
-                if (place(h, k, false, hosts, n_hosts, now_ms))
-                        return order(h, k, HANDOVER_LIVE, ret);
-                place(h, k, true, hosts, n_hosts, now_ms);
-                return order(h, k, HANDOVER_STOP, ret);
+                if (place(h, k, hosts, n_hosts, now_ms))
+                        return order(k, g, HANDOVER_LIVE, ret);
+                return order_by_disk(h, k, HANDOVER_STOP, hosts, n_hosts, now_ms, ret);
         }
         return false;
 }
@@ -89,8 +91,6 @@ void handover_failed(struct handover *h, size_t k, const char *reason)
         struct handover_guest *g = &h->guests[k];
 
         failover_refused(&h->places, &h->places.items[k], reason);
-        if (h->places.items[k].state == FAILOVER_FAILED) /* no live move any more: it goes from the disk */
-                g->movable = false;
         if (g->how != HANDOVER_END)
                 g->how = HANDOVER_WAITS;
 }

@@ -126,7 +126,10 @@ static void a_move_that_fails_is_tried_elsewhere_then_from_the_disk(void **state
         handover_failed(&w.h, 0, "no");
         expect(&w, 2000, "a stop 2"); /* who cannot receive it may start it */
         handover_failed(&w.h, 0, "its libvirt does not answer");
-        expect(&w, 3000, "a stop 2");
+        expect(&w, 3000, "a stop 3");
+        handover_failed(&w.h, 0, "its libvirt does not answer");
+        expect(&w, 4000, "a stop 0"); /* asked all; it waits for its own host */
+        expect(&w, 5000, "");
         assert_false(handover_ended(&w.h));
 }
 
