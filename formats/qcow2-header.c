@@ -239,20 +239,25 @@ static const char *extended_entry(const struct qcow2 *q, uint64_t offset, uint64
         if (data && offset == 0)
                 return "subclusters with data have no cluster";
         *ret = (struct qcow2_mapping){data ? QCOW2_DATA : QCOW2_HOLE, offset, offset ? q->cluster_size : 0,
-                                      data, false};
+                                      data, zeros};
         return NULL;
 }
 
-bool qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
-                      uint64_t *ret_len)
+static enum qcow2_from subcluster_from(const struct qcow2_mapping *m, uint64_t i)
+{
+        return m->subclusters >> i & 1 ? QCOW2_FILE : m->zeros >> i & 1 ? QCOW2_ZEROS : QCOW2_BELOW;
+}
+
+enum qcow2_from qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
+                                 uint64_t *ret_len)
 {
         uint64_t size = q->cluster_size / 32, i = within / size, end = i + 1;
-        bool data = m->subclusters >> i & 1;
+        enum qcow2_from from = subcluster_from(m, i);
 
-        while (end < 32 && (m->subclusters >> end & 1) == data)
+        while (end < 32 && subcluster_from(m, end) == from)
                 end++;
         *ret_len = end * size - within;
-        return data;
+        return from;
 }
 
 const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, struct qcow2_mapping *ret)
@@ -270,8 +275,8 @@ const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitma
                         return "a compressed cluster lies beyond what a file can hold";
                 if (bitmap)
                         return "a compressed cluster has subclusters";
-                *ret = (struct qcow2_mapping){QCOW2_COMPRESSED, host, (sectors + 1) * 512 - host % 512, 0,
-                                              false};
+                *ret =
+                    (struct qcow2_mapping){QCOW2_COMPRESSED, host, (sectors + 1) * 512 - host % 512, 0, 0};
                 return NULL;
         }
         if (entry & ~(ENTRY_OFFSET | ENTRY_COPIED | (q->version >= 3 && !q->extended ? ENTRY_ZERO : 0)))
@@ -284,8 +289,8 @@ const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitma
                 *ret = (struct qcow2_mapping){.kind = QCOW2_HOLE,
                                               .host = offset,
                                               .len = offset ? q->cluster_size : 0,
-                                              .zeros = entry & ENTRY_ZERO};
+                                              .zeros = entry & ENTRY_ZERO ? UINT32_MAX : 0};
         else
-                *ret = (struct qcow2_mapping){QCOW2_DATA, offset, q->cluster_size, UINT32_MAX, false};
+                *ret = (struct qcow2_mapping){QCOW2_DATA, offset, q->cluster_size, UINT32_MAX, 0};
         return NULL;
 }

@@ -12,9 +12,11 @@
 #include "formats/qcow2.h"
 
 /* Layout: docs/formats/qcow2.md. */
-#define CLUSTER_BITS 16
+#define CLUSTER_BITS 17
 #define CLUSTER (UINT64_C(1) << CLUSTER_BITS)
-#define L2_REACH (CLUSTER * CLUSTER / 8)
+#define L2_REACH (CLUSTER * CLUSTER / 16)
+#define EXTENDED_L2 0x10
+#define OLD_CLUSTER_BITS 16 /* without extended L2 entries: disks made before there were any */
 #define HEADER_LEN 104
 #define BLOCK 4096
 #define BACKING_NAME_MAX 1023
@@ -31,6 +33,7 @@ static void write_header(uint8_t *h, uint64_t virtual_size, uint32_t l1_size, co
         put_be64(h + 40, 3 * CLUSTER);
         put_be64(h + 48, CLUSTER);
         put_be32(h + 56, 1);
+        put_be64(h + 72, EXTENDED_L2);
         put_be32(h + 96, 4); /* 16-bit refcounts */
         put_be32(h + 100, HEADER_LEN);
         if (!backing)
@@ -83,32 +86,36 @@ static int padded_read(void *state, void *buf, size_t len, uint64_t offset, stru
         return n > 0 ? source_read(src, buf, n, offset, err) : 0;
 }
 
-struct source overlay_file_source(struct overlay_file *f)
+struct source overlay_file_source(struct overlay_file *f, const struct source *outer, uint64_t cluster_size)
 {
-        return (struct source){
-            .size = (f->outer.size + CLUSTER - 1) / CLUSTER * CLUSTER, .read = padded_read, .state = f};
+        f->outer = *outer;
+        return (struct source){.size = (outer->size + cluster_size - 1) / cluster_size * cluster_size,
+                               .read = padded_read,
+                               .state = f};
 }
 
 /* QEMU adds header extensions of its own and may set the bit "dirty"; all else is as it was made. */
-int overlay_check(const uint8_t *head, const struct image_info *info, uint64_t virtual_size,
-                  const char *backing, struct err *err)
+int overlay_check(const uint8_t *head, const struct image_info *info, const struct qcow2 *q,
+                  uint64_t virtual_size, const char *backing, struct err *err)
 {
         size_t expected = backing ? 1 : 0, len = backing ? strlen(backing) : 0;
+        unsigned bits = q->extended ? CLUSTER_BITS : OLD_CLUSTER_BITS;
 
         if (info->n_refusals != expected || (backing && !streq(info->refusals[0].code, "backing-file")))
                 return info->n_refusals > 0 ? refusal_error(info, err)
                                             : err_set(err, -EBADMSG, "the overlay names no backing file");
-        if (info->version != 3 || info->cluster_bits != CLUSTER_BITS || get_be32(head + 60) != 0 ||
-            get_be64(head + 72) & 0x10)
+        if (info->version != 3 || info->cluster_bits != bits || get_be32(head + 60) != 0)
                 return err_set(err, -EBADMSG,
-                               "not an overlay of ours: version %u, %u cluster bits, %u snapshots",
-                               info->version, info->cluster_bits, get_be32(head + 60));
+                               "not an overlay of ours: version %u, %u cluster bits with%s extended L2 "
+                               "entries, %u snapshots",
+                               info->version, info->cluster_bits, q->extended ? "" : "out",
+                               get_be32(head + 60));
         if (info->virtual_size != virtual_size)
                 return err_set(err, -EBADMSG,
                                "the overlay's size is %" PRIu64 " bytes, its record's %" PRIu64,
                                info->virtual_size, virtual_size);
-        /* head_check() has seen that the name lies inside of the head */
-        if (backing && (get_be32(head + 16) != len || get_be64(head + 8) > CLUSTER - len ||
+        /* the first cluster, which holds the name, is inside of head, whose rest is zeros */
+        if (backing && (get_be32(head + 16) != len || get_be64(head + 8) > q->cluster_size - len ||
                         memcmp(head + get_be64(head + 8), backing, len) != 0))
                 return err_set(err, -EBADMSG, "the overlay's backing file is %s, its record's is %s",
                                info->refusals[0].value, backing);

@@ -32,12 +32,12 @@ struct qcow2_image {
         struct source below;      /* what an overlay lies on; size 0: nothing */
 };
 
-/* What an overlay says nothing of comes from below, as far as that reaches: until where? 0: not from there.
- */
-static uint64_t below_until(const struct qcow2_image *s, const struct qcow2_mapping *m, uint64_t offset)
-{
-        return m->kind == QCOW2_HOLE && !m->zeros && offset < s->below.size ? s->below.size : 0;
-}
+/* Guest bytes that come from one place. */
+struct piece {
+        struct qcow2_mapping m; /* of their cluster; where it is compressed, `from` says nothing */
+        enum qcow2_from from;   /* QCOW2_BELOW only where there is something below */
+        uint64_t host, len;     /* len: at least 1, may reach beyond the disk's end */
+};
 
 static void qcow2_close(void *state)
 {
@@ -107,6 +107,28 @@ static int lookup(struct image *img, uint64_t guest, struct qcow2_mapping *ret, 
         return 0;
 }
 
+/* What lies at a guest offset, and for how many bytes. */
+static int piece_at(struct image *img, uint64_t guest, struct piece *ret, struct err *err)
+{
+        struct qcow2_image *s = img->state;
+        uint64_t within = guest % s->q.cluster_size, hole;
+        struct piece p = {.from = QCOW2_FILE, .len = s->q.cluster_size - within};
+        int r = lookup(img, guest, &p.m, &hole, err);
+
+        if (r < 0)
+                return r;
+        if (p.m.kind != QCOW2_COMPRESSED)
+                p.from = qcow2_subcluster(&s->q, &p.m, within, &p.len);
+        p.len = MAX_OF(p.len, hole);
+        p.host = p.m.host + within;
+        if (p.from == QCOW2_BELOW && guest < s->below.size)
+                p.len = MIN_OF(p.len, s->below.size - guest);
+        else if (p.from == QCOW2_BELOW)
+                p.from = QCOW2_ZEROS;
+        *ret = p;
+        return 0;
+}
+
 static int decompress(struct image *img, const struct qcow2_mapping *m, uint64_t guest, struct err *err)
 {
         struct qcow2_image *s = img->state;
@@ -147,37 +169,29 @@ static int qcow2_read(struct image *img, uint8_t *buf, size_t len, uint64_t offs
         struct qcow2_image *s = img->state;
 
         while (len > 0) {
-                uint64_t within = offset % s->q.cluster_size, hole, run;
-                uint64_t n = MIN_OF((uint64_t)len, s->q.cluster_size - within);
-                struct qcow2_mapping m;
-                int r = lookup(img, offset, &m, &hole, err);
+                uint64_t within = offset % s->q.cluster_size;
+                struct piece p;
+                size_t n;
+                int r = piece_at(img, offset, &p, err);
 
                 if (r < 0)
                         return r;
-                if (m.kind == QCOW2_HOLE) {
-                        uint64_t end = below_until(s, &m, offset);
-
-                        n = MAX_OF(n, MIN_OF((uint64_t)len, hole));
-                        n = end ? MIN_OF(n, end - offset) : n;
-                        if (end)
-                                r = source_read(&s->below, buf, (size_t)n, offset, err);
-                        else
-                                memset(buf, 0, (size_t)n);
-                } else if (m.kind == QCOW2_DATA && !qcow2_subcluster(&s->q, &m, within, &run)) {
-                        n = MIN_OF(n, run);
-                        memset(buf, 0, (size_t)n);
-                } else if (m.kind == QCOW2_DATA) {
-                        n = MIN_OF(n, run);
-                        r = source_read(&img->src, buf, (size_t)n, m.host + within, err);
-                } else {
-                        r = decompress(img, &m, offset - within, err);
+                n = (size_t)MIN_OF((uint64_t)len, p.len);
+                if (p.m.kind == QCOW2_COMPRESSED) {
+                        r = decompress(img, &p.m, offset - within, err);
                         if (r == 0)
-                                memcpy(buf, s->cluster + within, (size_t)n);
+                                memcpy(buf, s->cluster + within, n);
+                } else if (p.from == QCOW2_FILE) {
+                        r = source_read(&img->src, buf, n, p.host, err);
+                } else if (p.from == QCOW2_BELOW) {
+                        r = source_read(&s->below, buf, n, offset, err);
+                } else {
+                        memset(buf, 0, n);
                 }
                 if (r < 0)
                         return r;
                 buf += n;
-                len -= (size_t)n;
+                len -= n;
                 offset += n;
         }
         return 0;
@@ -191,29 +205,20 @@ static int qcow2_extent(struct image *img, uint64_t offset, uint64_t *ret_len, b
         bool data = false;
 
         while (at < img->size) {
-                struct qcow2_mapping m;
-                uint64_t hole, len, end;
+                struct piece p;
                 bool d;
-                int r = lookup(img, at, &m, &hole, err);
+                int r = piece_at(img, at, &p, err);
 
                 if (r < 0)
                         return r;
-                d = m.kind != QCOW2_HOLE;
-                len = MAX_OF(hole, s->q.cluster_size - at % s->q.cluster_size);
-                if (m.kind == QCOW2_DATA)
-                        d = qcow2_subcluster(&s->q, &m, at % s->q.cluster_size, &len);
-                if (m.kind == QCOW2_DATA && d && s->q.cluster_size >= HOLE_MIN)
-                        d = source_hole(&img->src, m.host + at % s->q.cluster_size) < len;
-                end = below_until(s, &m, at);
-                if (end) {
-                        d = true;
-                        len = MIN_OF(len, end - at);
-                }
+                d = p.from != QCOW2_ZEROS;
+                if (p.m.kind == QCOW2_DATA && p.from == QCOW2_FILE && s->q.cluster_size >= HOLE_MIN)
+                        d = source_hole(&img->src, p.host) < p.len;
                 if (at == offset)
                         data = d;
                 else if (d != data)
                         break;
-                at += len;
+                at += p.len;
                 if (data && at - offset >= EXTENT_DATA)
                         break;
         }
@@ -266,7 +271,7 @@ int qcow2_open(struct image *img, struct err *err)
 
 int qcow2_open_overlay(struct image *img, const char *backing, const struct source *below, struct err *err)
 {
-        _cleanup_(freep) uint8_t *head = malloc(FORMAT_HEAD_LEN);
+        _cleanup_(freep) uint8_t *head = calloc(1, FORMAT_HEAD_LEN);
         struct qcow2_image *s = calloc(1, sizeof(*s));
         struct image_info info;
         int r;
@@ -275,16 +280,17 @@ int qcow2_open_overlay(struct image *img, const char *backing, const struct sour
                 free(s);
                 return err_set(err, -ENOMEM, "out of memory");
         }
-        s->file.outer = img->src;
-        img->src = overlay_file_source(&s->file);
         r = header_read(img, head, &info, s, err);
         if (r == 0)
-                r = overlay_check(head, &info, img->size, backing, err);
+                r = overlay_check(head, &info, &s->q, img->size, backing, err);
         if (r == 0)
                 r = open_checked(img, s, err);
-        if (r < 0)
+        if (r < 0) {
                 qcow2_close(s);
-        else if (below)
+                return r;
+        }
+        img->src = overlay_file_source(&s->file, &img->src, s->q.cluster_size);
+        if (below)
                 s->below = *below;
-        return r;
+        return 0;
 }

@@ -27,8 +27,10 @@ struct qcow2_mapping {
         uint64_t host; /* data, compressed: where; hole: 0, or a cluster that is kept for it */
         uint64_t
             len; /* data: a cluster; compressed: at most so many bytes, up to the end of the last sector */
-        uint32_t subclusters; /* data: a bit each; all of them without extended L2 entries */
-        bool zeros;           /* hole: of zeros, whatever lies below; not with extended L2 entries */
+        /* A bit for each subcluster, subcluster 0 is bit 0. Without extended L2 entries: all of them or
+         * none. */
+        uint32_t subclusters; /* these have data */
+        uint32_t zeros;       /* these are zeros, whatever lies below */
 };
 
 /* NULL, or what is wrong with the entry. */
@@ -40,9 +42,11 @@ static inline unsigned qcow2_l2_entry_len(const struct qcow2 *q)
         return q->extended ? 16 : 8;
 }
 
-/* Whether the byte at `within` of a data cluster is data; ret_len: for how many bytes on that is so. */
-bool qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
-                      uint64_t *ret_len);
+/* Where the byte at `within` of a cluster that is not compressed comes from; QCOW2_BELOW: from the backing
+ * file, zeros where there is none. ret_len: for how many bytes of the cluster from there on that is so. */
+enum qcow2_from { QCOW2_BELOW, QCOW2_ZEROS, QCOW2_FILE };
+enum qcow2_from qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
+                                 uint64_t *ret_len);
 
 /* Guest bytes that one L2 table maps. */
 static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)
@@ -57,10 +61,10 @@ int qcow2_walk(const struct source *src, const struct qcow2 *q, struct image_inf
 struct overlay_file {
         struct source outer;
 };
-struct source overlay_file_source(struct overlay_file *f);
-/* That the header, which head_check() has filled info from, is that of an overlay we made. */
-int overlay_check(const uint8_t *head, const struct image_info *info, uint64_t virtual_size,
-                  const char *backing, struct err *err);
+struct source overlay_file_source(struct overlay_file *f, const struct source *outer, uint64_t cluster_size);
+/* Whether the header, which head_check() has filled info and q from, is that of an overlay we made. */
+int overlay_check(const uint8_t *head, const struct image_info *info, const struct qcow2 *q,
+                  uint64_t virtual_size, const char *backing, struct err *err);
 
 /* One cluster's worth of decompression. */
 struct inflater;

@@ -179,7 +179,7 @@ static int take_l2_entry(struct stream_qcow2 *s, uint64_t entry, uint64_t bitmap
         if (m.kind == QCOW2_COMPRESSED)
                 return expect(s, &e, passed, err);
         for (uint64_t at = 0; r == 0 && at < end; at += run) {
-                bool data = qcow2_subcluster(&s->q, &m, at, &run);
+                bool data = qcow2_subcluster(&s->q, &m, at, &run) == QCOW2_FILE;
 
                 run = MIN_OF(run, end - at);
                 e = (struct expect){m.host + at, run, guest + at, EXPECT_DATA};

@@ -6,16 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/http-server.h"
 #include "common/util.h"
 #include "hostd/dhcp.h"
+#include "hostd/guests/room.h"
 #include "hostd/guests/table.h"
 #include "hostd/record.h"
 #include "hostd/ring/ring.h"
 #include "hostd/self.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
+#include "migrate/isolation.h"
 
 /* hostd's HTTP API, for imaged and other hostds: see docs/architecture.md. */
 
@@ -35,8 +38,10 @@ static int get_health(struct http_request *req, void *userdata, struct err *err)
         struct context *ctx = userdata;
 
         return reply_packed(req, 200,
-                            json_pack("{s:b,s:i,s:s,s:b}", "ok", self_trusted(ctx), "host", (int)ctx->number,
-                                      "name", ctx->config->name, "libvirt", (int)ctx->self->virt_connected),
+                            json_pack("{s:b,s:I,s:i,s:s,s:b}", "ok", self_trusted(ctx), "beat_ms",
+                                      (json_int_t)(clock_ms() - ctx->self->own_write_ms), "host",
+                                      (int)ctx->number, "name", ctx->config->name, "libvirt",
+                                      (int)ctx->self->virt_connected),
                             err);
 }
 
@@ -101,14 +106,14 @@ static void problem(json_t *list, const char *code, const char *message)
 
 /* One that lost its disk, and that libvirtd may have forgotten: beside an arrival nobody would look for it.
  */
-static void preflight_leftovers(const struct instance *i, json_t *list)
+static void preflight_leftovers(struct context *ctx, const struct instance *i, json_t *list)
 {
         _cleanup_(freep) struct virt_domain *processes = NULL;
         char why[120];
         struct err e = {0};
         size_t n = 0;
 
-        if (virt_processes(&processes, &n, &e) < 0)
+        if (virt_processes(ctx->virt, &processes, &n, &e) < 0)
                 problem(list, "leftover", err_text(&e));
         for (size_t k = 0; k < n; k++)
                 if (streq(processes[k].lease.instance, i->id)) {
@@ -118,18 +123,33 @@ static void preflight_leftovers(const struct instance *i, json_t *list)
                 }
 }
 
+/* Both ends have to mean the same stream. A source older than this setting says nothing, and sends in clear.
+ */
+static void preflight_tls(struct context *ctx, const json_t *ask, json_t *list)
+{
+        bool theirs = json_get_bool(ask, "tls", false), ours = ctx->config->migration_tls;
+        struct err e = {0};
+
+        if (theirs != ours)
+                problem(
+                    list, "tls",
+                    ours ? "its hostd.conf wants migrations encrypted (migration_tls = yes), the source's "
+                           "hostd sends them in clear"
+                         : "its hostd.conf says migration_tls = no, the source's yes: set the same on both");
+        else if (ours && virt_tls_ready(&ctx->capacity, ctx->config->address, &e) < 0)
+                problem(list, "tls", err_text(&e));
+}
+
 /* Every reason at once why that instance cannot arrive here. */
 static void preflight(struct context *ctx, const struct instance *i, const json_t *ask, json_t *list)
 {
-        _cleanup_(freep) struct planner_host *hosts = NULL;
         _cleanup_(freep) struct failover_seat *seats = NULL;
-        struct planner_need need = {.cpus = (unsigned)json_get_int(ask, "cpus", 1),
-                                    .memory = (uint64_t)json_get_int(ask, "memory", 0)};
         const char *accel = json_get_str(ask, "accel", "");
         char why[160];
         struct survey s = {0};
         struct err e = {0};
-        size_t n = 0, n_seats = 0;
+        size_t n_seats = 0;
+        int r;
 
         if (!self_trusted(ctx))
                 problem(list, "storage", "its heartbeats do not reach the storage");
@@ -141,24 +161,28 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
                 snprintf(why, sizeof(why), "its bridge %s does not exist", ctx->config->bridge);
                 problem(list, "network", why);
         }
+        if (ctx->self->uplink != UPLINK_GOOD) {
+                snprintf(why, sizeof(why), "the uplink of its bridge %s is dead", ctx->config->bridge);
+                problem(list, "network", why);
+        }
         if (!streq(accel, ctx->kvm ? "kvm" : "tcg")) {
                 snprintf(why, sizeof(why), "the guest runs under %s, this host offers %s", accel,
                          ctx->kvm ? "kvm" : "tcg");
                 problem(list, "accel", why);
         }
-        preflight_leftovers(i, list);
-        if (survey_all(ctx->store, &s, &e) < 0 || survey_plan(&s, &hosts, &n) < 0 ||
-            survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
+        preflight_tls(ctx, ask, list);
+        preflight_leftovers(ctx, i, list);
+        if (survey_all(ctx->store, &s, &e) < 0 || survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
                 problem(list, "storage", err_text(&e));
         for (size_t k = 0; k < n_seats; k++)
                 if (seats[k].host == ctx->number && streq(seats[k].group, i->group)) {
                         problem(list, "group", "it has another instance of its group");
                         break;
                 }
-        for (size_t k = 0; k < n; k++)
-                if (hosts[k].number == ctx->number && !planner_fits(&hosts[k], &need, why, sizeof(why)))
-                        problem(list, "room", why);
         survey_done(&s);
+        r = guests_admit_arrival(ctx, i, json_array_size(list) == 0, &e);
+        if (r < 0)
+                problem(list, r == -EEXIST ? "group" : r == -ENOSPC ? "room" : "starting", err_text(&e));
 }
 
 static int post_preflight(struct http_request *req, void *userdata, struct err *err)

@@ -9,7 +9,7 @@
 #include "common/conf.h"
 #include "common/util.h"
 
-#define N_KEYS 20
+#define N_KEYS 24
 
 static void config_keys(struct config *c, struct conf_key keys[N_KEYS])
 {
@@ -29,6 +29,11 @@ static void config_keys(struct config *c, struct conf_key keys[N_KEYS])
             {"host", "libvirt_uri", "qemu:///system", "the libvirt on this host", &c->libvirt_uri},
             {"host", "peer_uri", NULL,
              "how other hosts' libvirt reaches this one's; default qemu+tls://ADDRESS/system", &c->peer_uri},
+            {"host", "migration_tls", "yes",
+             "encrypt migrations, with the certificates in /etc/pki/qemu (or where qemu.conf says): yes or "
+             "no; "
+             "the same on every host",
+             &c->migration_tls_text},
             {"host", "bridge", "wherry0", "the bridge that guests are attached to", &c->bridge},
             {"host", "dhcp_hosts_dir", "/run/wherry/dhcp-hosts", "dnsmasq's --dhcp-hostsdir",
              &c->dhcp_hosts_dir},
@@ -106,6 +111,10 @@ static int config_check(const char *path, struct config *c, struct err *err)
         if (!streq(c->accel, "auto") && !streq(c->accel, "kvm") && !streq(c->accel, "tcg"))
                 return err_set(err, -EINVAL, "%s: [host] accel = %s is none of auto, kvm, tcg", path,
                                c->accel);
+        c->migration_tls = streq(c->migration_tls_text, "yes");
+        if (!c->migration_tls && !streq(c->migration_tls_text, "no"))
+                return err_set(err, -EINVAL, "%s: [host] migration_tls = %s is neither yes nor no", path,
+                               c->migration_tls_text);
         return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -15,6 +16,8 @@ struct config {
         char *dhcp_hosts_dir, *gate_socket, *cpus_text, *memory_text;
         char *handover_text;
         char *listen, *token_file;
+        char *migration_tls_text;
+        bool migration_tls;
         unsigned number;     /* 0: find a free one */
         int64_t handover_ms; /* of an orderly shutdown of the host; 0: hand nothing on */
         char *token;         /* read from token_file */

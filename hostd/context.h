@@ -12,6 +12,7 @@ struct events;
 struct gate;
 struct guests;
 struct http_server;
+struct plug;
 struct ring;
 struct self;
 struct tasks;
@@ -24,6 +25,7 @@ struct tasks;
  *   beat      writes the counter every 0.5 s                                  (ring/beat.c)
  *   watch     reads the neighbours' counters, the own host record             (ring/watch.c)
  *   takeover  one for each dead host whose record this one won                (ring/takeover.c)
+ *   plug      cuts guests off the network, tells where they are                (plug/plug.c)
  *   guest     one for each instance that concerns this host                   (guests/loop.c)
  *   gate      one for each question of the lock driver                        (gate-socket.c,
  * guests/answer.c) http      one for each connection                                         (api.c) events
@@ -46,6 +48,7 @@ struct context {
         struct events *events;
         struct guests *guests;
         struct ring *ring;
+        struct plug *plug;
         struct gate *gate;
         struct http_server *http;
 };

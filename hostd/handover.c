@@ -227,7 +227,7 @@ static void step(struct handing *h)
                 else
                         order_stop(h, k, h->guests[k].how == HANDOVER_END);
         }
-        if (virt_processes(&processes, &n, &e) < 0) {
+        if (virt_processes(h->ctx->virt, &processes, &n, &e) < 0) {
                 log_warn("host %s: processes not listed: %s", h->ctx->config->name, err_text(&e));
                 return;
         }

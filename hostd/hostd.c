@@ -22,6 +22,7 @@
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
 #include "hostd/handover.h"
+#include "hostd/plug/plug.h"
 #include "hostd/ring/ring.h"
 #include "hostd/scan.h"
 #include "hostd/secret.h"
@@ -119,6 +120,8 @@ static int make_parts(struct context *ctx, struct err *err)
                 r = guests_new(&ctx->guests);
         if (r == 0)
                 r = ring_new(&ctx->ring);
+        if (r == 0)
+                r = plug_new(&ctx->plug);
         if (r < 0)
                 return err_set(err, r, "out of memory");
         ctx->self->fence = -1;
@@ -154,6 +157,8 @@ static int bring_up(struct context *ctx, struct err *err)
                 r = gate_new(ctx->config->gate_socket, guest_gate, ctx, &ctx->gate, err);
         if (r == 0)
                 r = http_server_start(ctx->http, err);
+        if (r == 0)
+                r = plug_start(ctx, err);
         return r == 0 ? watch_start(ctx, err) : r;
 }
 
@@ -229,11 +234,14 @@ struct context *hostd_free(struct context *ctx)
         ctx->http = http_server_free(ctx->http);
         if (ctx->ring)
                 ring_watch_end(ctx->ring);
+        if (ctx->plug)
+                plug_end(ctx->plug);
         if (ctx->guests)
                 guests_wake_all(ctx);
         ctx->tasks = tasks_free(ctx->tasks);
         ctx->gate = gate_free(ctx->gate);
         ctx->ring = ring_free(ctx->ring);
+        ctx->plug = plug_free(ctx->plug);
         ctx->events = events_free(ctx->events);
         ctx->virt = virt_free(ctx->virt);
         ctx->guests = guests_free(ctx->guests);

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <getopt.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "hostd/config.h"
@@ -27,6 +32,29 @@ static void help(void)
         printf("\nlibvirt has to ask hostd before it runs a guest: set lock_manager = \"wherry\" in "
                "/etc/libvirt/qemu.conf\n"
                "and restart libvirtd. `systemctl restart hostd` is harmless: guests run on.\n");
+}
+
+/* Beyond a limit, each later allocation would fail. */
+static bool memory_unlimited(void)
+{
+        struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+        struct __user_cap_data_struct data[2] = {0};
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
+                return true;
+        return syscall(SYS_capget, &head, data) == 0 && data[0].effective & 1U << CAP_IPC_LOCK;
+}
+
+/* A host that swaps must still beat. Memory stays from its first use on: locked in full, the stacks of all
+ * threads and what libraries set aside would take 200 MB. */
+static void memory_lock(void)
+{
+        if (!memory_unlimited())
+                log_warn("hostd: its memory is not locked, so it stands still while the host swaps: set "
+                         "LimitMEMLOCK=infinity in its unit");
+        else if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+                log_warn("hostd: its memory is not locked: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
@@ -64,6 +92,7 @@ int main(int argc, char **argv)
         }
         mallopt(M_ARENA_MAX,
                 2); /* many threads that mostly wait: an arena for each would only cost memory */
+        memory_lock();
         /* Before the first thread, so that all inherit it. */
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);

@@ -92,6 +92,7 @@ static void read_status(const json_t *doc, struct instance *i)
         const json_t *status = json_object_get(doc, "status");
 
         i->state = json_get_str(status, "state", "");
+        i->reason = json_get_str(status, "reason", "");
         i->state_host = (unsigned)json_get_int(status, "host", 0);
         i->state_epoch = (uint64_t)json_get_int(status, "epoch", 0);
         i->restart_done = json_get_int(status, "restart", 0);

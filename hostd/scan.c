@@ -3,14 +3,19 @@
 
 #include <stdlib.h>
 
+#include "common/json.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "hostd/dhcp.h"
+#include "hostd/events.h"
 #include "hostd/guests/table.h"
+#include "hostd/peers.h"
+#include "hostd/record.h"
 #include "hostd/ring/ring.h"
 #include "hostd/secret.h"
 #include "hostd/self.h"
 #include "hostd/survey.h"
+#include "migrate/isolation.h"
 
 /* After a new connection, on the main thread: a libvirtd without the key could start nothing, so it counts
  * as connected only when it has it. */
@@ -28,6 +33,39 @@ static void give_secret(struct context *ctx)
                 ctx->self->virt_connected = true; /* were it lost again meanwhile, each call would say so */
         else
                 ctx->self->secret_due = true;
+}
+
+static int edit_uplink(json_t *doc, void *arg, struct err *err)
+{
+        bool dead = *(const bool *)arg;
+
+        (void)err;
+        if (json_get_bool(doc, "uplink_dead", false) == dead)
+                return 0;
+        json_object_set_new(doc, "uplink_dead", json_boolean(dead));
+        return 1;
+}
+
+/* The others give a host without a network no guests. */
+static void tell_uplink(struct context *ctx, const struct survey *s)
+{
+        bool dead = ctx->self->uplink != UPLINK_GOOD;
+        char id[PEER_ID_LEN];
+        struct err e = {0};
+
+        for (size_t i = 0; i < s->n_hosts; i++) {
+                if (s->hosts[i].ring.number != ctx->number || s->hosts[i].cut_off == dead)
+                        continue;
+                peer_id(ctx->number, id);
+                if (record_change(ctx->store, RECORD_HOST, id, edit_uplink, &dead, &e) < 0)
+                        log_warn("host %s: the state of its uplink is not in its record: %s",
+                                 ctx->config->name, err_text(&e));
+                else
+                        event_add(ctx, dead ? "uplink-dead" : "uplink-works", NULL, NULL,
+                                  dead ? "the uplink of host %s has no carrier: it gets no instances"
+                                       : "the uplink of host %s works",
+                                  ctx->config->name);
+        }
 }
 
 /* What should run and waits for a host whose takeover is over: a user's wish, or a placement, that came too
@@ -60,12 +98,14 @@ void scan_run(struct context *ctx)
         struct survey s;
         struct err e = {0};
         size_t n = 0;
+        int r;
 
         give_secret(ctx);
         if (survey_all(ctx->store, &s, &e) < 0) {
                 log_warn("host %s: scan: %s", ctx->config->name, err_text(&e));
                 return;
         }
+        tell_uplink(ctx, &s);
         for (size_t i = 0; i < s.n_instances; i++) {
                 const struct survey_instance *in = &s.instances[i];
 
@@ -74,10 +114,13 @@ void scan_run(struct context *ctx)
         }
         scan_stranded(ctx, &s);
         survey_done(&s);
-        if (virt_processes(&list, &n, &e) < 0)
+        r = virt_processes(ctx->virt, &list, &n, &e);
+        if (r < 0)
                 log_warn("host %s: processes not listed: %s", ctx->config->name, err_text(&e));
         for (size_t i = 0; i < n; i++)
                 guests_wake(ctx, list[i].lease.instance);
+        if (r == 0)
+                guests_scanned(ctx);
         free(list);
         dhcp_scan(ctx, guests_wake);
 }

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "common/clock.h"
-#include "migrate/watch.h"
+#include "migrate/isolation.h"
 
 bool self_trusted(const struct context *ctx)
 {
@@ -19,5 +19,7 @@ int self_can_start(const struct context *ctx, struct err *err)
                 return err_set(err, -EAGAIN, "it goes down");
         if (!ctx->self->virt_connected)
                 return err_set(err, -EAGAIN, "its libvirt does not answer");
+        if (ctx->self->uplink != UPLINK_GOOD)
+                return err_set(err, -EAGAIN, "the uplink of its bridge %s is dead", ctx->config->bridge);
         return 0;
 }

@@ -18,8 +18,11 @@ struct self {
         atomic_bool secret_due;     /* the same: libvirtd was started anew and has forgotten QEMU's key */
         atomic_int_least64_t own_write_ms; /* beat: when the last heartbeat reached the storage */
         atomic_uint_least64_t epoch;       /* watch: of the own host record */
+        atomic_int uplink;                 /* plug: enum uplink */
         atomic_int fence; /* self-test: 1 the store's fence holds, 0 it does not: nobody is failed over;
                              negative: not tried yet */
+        atomic_int room;  /* room.c: an enum health_room */
+        atomic_int_least64_t room_ms; /* and when it was asked for */
 };
 
 /* Whether this hostd may start anything: its heartbeats arrive. */

@@ -42,9 +42,11 @@ static int add_host(void *arg, const char *id, uint64_t version, const char *tex
                 h.disarmed_ms = json_get_int(doc, "disarmed_ms", 0);
         h.ring.maintenance = json_get_bool(doc, "maintenance", false);
         h.drained = json_get_bool(doc, "drained", false);
+        h.cut_off = json_get_bool(doc, "uplink_dead", false);
         h.cpus = (unsigned)json_get_int(doc, "cpus", 0);
         h.memory = (uint64_t)json_get_int(doc, "memory", 0);
         snprintf(h.name, sizeof(h.name), "%.64s", json_get_str(doc, "name", id));
+        snprintf(h.api, sizeof(h.api), "%.127s", json_get_str(doc, "api", ""));
         hosts = grow(s->hosts, s->n_hosts, sizeof(*hosts));
         if (!hosts)
                 return -ENOMEM;
@@ -152,6 +154,7 @@ int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n
                                            .name = h->name,
                                            .alive = h->ring.state == HOST_UP,
                                            .drained = h->drained,
+                                           .cut_off = h->cut_off,
                                            .cpus = h->cpus,
                                            .memory = h->memory};
                 for (size_t k = 0; k < s->n_instances; k++) {
@@ -160,8 +163,7 @@ int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n
 
                         if (in->wanted != WANTED_RUNNING || on != p->number)
                                 continue;
-                        p->cpus_used += in->cpus;
-                        p->memory_used += in->memory;
+                        planner_use(p, in->cpus, in->memory);
                 }
         }
         *ret = plan;

@@ -27,7 +27,9 @@ struct survey_instance {
 struct survey_host {
         struct ring_host ring;
         char name[65];
+        char api[128]; /* where its hostd listens */
         bool drained;
+        bool cut_off;        /* its bridge's uplink is dead */
         int64_t disarmed_ms; /* of a host that stopped in order: how long nobody acts */
         unsigned cpus;
         uint64_t memory; /* bytes */

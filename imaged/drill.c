@@ -19,8 +19,7 @@ static int look_one(void *arg, const struct indexed *e)
         for (size_t k = 0; k < d->n_hosts; k++) {
                 if (d->hosts[k].number != e->host && d->hosts[k].number != e->move_to)
                         continue;
-                d->hosts[k].cpus_used += e->cpus;
-                d->hosts[k].memory_used += e->memory;
+                planner_use(&d->hosts[k], e->cpus, e->memory);
         }
         if (!e->wanted || e->host == 0)
                 return 0;

@@ -315,6 +315,7 @@ int hosts_view(struct hosts *h, struct planner_host **ret, size_t *ret_n, struct
                                                 .name = name,
                                                 .alive = host_alive(x),
                                                 .drained = json_get_bool(x->record, "drained", false),
+                                                .cut_off = json_get_bool(x->record, "uplink_dead", false),
                                                 .cpus = (unsigned)json_get_int(x->record, "cpus", 0),
                                                 .memory = (uint64_t)json_get_int(x->record, "memory", 0)};
         }

@@ -122,7 +122,7 @@ static int capture(struct capture *c, struct err *err)
         const char *backing;
         int r;
 
-        instance_disks(c->record, disks);
+        instance_disk_specs(c->record, disks);
         r = disk_reader_open(c->im->store, c->id, &c->lease, &disks[0], &reader, err);
         if (r < 0)
                 return records_wrap(err, r, "instance", c->name);

@@ -38,11 +38,31 @@ static int change_placement(json_t *record, void *arg, struct err *err)
         return 0;
 }
 
+/* The hosts that have run it and are away now, but for the one that has ended and removed it. */
+static json_t *may_live_on(struct imaged *im, const json_t *record)
+{
+        unsigned last = (unsigned)json_get_int(json_object_get(record, "start"), "host", 0);
+        unsigned remover = (unsigned)json_get_int(json_object_get(record, "status"), "host", 0);
+        const json_t *receipts = json_object_get(record, "receipts"), *receipt;
+        json_t *hosts = json_array();
+        size_t i;
+
+        if (last && last != remover && network_unsettled(im, last))
+                json_array_append_new(hosts, json_integer(last));
+        json_array_foreach (receipts, i, receipt) {
+                unsigned from = (unsigned)json_get_int(receipt, "from", 0);
+
+                if (from != remover && from != last && network_unsettled(im, from))
+                        json_array_append_new(hosts, json_integer(from));
+        }
+        return hosts;
+}
+
 /* The disks are gone: so are the address, the name and the record. */
 static int forget(struct imaged *im, const json_t *record, struct err *err)
 {
         const char *id = json_get_str(record, "id", ""), *name = json_get_str(record, "name", "");
-        _cleanup_(json_decrefpp) json_t *now = NULL;
+        _cleanup_(json_decrefpp) json_t *now = NULL, *hosts = NULL;
         uint64_t version;
         int r;
 
@@ -50,7 +70,8 @@ static int forget(struct imaged *im, const json_t *record, struct err *err)
         if (r == 0 && !streq(json_get_str(now, "wanted", NULL), "deleted"))
                 return err_set(err, -ESTALE, "instance %s is wanted again", name);
         if (r == 0 || r == -ENOENT)
-                r = network_release(im, NETWORK_DEFAULT, id, err);
+                r = network_retire(im, NETWORK_DEFAULT, id, hosts = may_live_on(im, now ? now : record),
+                                   err);
         if (r == 0)
                 r = name_release(im, name, id, err);
         if (r == 0 && now)
@@ -67,7 +88,7 @@ int instance_delete_step(struct imaged *im, const json_t *record, struct err *er
         struct change c = {0};
         int r;
 
-        instance_disks(record, disks);
+        instance_disk_specs(record, disks);
         r = lease_find(im->store, id, &c.lease, err);
         if (r == 0 &&
             c.lease.host == 0) /* nobody's: a host that claims it at this moment wins or loses the rename */
@@ -100,7 +121,7 @@ int instance_on_delete(struct http_request *req, void *userdata, struct err *err
         struct err later = {0};
         int r;
 
-        r = instance_load(im, http_param(req, "id"), &record, err);
+        r = instance_find(im, http_param(req, "id"), &record, err);
         if (r == 0 && json_object_get(record, "creating"))
                 r = err_set(err, -EBUSY, "instance %s is being made", http_param(req, "id"));
         if (r == 0)

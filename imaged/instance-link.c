@@ -31,7 +31,7 @@ static int link_find(struct http_request *req, struct imaged *im, struct link *r
         struct lease lease;
         int r;
 
-        r = instance_load(im, http_param(req, "id"), &record, err);
+        r = instance_find(im, http_param(req, "id"), &record, err);
         if (r == 0)
                 r = instance_lease(im, record, &lease, err);
         if (r < 0)

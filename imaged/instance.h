@@ -9,10 +9,10 @@
 
 /* The disks of an instance as the store wants them, without the seed's content; strings are borrowed from
  * the record. */
-void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS]);
+void instance_disk_specs(const json_t *record, struct disk_spec ret[INSTANCE_DISKS]);
 
 /* By id or name. The caller owns *ret. */
-int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err);
+int instance_find(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err);
 /* The instance of the request's path; -EBUSY where it is still being made, or being deleted. */
 int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err);
 /* Who owns its disks now. */

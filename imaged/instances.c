@@ -23,7 +23,16 @@ static const char *state_of(const json_t *record)
         return json_get_str(json_object_get(record, "status"), "state", "unknown");
 }
 
-void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
+/* "paused: storage full" */
+static const char *state_text(const json_t *record, char *buf, size_t n)
+{
+        const char *reason = json_get_str(json_object_get(record, "status"), "reason", "");
+
+        snprintf(buf, n, "%s%s%s", state_of(record), reason[0] ? ": " : "", reason);
+        return buf;
+}
+
+void instance_disk_specs(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
 {
         ret[0] = (struct disk_spec){.name = "disk0",
                                     .image = json_get_str(record, "image", NULL),
@@ -31,7 +40,7 @@ void instance_disks(const json_t *record, struct disk_spec ret[INSTANCE_DISKS])
         ret[1] = (struct disk_spec){.name = "seed"};
 }
 
-int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err)
+int instance_find(struct imaged *im, const char *id_or_name, json_t **ret, struct err *err)
 {
         char id[UUID_LEN + 1];
         int r = 0;
@@ -50,7 +59,7 @@ int instance_load(struct imaged *im, const char *id_or_name, json_t **ret, struc
 
 int instance_of(struct http_request *req, struct imaged *im, json_t **ret, struct err *err)
 {
-        int r = instance_load(im, http_param(req, "id"), ret, err);
+        int r = instance_find(im, http_param(req, "id"), ret, err);
 
         if (r < 0)
                 return r;
@@ -122,7 +131,7 @@ static int list_one(void *arg, const char *id, uint64_t version, const char *tex
 static int list_named(struct imaged *im, const char *name, struct http_request *req, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
-        int r = instance_load(im, name, &record, err);
+        int r = instance_find(im, name, &record, err);
 
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -155,7 +164,7 @@ int instance_on_list(struct http_request *req, void *userdata, struct err *err)
 int instance_on_show(struct http_request *req, void *userdata, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *record = NULL;
-        int r = instance_load(userdata, http_param(req, "id"), &record, err);
+        int r = instance_find(userdata, http_param(req, "id"), &record, err);
 
         return r < 0 ? r : http_reply_json(req, 200, record);
 }
@@ -316,10 +325,11 @@ static int change_migrate(json_t *record, void *arg, struct err *err)
         struct change *c = arg;
         json_int_t asked = json_get_int(json_object_get(record, "move"), "serial", 0);
         json_int_t done = json_get_int(json_path(record, "status.move"), "serial", 0);
+        char state[256];
 
         if (!streq(json_get_str(record, "wanted", NULL), "running") || !streq(state_of(record), "running"))
-                return err_set(err, -EBUSY, "instance %s is %s and wanted %s; only a running one migrates",
-                               json_get_str(record, "name", ""), state_of(record),
+                return err_set(err, -EBUSY, "instance %s is %s, and wanted %s; only a running one migrates",
+                               json_get_str(record, "name", ""), state_text(record, state, sizeof(state)),
                                json_get_str(record, "wanted", "unknown"));
         c->serial = MAX_OF(asked, done) + 1;
         json_object_set_new(record, "move",
@@ -354,6 +364,7 @@ int instance_on_migrate(struct http_request *req, void *userdata, struct err *er
         _cleanup_(json_decrefpp) json_t *record = NULL, *reply = NULL;
         struct change c = {0};
         struct placing p;
+        char state[256];
         unsigned to = 0;
         int r;
 
@@ -362,7 +373,7 @@ int instance_on_migrate(struct http_request *req, void *userdata, struct err *er
                 r = instance_of(req, im, &record, err);
         if (r == 0 && !streq(state_of(record), "running"))
                 return err_set(err, -EBUSY, "instance %s is %s; only a running one migrates",
-                               http_param(req, "id"), state_of(record));
+                               http_param(req, "id"), state_text(record, state, sizeof(state)));
         if (r == 0)
                 r = instance_lease(im, record, &c.lease, err);
         if (r < 0)

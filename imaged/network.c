@@ -8,6 +8,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "imaged/hosts.h"
 #include "imaged/index.h"
 #include "imaged/records.h"
 
@@ -145,6 +146,19 @@ static const char *lease_of(const json_t *leases, const char *instance)
         return NULL;
 }
 
+/* A lease is the instance's id; where it is held for a guest that may live, the numbers of the hosts. */
+static bool any_held(const json_t *leases)
+{
+        const char *address;
+        json_t *holder;
+
+        json_object_foreach ((json_t *)leases, address, holder) {
+                if (json_is_array(holder))
+                        return true;
+        }
+        return false;
+}
+
 static int lease_free_address(json_t *record, struct lease_change *c, struct err *err)
 {
         const json_t *leases = json_object_get(record, "leases");
@@ -162,9 +176,10 @@ static int lease_free_address(json_t *record, struct lease_change *c, struct err
                 if (a != gateway && !json_object_get(leases, address_text(a, c->address)))
                         return 0;
         }
-        return err_set(err, -ENOSPC, "network %s: no address is free, all %zu from %s to %s are leased",
-                       c->network, json_object_size(leases), json_get_str(record, "first", ""),
-                       json_get_str(record, "last", ""));
+        return err_set(
+            err, -ENOSPC, "network %s: no address is free, all %zu from %s to %s are leased%s", c->network,
+            json_object_size(leases), json_get_str(record, "first", ""), json_get_str(record, "last", ""),
+            any_held(leases) ? " or held, since hosts are away on which their guests may live" : "");
 }
 
 static int lease_describe(json_t *record, struct lease_change *c, struct err *err)
@@ -241,6 +256,60 @@ int network_release(struct imaged *im, const char *network, const char *instance
                               err);
 }
 
+struct retirement {
+        const char *instance;
+        const json_t *hosts;
+};
+
+static int change_retire(json_t *record, void *arg, struct err *err)
+{
+        const struct retirement *t = arg;
+        json_t *leases = json_object_get(record, "leases");
+        const char *address = lease_of(leases, t->instance);
+
+        (void)err;
+        return address ? json_object_set(leases, address, (json_t *)t->hosts) : 1;
+}
+
+int network_retire(struct imaged *im, const char *network, const char *instance, const json_t *hosts,
+                   struct err *err)
+{
+        struct retirement t = {.instance = instance, .hosts = hosts};
+
+        if (json_array_size(hosts) == 0)
+                return network_release(im, network, instance, err);
+        log_info("network %s: the address of %s is held: hosts on which its guest may live are away",
+                 network, instance);
+        return records_change(im->store, RECORD_NETWORK, network, change_retire, &t, NULL, err);
+}
+
+bool network_unsettled(struct imaged *im, unsigned host)
+{
+        _cleanup_(json_decrefpp) json_t *record = im->hosts ? hosts_record(im->hosts, host) : NULL;
+
+        return record && !hosts_alive(im->hosts, host);
+}
+
+static bool still_held(struct imaged *im, const json_t *holder)
+{
+        const json_t *host;
+        size_t i;
+
+        json_array_foreach (holder, i, host) {
+                if (network_unsettled(im, (unsigned)json_integer_value(host)))
+                        return true;
+        }
+        return false;
+}
+
+static int change_unhold(json_t *record, void *arg, struct err *err)
+{
+        json_t *leases = json_object_get(record, "leases");
+
+        (void)err;
+        return json_is_array(json_object_get(leases, arg)) ? json_object_del(leases, arg) : 1;
+}
+
 /* 1: there is none, for good. That one was in a list a moment ago will do to leave it alone. */
 static int instance_gone(struct imaged *im, const char *instance, bool listed_will_do)
 {
@@ -262,6 +331,15 @@ int network_sweep(struct imaged *im, const char *network, struct err *err)
         if (r < 0)
                 return r;
         json_object_foreach (json_object_get(record, "leases"), address, holder) {
+                if (json_is_array(holder)) {
+                        r = still_held(im, holder)
+                                ? 0
+                                : records_change(im->store, RECORD_NETWORK, network, change_unhold,
+                                                 (void *)address, NULL, err);
+                        if (r < 0)
+                                return r;
+                        continue;
+                }
                 if (instance_gone(im, json_string_value(holder), true) != 1)
                         continue;
                 log_info("network %s: %s is free, its instance %s is gone", network, address,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "imaged/daemon.h"
 
@@ -19,7 +20,16 @@ int network_prepare(struct imaged *im, const struct imaged_network *conf, struct
 int network_lease(struct imaged *im, const char *network, const char *instance, json_t **ret,
                   struct err *err);
 int network_release(struct imaged *im, const char *network, const char *instance, struct err *err);
-/* Frees the leases of instances that have no record. */
+/*
+ * Its instance is gone, but a QEMU of it may still live on one of these hosts (an array of numbers), with
+ * the address and the MAC: the address is held until each of them is alive again, which ends its old guests,
+ * or has been removed. Without hosts it is released.
+ */
+int network_retire(struct imaged *im, const char *network, const char *instance, const json_t *hosts,
+                   struct err *err);
+/* Whether a host may still have guests that are not its own: it is not alive. */
+bool network_unsettled(struct imaged *im, unsigned host);
+/* Frees the leases of instances that have no record, and those that need not be held any more. */
 int network_sweep(struct imaged *im, const char *network, struct err *err);
 
 /*

@@ -114,8 +114,7 @@ static void usage_add(struct usage *u, unsigned host, unsigned cpus, uint64_t me
         for (size_t i = 0; i < u->n; i++) {
                 if (u->hosts[i].number != host)
                         continue;
-                u->hosts[i].cpus_used += cpus;
-                u->hosts[i].memory_used += memory;
+                planner_use(&u->hosts[i], cpus, memory);
                 if (counted)
                         u->instances[i]++;
         }

@@ -90,8 +90,7 @@ static size_t hosts_for(const struct failover *f, const struct failover_item *it
 
                         if (!on_host(other, hosts[i].number))
                                 continue;
-                        ret[n].memory_used += other->memory;
-                        ret[n].cpus_used += other->cpus;
+                        planner_use(&ret[n], other->cpus, other->memory);
                 }
                 n++;
         }

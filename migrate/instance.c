@@ -38,7 +38,7 @@ static bool half_reclaimed(unsigned me, uint64_t epoch, uint64_t qemu_epoch, uns
 /* A QEMU runs here and owns the name. */
 static enum instance_action decide_running(const struct instance_view *v)
 {
-        if (v->qemu_fenced)
+        if (v->qemu_refused)
                 return ACTION_KILL;
         if (v->wanted == WANTED_DELETED)
                 return ACTION_KILL;
@@ -49,8 +49,10 @@ static enum instance_action decide_running(const struct instance_view *v)
                 return ACTION_RECLAIM;
         if (v->leave)
                 return ACTION_STOP;
-        if (v->qemu == QEMU_PAUSED)
-                return v->qemu_io_error && v->trusted ? ACTION_RESUME : ACTION_NONE;
+        if (v->qemu == QEMU_PAUSED && v->qemu_go_on && v->trusted)
+                return ACTION_RESUME;
+        if (v->pause == PAUSE_PASSING)
+                return ACTION_NONE;
         if (v->restart)
                 return ACTION_RESTART;
         if (v->move_to && v->move_epoch == v->epoch && v->move_to != v->me)

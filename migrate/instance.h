@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "migrate/health.h"
+
 /*
  * What one host has to do about one instance: a pure function of what is so. hostd looks, asks, does that
  * one thing, and looks again; so a hostd that was killed anywhere just starts over. The rules in brackets
@@ -43,10 +45,11 @@ struct instance_view {
 
         /* the QEMU of this instance on this host */
         enum qemu_state qemu;
-        uint64_t qemu_epoch;    /* that it was last told it may run at; 0: never */
-        bool qemu_of_entry;     /* it is the destination of the migration entry's attempt */
-        bool qemu_fenced;       /* a write of it was refused by the storage */
-        bool qemu_io_error;     /* it stopped on any other disk error */
+        uint64_t qemu_epoch; /* that it was last told it may run at; 0: never */
+        bool qemu_of_entry;  /* it is the destination of the migration entry's attempt */
+        bool qemu_refused;   /* the storage says that it may no longer write */
+        bool qemu_go_on;     /* it stands, and what stopped it may be over */
+        enum health_pause pause;
         bool guest_powered_off; /* the guest ended itself since we last wrote the record */
 
         int64_t retry_ms; /* no start before this time: back-off after crashes and failed starts */

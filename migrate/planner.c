@@ -7,6 +7,17 @@
 
 #include "common/util.h"
 
+uint64_t planner_memory(uint64_t memory, unsigned cpus)
+{
+        return memory + memory / 512 + PLANNER_QEMU_BASE + cpus * PLANNER_QEMU_CPU;
+}
+
+void planner_use(struct planner_host *h, unsigned cpus, uint64_t memory)
+{
+        h->cpus_used += cpus;
+        h->memory_used += planner_memory(memory, cpus);
+}
+
 static uint64_t memory_free(const struct planner_host *h)
 {
         return h->memory > h->memory_used ? h->memory - h->memory_used : 0;
@@ -24,6 +35,7 @@ bool planner_fits(const struct planner_host *h, const struct planner_need *need,
 {
         char wanted[16], there[16];
         uint64_t cpus = (uint64_t)h->cpus * PLANNER_CPU_OVERCOMMIT;
+        uint64_t memory = planner_memory(need->memory, need->cpus);
 
         if (need->not_on && h->number == need->not_on)
                 snprintf(why, n_why, "is the one it has to leave");
@@ -31,12 +43,14 @@ bool planner_fits(const struct planner_host *h, const struct planner_need *need,
                 snprintf(why, n_why, "is not alive");
         else if (h->drained)
                 snprintf(why, n_why, "is drained");
+        else if (h->cut_off)
+                snprintf(why, n_why, "has no network for guests");
         else if (avoided(need, h->number))
                 snprintf(why, n_why, "has another instance of its group");
-        else if (memory_free(h) < need->memory)
-                snprintf(why, n_why, "has %s of memory free, needed are %s",
+        else if (memory_free(h) < memory)
+                snprintf(why, n_why, "has %s of memory free, needed are %s with QEMU's own",
                          size_format(memory_free(h), there, sizeof(there)),
-                         size_format(need->memory, wanted, sizeof(wanted)));
+                         size_format(memory, wanted, sizeof(wanted)));
         else if (h->cpus_used + (uint64_t)need->cpus > cpus)
                 snprintf(why, n_why, "has %u of %u virtual cores in use, needed are %u", h->cpus_used,
                          (unsigned)cpus, need->cpus);

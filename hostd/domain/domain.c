@@ -178,14 +178,17 @@ static int emit_devices(FILE *f, const struct domain_spec *s, struct err *err)
                 return r;
         if (s->bridge) {
                 xml_put(f, "    <interface type='bridge'><source bridge='%s'/>", s->bridge);
+                if (s->tap)
+                        xml_put(f, "<target dev='%s'/>", s->tap);
                 xml_put(f, "<mac address='%s'/><model type='virtio'/></interface>\n", s->mac);
         }
-        /* VNC on loopback: hostd's and imaged's console are the only way to it. No USB: an idle controller
-         * costs wakeups. */
+        /* The screen is a Unix socket in the folder that libvirt makes for this QEMU: only root and QEMU's
+         * user may enter it. libvirt chooses the path, so that each host of a migration has its own. No USB:
+         * an idle controller costs wakeups. */
         fputs("    <controller type='usb' model='none'/>\n"
               "    <serial type='pty'><target port='0'/></serial>\n"
               "    <console type='pty'><target type='serial' port='0'/></console>\n"
-              "    <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/>\n"
+              "    <graphics type='vnc'><listen type='socket'/></graphics>\n"
               "    <video><model type='vga'/></video>\n"
               "    <memballoon model='virtio'/>\n"
               "    <rng model='virtio'><backend model='builtin'/></rng>\n"

@@ -33,11 +33,11 @@ struct domain_spec {
         const char *instance; /* UUID: the domain's uuid */
         const char *name;     /* the domain's name is "wherry-NAME" */
         unsigned cpus;
-        uint64_t memory;       /* bytes */
-        bool kvm;              /* else TCG */
-        const char *cpu_model; /* NULL: libvirt's default for TCG, host-model for kvm */
-        const char *machine;   /* NULL: "q35" */
-        const char *bridge, *mac;
+        uint64_t memory;                /* bytes */
+        bool kvm;                       /* else TCG */
+        const char *cpu_model;          /* NULL: libvirt's default for TCG, host-model for kvm */
+        const char *machine;            /* NULL: "q35" */
+        const char *bridge, *tap, *mac; /* tap: its name on the host; NULL: libvirt's choice */
         const struct domain_disk *disks;
         size_t n_disks;
         bool boot_cdrom_second; /* disk first, then CD-ROM: an installer's ISO boots while the disk is empty
@@ -51,5 +51,5 @@ struct domain_spec {
 };
 
 /* Disks: cache=none, error_policy=stop, rerror_policy=stop, discard=unmap; a virtio RNG, serial console, VNC
- * on loopback. */
+ * on a Unix socket. */
 int domain_xml(const struct domain_spec *spec, char **ret, struct err *err);

@@ -143,9 +143,11 @@ static int gate_carry_out(struct context *ctx, const struct gate_request *req, c
         return r;
 }
 
-/* Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
+/* ret_stranger: the record says that it was let run here, at this epoch, and this hostd has not seen it yet.
+ * Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
  * message then, in place of QEMU's own about files that it may not open. */
-static int gate_answer(struct context *ctx, const struct gate_request *req, struct err *err)
+static int gate_answer(struct context *ctx, const struct gate_request *req, bool *ret_stranger,
+                       struct err *err)
 {
         const char *id = req->lease.instance, *why = NULL;
         struct instance i = {0};
@@ -173,6 +175,8 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, stru
         v.attempt_equal =
             streq(req->lease.attempt, i.entry_attempt) && streq(req->lease.start.id, i.entry_start.id);
         action = gate_decide(&v, &why);
+        *ret_stranger = action == GATE_REFUSE && !v.known && !v.destination && v.host == v.me &&
+                        streq(i.start.id, req->lease.start.id) && i.start_epoch == v.epoch;
         if (action == GATE_REFUSE)
                 r = err_set(err, -EACCES,
                             "instance %s must not run on host %s: %s (disk at epoch %llu of host %u, this "
@@ -195,21 +199,44 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, stru
         return r;
 }
 
+/* What the storage did not answer is no reason to end a guest that a disk error has stopped and that was to
+ * go on: it stands, and the next look decides. */
+static bool gate_spares(struct context *ctx, const struct gate_request *req, int r)
+{
+        bool spared = false;
+        struct guest *g;
+
+        if (r == -EACCES || r == -ESTALE || r == -ENOENT)
+                return false;
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, req->lease.instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                spared = g->io_error && g->known_pid == req->pid;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+        return spared;
+}
+
 int guest_gate(void *arg, const struct gate_request *req, struct err *err)
 {
         struct context *ctx = arg;
+        bool stranger = false;
         int r;
 
         if (req->question == GATE_RELEASE)
                 return 0; /* vCPUs stand: a hint only */
         if (req->question == GATE_ACQUIRE)
                 gate_begin(ctx, req->lease.instance);
-        r = gate_answer(ctx, req, err);
-        /* A no kills the QEMU: libvirt might leave it behind, paused. */
-        if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE) {
+        r = gate_answer(ctx, req, &stranger, err);
+        /* A no kills the QEMU: libvirt might leave it behind, paused. One that this hostd has yet to look at
+         * stays paused until then. */
+        if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE && !stranger &&
+            !gate_spares(ctx, req, r)) {
                 struct err ignored = {0};
 
-                virt_kill_pid(req->pid, req->lease.instance, &ignored);
+                virt_kill_pid(ctx->virt, req->pid, req->lease.instance, &ignored);
         }
         if (req->question == GATE_ACQUIRE)
                 gate_end(ctx, req->lease.instance, r >= 0);

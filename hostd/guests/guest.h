@@ -19,6 +19,14 @@ struct start_phases {
         char fence_since[CLOCK_STAMP_LEN + 1]; /* since when the fence is in force */
 };
 
+/* What this host keeps free for a guest: room.c. */
+struct guest_room {
+        bool held;
+        unsigned cpus;
+        uint64_t memory;          /* bytes, without QEMU's own */
+        int64_t arrives_until_ms; /* a preflight has promised it */
+};
+
 /* A move from here whose outcome has not been told yet. */
 struct guest_move {
         int64_t serial; /* of the request; 0: none */
@@ -40,6 +48,8 @@ struct guest {
 
         /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
+        struct guest_room room;
+        bool early, looked; /* found by the first scan of this hostd; its thread has had a look */
 
         /* lock; never held during a blocking call */
         pthread_mutex_t lock;
@@ -48,10 +58,9 @@ struct guest {
         bool powered_off;   /* it ended by its own wish */
         int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
         bool ended_event;   /* any end was reported since the flag was cleared */
-        bool fenced;        /* a write was refused */
-        bool io_error;
-        unsigned io_errors;        /* in a row, each right after a resume */
-        int64_t resume_ms;         /* no resume before this time */
+        bool io_error;      /* a disk error has stopped it, and it has not run since */
+        char io_word[16];   /* QEMU's word for it */
+        struct health_stop stop;
         bool ending;               /* we are ending it: an end is not the guest's own */
         bool leave, leave_at_once; /* its host goes down: it is to power off, or to end */
         bool busy;                 /* its thread is at work */
@@ -71,6 +80,7 @@ struct guest {
         int64_t retry_ms, started_ms;
         uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
         uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
+        uint64_t uplink_epoch; /* plus one: at which it was to leave for the network's sake */
         int64_t void_ms;       /* since when a move has arrived here that its source has not told of */
         struct guest_move move;
         char complaint[256]; /* the last failure that was logged: said once */
@@ -83,10 +93,18 @@ struct guest_look {
         struct lease lease;
         struct virt_domain domain;
         struct instance_view view;
+        const char *state; /* for the status; NULL: nothing is to be written */
+        char reason[200];  /* empty: none */
 };
 /* look.c */
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
 void guest_look_done(struct guest_look *l);
+
+/* status.c: what the record's status is to say */
+/* Whether it says so; an event for each change that people want to know of. */
+void guest_status_look(struct guest *g, struct guest_look *l);
+/* Writes it. */
+int guest_settle(struct guest *g, const struct guest_look *l, struct err *err);
 
 int guest_new(struct context *ctx, const char *id, struct guest **ret);
 struct guest *guest_free(struct guest *g);
@@ -115,12 +133,21 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err);
  */
 bool guest_move_settle(struct guest *g, const struct guest_look *l);
 
+/* uplink.c: this host has no network for it: it goes elsewhere. True: something was done. */
+bool guest_uplink(struct guest *g, const struct guest_look *l);
+
 /* answer.c: the gate's callback; arg is the context */
 int guest_gate(void *arg, const struct gate_request *req, struct err *err);
 
 /* record.c: the changes of the record. i: as it was loaded, if possible not long ago. */
-int guest_record_status(struct context *ctx, const char *id, const char *state, const struct lease *mine,
-                        const char *error, bool restarted, struct err *err);
+struct guest_status {
+        const char *state;
+        const char *reason; /* of a state that is not as wanted, or NULL */
+        const char *error;  /* of a failed start, or NULL */
+        bool restarted;     /* a restart that was asked for is done by it */
+};
+int guest_record_status(struct context *ctx, const char *id, const struct guest_status *status,
+                        const struct lease *mine, struct err *err);
 int guest_record_off(struct context *ctx, const char *id, struct err *err);
 /* The QEMU that may run from now on: rule 5. fresh: a start from the disk, which is what a restart asked
  * for. phases: of a start from the disk, or
@@ -152,7 +179,12 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                    const struct err *why);
 /* After many failed starts the next one waits: sets retry_ms, once for each placement. */
 void guest_failover_pause(struct guest *g, const struct guest_look *l);
-/* Takes the group's one place on this host. -EEXIST: another instance has it. */
-int guest_seat_take(struct guest *g, const struct instance *i, struct err *err);
-/* Keeps or gives up the place: by what runs here. */
-void guest_seat_look(struct guest *g, const struct guest_look *l);
+
+/* room.c */
+/* May it start here? Takes its room and its group's one seat, until a look finds that nothing needs them. 0, -ENOSPC
+ * no room, -EEXIST another of its group is here, -EAGAIN ask again. */
+int guest_admit(struct guest *g, const struct instance *i, struct err *err);
+/* Keeps or gives up room and seat, by what the look found. Returns whether room is kept. */
+bool guest_room_look(struct guest *g, const struct guest_look *l);
+/* A look has ended with r: 0 or -errno. */
+void guest_room_looked(struct guest *g, int r);

@@ -9,7 +9,6 @@
 #include "common/util.h"
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
-#include "hostd/guests/table.h"
 #include "hostd/peers.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
@@ -156,29 +155,4 @@ void guest_failover_pause(struct guest *g, const struct guest_look *l)
         until = clock_ms() + failover_pause_ms((unsigned)json_get_int(failover, "tries", 0));
         if (l->instance.placement_host == g->ctx->number && until > g->retry_ms)
                 g->retry_ms = until;
-}
-
-int guest_seat_take(struct guest *g, const struct instance *i, struct err *err)
-{
-        struct context *ctx = g->ctx;
-        int r = 0;
-
-        pthread_mutex_lock(&ctx->guests->lock);
-        for (size_t k = 0; i->group[0] && k < ctx->guests->n; k++)
-                if (ctx->guests->list[k] != g && streq(ctx->guests->list[k]->seat, i->group))
-                        r = err_set(err, -EEXIST, "instance %s of the same group %s is on host %s already",
-                                    ctx->guests->list[k]->id, strchr(i->group, '/') + 1, ctx->config->name);
-        if (r == 0)
-                snprintf(g->seat, sizeof(g->seat), "%s", i->group);
-        pthread_mutex_unlock(&ctx->guests->lock);
-        return r;
-}
-
-void guest_seat_look(struct guest *g, const struct guest_look *l)
-{
-        bool here = l->record && l->view.qemu != QEMU_NONE;
-
-        pthread_mutex_lock(&g->ctx->guests->lock);
-        snprintf(g->seat, sizeof(g->seat), "%s", here ? l->instance.group : "");
-        pthread_mutex_unlock(&g->ctx->guests->lock);
 }

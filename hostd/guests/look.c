@@ -4,9 +4,12 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/util.h"
 #include "hostd/guests/guest.h"
+#include "hostd/room.h"
 #include "hostd/self.h"
+#include "migrate/isolation.h"
 
 /* What one look at an instance finds: its record, its name on the storage, and its QEMU here. */
 
@@ -31,7 +34,7 @@ static int look_forgotten(struct guest *g, struct guest_look *l, struct err *err
         size_t n = 0, i = 0;
         int r;
 
-        r = virt_processes(&list, &n, err);
+        r = virt_processes(g->ctx->virt, &list, &n, err);
         if (r < 0)
                 return r;
         while (i < n && !streq(list[i].lease.instance, g->id))
@@ -77,15 +80,65 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }
-        v->qemu_io_error |= look_stalled(g, &l->domain);
-        /* An error that was reported while no hostd listened. */
-        if (streq(l->domain.reason, "ioerror")) {
-                pthread_mutex_lock(&g->lock);
-                g->io_error = true;
-                v->qemu_io_error = clock_ms() >= g->resume_ms;
-                pthread_mutex_unlock(&g->lock);
-        }
+        v->qemu_go_on = look_stalled(g, &l->domain);
+        v->pause = health_pause(l->domain.running, l->domain.job, l->domain.reason, room_now(g->ctx));
         return 0;
+}
+
+static int look_name(struct guest *g, struct guest_look *l, struct err *err)
+{
+        int r = lease_find(g->ctx->store, g->id, &l->lease, err);
+
+        if (r == -ENOENT) { /* disks not made yet, or removed already: nobody's, and nothing to start */
+                l->lease = (struct lease){0};
+                l->view.placement_epoch = UINT64_MAX;
+                r = 0;
+        }
+        l->view.epoch = l->lease.epoch;
+        l->view.host = l->lease.host;
+        return r;
+}
+
+/* May the QEMU here still write? The storage says so. */
+static enum health_rights look_rights(struct guest *g, const struct guest_look *l)
+{
+        struct disk_spec disks[INSTANCE_DISKS];
+        size_t n = instance_disks(&l->instance, disks);
+        struct err e = {0};
+        int r = lease_may_write(g->ctx->store, g->id, &l->lease, &l->domain.lease.start, disks, n, &e);
+
+        if (r == 0)
+                return RIGHTS_MINE;
+        log_info("instance %s: stopped on a disk error; may it write? %s", g->id, err_text(&e));
+        return r == -EACCES ? RIGHTS_REFUSED : RIGHTS_UNKNOWN;
+}
+
+/* A disk error has stopped it, and the name is ours: see health_stopped(). */
+static void look_stopped(struct guest *g, struct guest_look *l)
+{
+        struct instance_view *v = &l->view;
+        enum health_room room = room_now(g->ctx);
+        enum health_rights rights = RIGHTS_UNKNOWN;
+        enum health_verdict verdict;
+        bool ask;
+
+        if (v->qemu != QEMU_PAUSED || !streq(l->domain.reason, "ioerror") || v->host != v->me ||
+            v->qemu_epoch != v->epoch)
+                return;
+        pthread_mutex_lock(&g->lock);
+        if (!g->io_error) { /* reported while no hostd listened */
+                g->io_error = true;
+                health_stop_error(&g->stop, v->now_ms);
+        }
+        ask = health_stop_ask(&g->stop, room, v->now_ms);
+        pthread_mutex_unlock(&g->lock);
+        if (ask)
+                rights = look_rights(g, l);
+        pthread_mutex_lock(&g->lock);
+        verdict = health_stopped(&g->stop, rights, room, v->now_ms);
+        pthread_mutex_unlock(&g->lock);
+        v->qemu_refused = verdict == HEALTH_KILL;
+        v->qemu_go_on = verdict == HEALTH_GO_ON;
 }
 
 static void look_record(struct guest_look *l)
@@ -107,14 +160,6 @@ static void look_record(struct guest_look *l)
         }
 }
 
-static bool look_settled(const struct guest_look *l)
-{
-        const struct instance *i = &l->instance;
-        const char *state = l->view.qemu == QEMU_NONE ? "stopped" : "running";
-
-        return streq(i->state, state) && i->state_host == l->lease.host && i->state_epoch == l->lease.epoch;
-}
-
 /* Rule 5: a QEMU that was let run before, by whichever hostd, may be let go on after an I/O error. */
 static void look_adopt(struct guest *g, const struct guest_look *l)
 {
@@ -125,9 +170,43 @@ static void look_adopt(struct guest *g, const struct guest_look *l)
         if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
                 return;
         pthread_mutex_lock(&g->lock);
-        if (l->domain.running || source || v->qemu_io_error || streq(l->domain.reason, "ioerror"))
+        if (l->domain.running || source || v->qemu_go_on ||
+            (v->pause != PAUSE_NONE && v->pause != PAUSE_PASSING))
                 g->known_pid = l->domain.pid;
         pthread_mutex_unlock(&g->lock);
+}
+
+/* Without libvirt: -ENOTCONN, unless a QEMU is here whose disk is another host's. It must end all the same,
+ * and needs no libvirt for that; its epoch, 0, makes it too old whatever else is decided on. */
+static int look_disowned(struct guest *g, struct guest_look *ret, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        struct guest_look l = {.view = {.me = g->ctx->number}};
+        size_t n = 0, i = 0;
+        int r;
+
+        r = virt_processes(g->ctx->virt, &list, &n, err);
+        while (r == 0 && i < n && !streq(list[i].lease.instance, g->id))
+                i++;
+        if (r == 0 && i < n)
+                r = instance_load(g->ctx->store, g->id, &l.instance, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        l.record = r == 0 && i < n;
+        if (l.record) {
+                look_record(&l);
+                r = look_name(g, &l, err);
+        }
+        if (i < n && (r == 0 || r == -ENOENT) && isolation_disowned(&l.view)) {
+                l.view.qemu = QEMU_RUNNING;
+                *ret = l;
+                return 0;
+        }
+        guest_look_done(&l);
+        return r < 0 && r != -ENOENT
+                   ? r
+                   : err_set(err, -ENOTCONN, "instance %s: no connection to libvirt: its guest is unknown",
+                             g->id);
 }
 
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
@@ -137,15 +216,12 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         int r;
 
         if (!g->ctx->self->virt_connected)
-                return err_set(err, -ENOTCONN, "instance %s: no connection to libvirt: its guest is unknown",
-                               g->id);
+                return look_disowned(g, ret, err);
         l.view.trusted = self_trusted(g->ctx);
         l.view.leaving = g->ctx->self->leaving;
         pthread_mutex_lock(&g->lock);
         l.view.leave = g->leave;
         l.view.guest_powered_off = g->powered_off;
-        l.view.qemu_fenced = g->fenced;
-        l.view.qemu_io_error = g->io_error && clock_ms() >= g->resume_ms;
         pthread_mutex_unlock(&g->lock);
         /* The QEMU first, then the name: a name that moves on in between makes the QEMU look too old, which
          * is safe. */
@@ -156,21 +232,13 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         r = look_qemu(g, &l, err);
         if (r == 0 && l.record) {
                 look_record(&l);
-                r = lease_find(g->ctx->store, g->id, &l.lease, err);
-                if (r ==
-                    -ENOENT) { /* disks not made yet, or removed already: nobody's, and nothing to start */
-                        l.lease = (struct lease){0};
-                        l.view.placement_epoch = UINT64_MAX;
-                        r = 0;
-                }
+                r = look_name(g, &l, err);
         }
         if (r < 0) {
                 guest_look_done(&l);
                 return r;
         }
-        l.view.epoch = l.lease.epoch;
-        l.view.host = l.lease.host;
-        l.view.settled = look_settled(&l);
+        look_stopped(g, &l);
         look_adopt(g, &l);
         *ret = l;
         return 0;

@@ -13,6 +13,7 @@
 #include "hostd/dhcp.h"
 #include "hostd/events.h"
 #include "hostd/guests/table.h"
+#include "hostd/plug/plug.h"
 #include "hostd/self.h"
 #include "migrate/health.h"
 
@@ -62,20 +63,11 @@ static int guest_remove(struct guest *g, const struct guest_look *l, struct err 
                 return r;
         start_forget(g->ctx->store, g->id, &l->instance.start);
         dhcp_remove(g->ctx, g->id);
-        r = guest_record_status(g->ctx, g->id, "deleted", &l->lease, NULL, false, err);
+        r = guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "deleted"}, &l->lease, err);
         if (r < 0 && r != -ENOENT)
                 return r;
         event_add(g->ctx, "instance-removed", g->id, l->instance.name, "disks removed");
         return 0;
-}
-
-static int guest_settle(struct guest *g, const struct guest_look *l, struct err *err)
-{
-        bool here = l->view.qemu != QEMU_NONE;
-
-        if (!here)
-                dhcp_remove(g->ctx, g->id);
-        return guest_record_status(g->ctx, g->id, here ? "running" : "stopped", &l->lease, NULL, !here, err);
 }
 
 static int guest_do(struct guest *g, const struct guest_look *l, enum instance_action action,
@@ -89,6 +81,8 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                   l->lease.host, instance_action_name(action));
         switch (action) {
         case ACTION_KILL:
+                if (l->lease.host != g->ctx->number) /* its end may take a while */
+                        plug_shut(g->ctx, g->id);
                 log_info(
                     "instance %s: ending its QEMU: disk at epoch %llu of host %u, QEMU at %llu, wanted %s",
                     g->id, (unsigned long long)l->lease.epoch, l->lease.host,
@@ -119,13 +113,7 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
         case ACTION_MIGRATE:
                 return guest_migrate(g, l, err);
         case ACTION_RESUME:
-                r = virt_resume(g->ctx->virt, g->id, err);
-                if (r == 0) {
-                        pthread_mutex_lock(&g->lock);
-                        g->io_error = false;
-                        pthread_mutex_unlock(&g->lock);
-                }
-                return r;
+                return virt_resume(g->ctx->virt, g->id, err);
         case ACTION_RECLAIM:
                 return guest_reclaim(g, l, err);
         case ACTION_REMOVE:
@@ -161,8 +149,10 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
         bool mine = v->host == g->ctx->number, ran = g->ran;
 
         g->ran = mine && v->qemu != QEMU_NONE && v->qemu_epoch == v->epoch;
-        if (g->ran && !ran) /* it has arrived, or was adopted */
+        if (g->ran && !ran) { /* it has arrived, or was adopted */
                 dhcp_add(g->ctx, g->id, i->name, i->mac, i->address);
+                plug_announce(g->ctx, g->id, i->mac, i->address);
+        }
         return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
 }
 
@@ -265,13 +255,15 @@ static int64_t guest_step(struct guest *g)
         enum instance_action action;
         int64_t wait = 0;
         uint64_t serial = gate_serial(g);
-        bool pending;
+        bool pending, room;
         int r;
 
         if (serial == 0)
                 return LOOK_AGAIN_MS; /* woken when it has answered */
         guest_note_commit(g);
         r = guest_look(g, &l, &e);
+        if (r < 0)
+                guest_room_looked(g, r);
         if (r == 0 && gate_serial(g) != serial) {
                 guest_look_done(&l);
                 return 0; /* the gate's end is a note, and wakes */
@@ -286,15 +278,22 @@ static int64_t guest_step(struct guest *g)
         guest_judge_end(g, &l);
         if (guest_crashed(g, &l))
                 guest_backoff(g);
-        guest_seat_look(g, &l);
+        room = guest_room_look(g, &l);
+        guest_room_looked(g, 0);
+        plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
+        guest_status_look(g, &l);
         pending = guest_move_settle(g, &l);
         action = instance_decide(&l.view);
-        if (action == ACTION_FORGET) {
+        if (action == ACTION_FORGET && room)
+                wait = LOOK_AGAIN_MS; /* a migration is on its way here */
+        else if (action == ACTION_FORGET) {
                 dhcp_remove(g->ctx, g->id); /* of a migration that did not come */
                 wait = -1;
-        } else if (action == ACTION_NONE)
+        } else if (action == ACTION_NONE && guest_uplink(g, &l))
+                wait = 0;
+        else if (action == ACTION_NONE)
                 wait = l.view.retry_ms > l.view.now_ms
                            ? MIN_OF(l.view.retry_ms - l.view.now_ms, LOOK_EVERY_MS)
                        : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending ? LOOK_AGAIN_MS
@@ -307,7 +306,7 @@ static int64_t guest_step(struct guest *g)
                 } else {
                         g->complaint[0] = '\0';
                 }
-                if (r < 0 && action == ACTION_START) {
+                if (r < 0 && r != -EAGAIN && action == ACTION_START) {
                         guest_backoff(g);
                         wait = 0;
                 }

@@ -12,6 +12,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/peers.h"
+#include "hostd/plug/plug.h"
 #include "migrate/move.h"
 
 /*
@@ -48,15 +49,20 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
         size_t k;
         int r;
 
+        if (g->ctx->config->migration_tls) {
+                r = virt_tls_ready(&g->ctx->capacity, NULL, err);
+                if (r < 0)
+                        return err_wrap(err, r, "this host cannot encrypt the migration");
+        }
         r = peer_record(g->ctx, mv->to, &mv->host, err);
         if (r < 0)
                 return r;
         r = http_client_new(json_get_str(mv->host, "api", ""), g->ctx->config->token, 5000, &c, err);
         if (r < 0)
                 return r;
-        ask = json_pack("{s:s,s:i,s:I,s:i,s:s}", "instance", g->id, "cpus", (int)i->cpus, "memory",
+        ask = json_pack("{s:s,s:i,s:I,s:i,s:s,s:b}", "instance", g->id, "cpus", (int)i->cpus, "memory",
                         (json_int_t)i->memory, "source", (int)g->ctx->number, "accel",
-                        g->ctx->kvm ? "kvm" : "tcg");
+                        g->ctx->kvm ? "kvm" : "tcg", "tls", g->ctx->config->migration_tls);
         r = http_call(c, "POST", "/v1/preflight", ask, &mv->preflight, NULL, err);
         json_decref(ask);
         http_client_free(c);
@@ -83,6 +89,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
         struct lease now;
         int r;
 
+        plug_quiet(ctx, g->id); /* from the switchover on it would send the guest's frames to the old host */
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
         snprintf(key.attempt, sizeof(key.attempt), "%s", mv->attempt);
         r = guest_xml(ctx, &l->instance, &l->lease, &key,
@@ -98,6 +105,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
         vm.destination = json_get_str(mv->preflight, "peer_uri", "");
         vm.migrate_uri = json_get_str(mv->preflight, "migrate_uri", "");
         vm.xml = xml;
+        vm.tls = ctx->config->migration_tls;
         return virt_migrate(ctx->virt, &vm, ret, err);
 }
 

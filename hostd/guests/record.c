@@ -20,40 +20,42 @@ static json_t *status_of(json_t *doc)
         return status;
 }
 
-static void status_set(json_t *doc, const char *state, const struct lease *mine, const char *error)
+static void status_set(json_t *doc, const struct guest_status *s, const struct lease *mine)
 {
         json_t *status = status_of(doc);
+        const char *reason = s->reason ? s->reason : "";
         char stamp[CLOCK_STAMP_LEN + 1];
 
-        if (strcmp(json_get_str(status, "state", ""), state) != 0)
+        if (strcmp(json_get_str(status, "state", ""), s->state) != 0 ||
+            strcmp(json_get_str(status, "reason", ""), reason) != 0)
                 json_object_set_new(status, "since", json_string(clock_stamp(stamp)));
-        json_object_set_new(status, "state", json_string(state));
+        json_object_set_new(status, "state", json_string(s->state));
+        json_object_set_new(status, "reason", reason[0] ? json_string(reason) : json_null());
         json_object_set_new(status, "host", json_integer(mine->host));
         json_object_set_new(status, "epoch", json_integer((json_int_t)mine->epoch));
-        json_object_set_new(status, "error", error ? json_string(error) : json_null());
+        json_object_set_new(status, "error", s->error ? json_string(s->error) : json_null());
 }
 
 struct status_edit {
-        const char *state, *error;
+        const struct guest_status *status;
         const struct lease *mine;
-        bool restarted;
 };
 
 static int edit_status(json_t *doc, void *arg, struct err *err)
 {
         const struct status_edit *e = arg;
 
-        status_set(doc, e->state, e->mine, e->error);
-        if (e->restarted)
+        status_set(doc, e->status, e->mine);
+        if (e->status->restarted)
                 json_object_set_new(status_of(doc), "restart",
                                     json_integer(json_get_int(doc, "restart", 0)));
         return 1;
 }
 
-int guest_record_status(struct context *ctx, const char *id, const char *state, const struct lease *mine,
-                        const char *error, bool restarted, struct err *err)
+int guest_record_status(struct context *ctx, const char *id, const struct guest_status *status,
+                        const struct lease *mine, struct err *err)
 {
-        struct status_edit e = {.state = state, .error = error, .mine = mine, .restarted = restarted};
+        struct status_edit e = {.status = status, .mine = mine};
 
         return record_change(ctx->store, RECORD_INSTANCE, id, edit_status, &e, err);
 }
@@ -132,10 +134,11 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
+        json_object_set_new(start, "host", json_integer(e->mine->host));
         json_object_set_new(doc, "start", start);
         if (strcmp(json_get_str(json_path(doc, "migration.start"), "id", ""), e->start->id) == 0)
                 json_object_set(doc, "arrived", json_path(doc, "migration.attempt"));
-        status_set(doc, "running", e->mine, NULL);
+        status_set(doc, &(struct guest_status){.state = "running"}, e->mine);
         status = status_of(doc);
         if (e->fresh)
                 json_object_set_new(status, "restart", json_integer(json_get_int(doc, "restart", 0)));
@@ -198,7 +201,7 @@ static int edit_entry(json_t *doc, void *arg, struct err *err)
         if (!entry)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "migration", entry);
-        status_set(doc, "migrating", e->mine, NULL);
+        status_set(doc, &(struct guest_status){.state = "migrating"}, e->mine);
         return 1;
 }
 

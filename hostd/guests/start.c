@@ -12,6 +12,7 @@
 #include "hostd/dhcp.h"
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
+#include "hostd/plug/plug.h"
 #include "hostd/self.h"
 
 /* On a directory QEMU opens files, as the user that libvirt runs it as. On nfs they are the start's own, on
@@ -34,8 +35,10 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
         struct domain_disk disks[INSTANCE_DISKS + 1] = {0};
         _cleanup_(freep) char *lock_path = NULL;
         size_t n = instance_disks(i, specs);
+        char tap[TAP_NAME_LEN];
         int r;
 
+        plug_tap(i->id, tap);
         r = lease_attach(ctx->store, i->id, lease, &key->start, specs, n, attaches, err);
         if (r == 0)
                 r = lease_lock_path(ctx->store, i->id, &lock_path, err);
@@ -56,6 +59,7 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
                                          .memory = i->memory,
                                          .kvm = ctx->kvm,
                                          .bridge = bridge,
+                                         .tap = tap,
                                          .mac = i->mac,
                                          .disks = disks,
                                          .n_disks = n,
@@ -112,9 +116,6 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         int64_t t = clock_ms();
         int r;
 
-        r = guest_seat_take(g, i, err);
-        if (r < 0)
-                return r;
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
         start_init(&key.start, g->id, mine->epoch, NULL);
         r = lease_fence(ctx->store, g->id, mine, &key.start, disks, n, err);
@@ -155,10 +156,26 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
 {
         struct err ignored = {0};
 
-        guest_record_status(g->ctx, g->id, "failed", mine, err_text(why), false, &ignored);
+        guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "failed", .error = err_text(why)},
+                            mine, &ignored);
         event_add(g->ctx, "start-failed", g->id, l->instance.name, "%s", err_text(why));
         if (guest_failover(l))
                 guest_hand_on(g, l, mine, why);
+}
+
+/* Another host may have the room that this one lacks: a failover's start goes on to the next at once. */
+static void start_refused(struct guest *g, const struct guest_look *l, const struct err *why)
+{
+        struct err ignored = {0};
+
+        if (strncmp(g->complaint, err_text(why), sizeof(g->complaint) - 1) != 0) {
+                guest_record_status(g->ctx, g->id,
+                                    &(struct guest_status){.state = "failed", .error = err_text(why)},
+                                    &l->lease, &ignored);
+                event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
+        }
+        if (guest_failover(l))
+                guest_hand_on(g, l, &l->lease, why);
 }
 
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
@@ -171,6 +188,11 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         int r;
 
         r = guest_kill(g, err);
+        if (r < 0)
+                return r;
+        r = guest_admit(g, i, err);
+        if (r == -ENOSPC || r == -EEXIST)
+                start_refused(g, l, err);
         if (r < 0)
                 return r;
         r = guest_claim(g, l, &mine, err);
@@ -187,6 +209,7 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         }
         g->started_ms = clock_ms();
         g->ran = true;
+        plug_announce(ctx, g->id, i->mac, i->address);
         if (guest_failover(l))
                 event_add(ctx, "failover", g->id, i->name,
                           "runs here now: claim %lld ms, fence %lld ms, start %lld ms",

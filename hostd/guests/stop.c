@@ -20,10 +20,11 @@ int guest_kill_processes(struct guest *g, struct err *err)
 {
         _cleanup_(freep) struct virt_domain *list = NULL;
         size_t n = 0;
-        int r = virt_processes(&list, &n, err), result = 0;
+        int r = virt_processes(g->ctx->virt, &list, &n, err), result = 0;
 
-        for (size_t i = 0; r == 0 && i < n; i++)
-                if (streq(list[i].lease.instance, g->id) && virt_kill_pid(list[i].pid, g->id, err) < 0)
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                if (streq(list[i].lease.instance, g->id) &&
+                    virt_kill_pid(g->ctx->virt, list[i].pid, g->id, err) < 0)
                         result = -EBUSY;
         return r < 0 ? r : result;
 }
@@ -44,33 +45,41 @@ int guest_kill(struct guest *g, struct err *err)
                 r = 0;
         pthread_mutex_lock(&g->lock);
         g->ending = false;
-        g->fenced = g->io_error = g->powered_off = g->ended_event = false;
-        g->io_errors = 0;
+        g->io_error = g->powered_off = g->ended_event = false;
+        g->stop = (struct health_stop){0};
         g->known_pid = 0;
         pthread_mutex_unlock(&g->lock);
         g->ran = false;
         return r < 0 ? r : result;
 }
 
-/* Asks again now and then, and waits for the end of the QEMU, or a forced stop, or the deadline. Returns
- * whether it ended. */
-static bool stop_wait(struct guest *g, int64_t until)
+enum stop_end {
+        STOP_ENDED, /* the QEMU has */
+        STOP_LOST,  /* its disk is another host's now: the next look ends it */
+        STOP_FORCE, /* a forced stop was asked for, or the deadline has passed */
+};
+
+/* Asks again now and then, and waits. */
+static enum stop_end stop_wait(struct guest *g, const struct lease *mine, int64_t until)
 {
         int64_t ask = clock_ms() + STOP_ASK_MS;
 
         while (clock_ms() < until && !g->ctx->self->quit) {
                 struct virt_domain d;
                 struct instance i;
+                struct lease now;
                 struct timespec ts;
                 bool force;
 
                 if (virt_find(g->ctx->virt, g->id, &d, NULL) == -ENOENT)
-                        return true;
+                        return STOP_ENDED;
+                if (lease_find(g->ctx->store, g->id, &now, NULL) == 0 && now.host != mine->host)
+                        return STOP_LOST;
                 if (instance_load(g->ctx->store, g->id, &i, NULL) == 0) {
                         force = i.stop_force || i.wanted == WANTED_DELETED;
                         instance_done(&i);
                         if (force)
-                                return false;
+                                return STOP_FORCE;
                 }
                 if (clock_ms() >= ask) {
                         virt_shutdown(g->ctx->virt, g->id, NULL);
@@ -81,7 +90,7 @@ static bool stop_wait(struct guest *g, int64_t until)
                 pthread_mutex_lock(&g->lock);
                 if (g->leave_at_once) {
                         pthread_mutex_unlock(&g->lock);
-                        return false;
+                        return STOP_FORCE;
                 }
                 while (!g->wake && !g->ended_event && !g->ctx->self->quit)
                         if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
@@ -89,13 +98,14 @@ static bool stop_wait(struct guest *g, int64_t until)
                 g->wake = false;
                 pthread_mutex_unlock(&g->lock);
         }
-        return false;
+        return STOP_FORCE;
 }
 
 int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
+        enum stop_end end = STOP_ENDED;
         bool at_once;
         int r = 0;
 
@@ -106,7 +116,11 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         pthread_mutex_unlock(&g->lock);
         if (!at_once && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(ctx->virt, g->id, err);
-                if ((r == 0 || virt_unanswered(r)) && !stop_wait(g, clock_ms() + STOP_PATIENCE_MS)) {
+                if (r == 0 || virt_unanswered(r))
+                        end = stop_wait(g, &l->lease, clock_ms() + STOP_PATIENCE_MS);
+                if (end == STOP_LOST)
+                        return 0;
+                if (end == STOP_FORCE) {
                         if (ctx->self->quit) /* the next hostd asks it again: an upgrade of ours is no reason
                                         to pull its plug */
                                 return 0;

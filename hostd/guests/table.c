@@ -63,6 +63,7 @@ static void guest_make(struct context *ctx, const char *id)
         t->list = more;
         if (guest_new(ctx, id, &g) < 0)
                 return;
+        g->early = !t->scanned;
         t->list[t->n++] = g;
         if (task_spawn(ctx->tasks, guest_run, g) < 0) {
                 t->n--;
@@ -137,6 +138,13 @@ bool guests_movable(struct context *ctx, const char *instance)
         return runs;
 }
 
+void guests_scanned(struct context *ctx)
+{
+        pthread_mutex_lock(&ctx->guests->lock);
+        ctx->guests->scanned = true;
+        pthread_mutex_unlock(&ctx->guests->lock);
+}
+
 void guests_wake_all(struct context *ctx)
 {
         struct guests *t = ctx->guests;
@@ -148,23 +156,6 @@ void guests_wake_all(struct context *ctx)
                 pthread_mutex_unlock(&t->list[i]->lock);
         }
         pthread_mutex_unlock(&t->lock);
-}
-
-/* A disk error stopped the guest. libvirt does not tell a refused write (EACCES, ESHUTDOWN) from others, but
- * a full store from both: an error that comes back right after each resume, on a store that is not full, is
- * a refusal. With guest->lock held. */
-#define RESUME_EVERY_MS 2000
-#define REFUSED_AFTER 3
-
-static void note_io_error(struct guest *g, const char *reason)
-{
-        int64_t now = clock_ms();
-
-        g->io_error = true;
-        g->io_errors = now - g->resume_ms < 2 * RESUME_EVERY_MS ? g->io_errors + 1 : 1;
-        g->resume_ms = now + RESUME_EVERY_MS;
-        if (g->io_errors >= REFUSED_AFTER && !streq(reason, "enospc"))
-                g->fenced = true;
 }
 
 /* With guest->lock held. */
@@ -184,7 +175,7 @@ static void note_event(struct guest *g, enum virt_event_kind kind, const char *d
 {
         switch (kind) {
         case VIRT_STARTED:
-                g->powered_off = g->fenced = g->io_error = false;
+                g->powered_off = g->io_error = false;
                 g->pressed_ms = 0;
                 break;
         case VIRT_RESUMED:
@@ -201,7 +192,10 @@ static void note_event(struct guest *g, enum virt_event_kind kind, const char *d
                 g->ended_event = !streq(detail, "migrated");
                 break;
         case VIRT_IO_ERROR:
-                note_io_error(g, detail);
+                snprintf(g->io_word, sizeof(g->io_word), "%s", detail);
+                if (!g->io_error) /* one stop, however many requests failed */
+                        health_stop_error(&g->stop, clock_ms());
+                g->io_error = true;
                 break;
         case VIRT_JOB_ENDED:
                 /* At the destination, whose gate is asked next: a look now would be in the guest's way. */

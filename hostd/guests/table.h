@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "hostd/context.h"
@@ -14,6 +15,7 @@ struct guests {
         pthread_mutex_t lock; /* of the list; taken before any guest's own */
         struct guest **list;
         size_t n;
+        bool scanned; /* the first scan has found everything that concerns this host */
 };
 
 int guests_new(struct guests **ret);
@@ -29,6 +31,8 @@ bool guests_busy(struct context *ctx, const char *instance);
 bool guests_movable(struct context *ctx, const char *instance);
 /* At the end: wakes every thread, so that it sees that hostd ends. */
 void guests_wake_all(struct context *ctx);
+/* A scan has woken everything that it found. Main. */
+void guests_scanned(struct context *ctx);
 /* An event of libvirt about one guest: leaves a note and wakes its thread. On libvirt's event thread. */
 void guests_event(struct context *ctx, enum virt_event_kind kind, const char *instance, const char *detail);
 /* With the table's lock held; NULL where there is none. */

@@ -42,18 +42,18 @@ struct round {
         size_t n_mine;
 };
 
-/* Is a QEMU of that start here? What is here and cannot be told from it, is it. */
+/* Is a QEMU of that start here? A process that cannot be told from it counts as that start. */
 static int start_is_here(struct context *ctx, const char *instance, const char *start, bool *ret,
                          struct err *err)
 {
         _cleanup_(freep) struct virt_domain *list = NULL;
         struct virt_domain d;
         size_t n = 0;
-        int r = virt_processes(&list, &n, err);
+        int r = virt_processes(ctx->virt, &list, &n, err);
 
         if (r < 0)
                 return r;
-        *ret = false;
+        *ret = r > 0;
         for (size_t i = 0; i < n; i++) {
                 if (!streq(list[i].lease.instance, instance))
                         continue;

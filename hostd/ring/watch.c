@@ -10,6 +10,7 @@
 #include "common/util.h"
 #include "hostd/events.h"
 #include "hostd/peers.h"
+#include "hostd/plug/plug.h"
 #include "hostd/record.h"
 #include "hostd/ring/internal.h"
 #include "hostd/self.h"
@@ -167,6 +168,7 @@ static void list_hosts(struct watcher *w)
         survey_done(&w->hosts);
         w->hosts = fresh;
         w->listed_ms = clock_ms();
+        plug_hosts(w->ctx, &fresh);
         if (survey_ring(&fresh, &ring) < 0)
                 return;
         n = ring_neighbours(ring, fresh.n_hosts, w->ctx->number, next, WATCH_NEIGHBOURS);

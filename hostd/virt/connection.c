@@ -262,10 +262,11 @@ int virt_new(const struct virt_options *options, struct virt **ret, struct err *
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&v->changed, &attr);
         pthread_condattr_destroy(&attr);
+        v->cmdlines = cmdlines_new();
         v->uri = strdup(options->uri);
         v->driver_name = strdup(options->driver_name);
-        r = v->uri && v->driver_name ? virt_connect(v, err)
-                                     : err_set(err, -ENOMEM, "libvirt: out of memory");
+        r = v->cmdlines && v->uri && v->driver_name ? virt_connect(v, err)
+                                                    : err_set(err, -ENOMEM, "libvirt: out of memory");
         if (r == 0) {
                 r = -pthread_create(&v->keeper, NULL, keeper, v);
                 if (r < 0)
@@ -308,6 +309,7 @@ struct virt *virt_unref(struct virt *v)
         pthread_cond_destroy(&v->changed);
         pthread_mutex_destroy(&v->event_lock);
         pthread_mutex_destroy(&v->lock);
+        cmdlines_free(v->cmdlines);
         free(v->uri);
         free(v->driver_name);
         free(v);

@@ -50,18 +50,19 @@ static const char *state_reason(int state, int reason)
 static int domain_describe(virDomainPtr dom, const struct virt_domain *processes, size_t n_processes,
                            struct virt_domain *ret, struct err *err)
 {
+        const char *name = virDomainGetName(dom); /* before: the call forgets libvirt's last error */
         _cleanup_(freep) char *xml = virDomainGetXMLDesc(dom, 0);
         struct virt_domain d = {0};
         virDomainJobInfo job;
         int state, reason, r;
 
         if (!xml || virDomainGetState(dom, &state, &reason, 0) < 0) {
-                r = virt_error(err, "guest %s", virDomainGetName(dom));
+                r = virt_error(err, "guest %s", name);
                 return r == -ENOENT ? 0 : r;
         }
         r = virt_xml_lease(xml, &d.lease, err);
         if (r < 0)
-                return r == -ENOENT ? 0 : err_wrap(err, r, "guest %s", virDomainGetName(dom));
+                return r == -ENOENT ? 0 : err_wrap(err, r, "guest %s", name);
         d.running = state == VIR_DOMAIN_RUNNING;
         snprintf(d.reason, sizeof d.reason, "%s", state_reason(state, reason));
         d.job = virDomainGetJobInfo(dom, &job) == 0 &&
@@ -87,7 +88,7 @@ int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct er
         n_doms = virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
         if (n_doms < 0)
                 return virt_error(err, "list the guests");
-        r = virt_processes(&processes, &n_processes, err);
+        r = virt_processes(v, &processes, &n_processes, err);
         list = calloc((size_t)n_doms + 1, sizeof *list);
         if (r >= 0 && !list)
                 r = err_set(err, -ENOMEM, "list the guests: out of memory");
@@ -116,7 +117,7 @@ int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, str
         r = virt_lookup(v, instance, &dom, err);
         if (r < 0)
                 return r;
-        r = virt_processes(&processes, &n_processes, err);
+        r = virt_processes(v, &processes, &n_processes, err);
         if (r < 0)
                 return r;
         r = domain_describe(dom, processes, n_processes, ret, err);

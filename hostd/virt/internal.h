@@ -22,6 +22,7 @@ struct virt {
         /* fixed after virt_new() */
         char *uri, *driver_name;
         pthread_t keeper; /* connects again */
+        struct cmdlines *cmdlines;
 
         pthread_mutex_t lock; /* guards the following */
         pthread_cond_t changed;
@@ -59,6 +60,12 @@ void virt_post(struct virt *v, enum virt_event_kind kind, const char *instance, 
 int virt_events_register(struct virt *v, virConnectPtr conn, struct err *err);
 void virt_events_deregister(struct virt *v, virConnectPtr conn);
 struct virt *virt_unref(struct virt *v);
+
+/* cmdline.c: which guest of ours a process is. 1: the instance in ret; 0: another process; -ESRCH: it has ended
+ * or is ending; -ETIMEDOUT: it cannot be told, as the process does not let its memory be read. Any thread. */
+struct cmdlines *cmdlines_new(void);
+struct cmdlines *cmdlines_free(struct cmdlines *c);
+int cmdline_instance(struct cmdlines *c, pid_t pid, char ret[UUID_LEN + 1]);
 
 /* daemon.c: the libvirtd behind uri has the lock driver loaded, else -ENOEXEC and what to configure. */
 int virt_daemon_check(const char *uri, const char *driver_name, struct err *err);

@@ -115,7 +115,7 @@ int virt_destination_xml(const char *live, const char *wanted, char **ret, struc
         return 0;
 }
 
-static unsigned migration_flags(const char *xml)
+static unsigned migration_flags(const struct virt_migration *m, const char *xml)
 {
         /* ABORT_ON_ERROR: a guest that a disk error has stopped stays where it is seen and can be judged
          * (fenced or not). Auto-converge slows only a guest that dirties memory faster than the network
@@ -129,6 +129,8 @@ static unsigned migration_flags(const char *xml)
          */
         if (strstr(xml, "<disk type='file' device='disk'"))
                 flags |= VIR_MIGRATE_UNSAFE;
+        if (m->tls)
+                flags |= VIR_MIGRATE_TLS;
         return flags;
 }
 
@@ -193,7 +195,7 @@ int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_pro
                 return virt_error(err, "instance %s: migration parameters", m->instance);
         waiter_add(v, &waiter);
         if (virDomainMigrateToURI3(dom, m->destination, params.list, (unsigned)params.n,
-                                   migration_flags(xml)) < 0)
+                                   migration_flags(m, xml)) < 0)
                 r = virt_error(err, "instance %s: migrate to %s", m->instance, m->destination);
         waiter_remove(v, &waiter, r == 0);
         waiter.progress.known = waiter.arrived;

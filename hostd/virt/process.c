@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "hostd/virt/virt.h"
-
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -16,50 +14,14 @@
 
 #include "common/clock.h"
 #include "common/util.h"
+#include "hostd/virt/internal.h"
 
 /*
- * QEMU processes as the kernel sees them: libvirtd may be hung, gone, or have forgotten one. libvirt writes
- * into the command line "-name guest=wherry-NAME,..." and "-uuid INSTANCE". Only processes in this thread's
- * network namespace count: with several hosts on one machine (a test lab) each sees its own.
+ * QEMU processes as the kernel sees them: libvirtd may be hung, gone, or have forgotten one. Only processes in
+ * this thread's network namespace count: with several hosts on one machine (a test lab) each sees its own.
  */
 
-#define CMDLINE_MAX (256 * 1024)
 #define KILL_WAIT_MS 20000 /* a QEMU inside a system call on dead storage dies when that returns */
-
-/* The value after `option` in a NUL-separated command line, or NULL. */
-static const char *option_value(const char *cmdline, size_t len, const char *option)
-{
-        const char *p = cmdline, *end = cmdline + len;
-
-        while (p < end) {
-                const char *next = p + strlen(p) + 1;
-
-                if (streq(p, option))
-                        return next < end ? next : NULL;
-                p = next;
-        }
-        return NULL;
-}
-
-/* The instance of a guest of ours, from its command line: 1 with ret filled, 0 for some other process,
- * -ESRCH for one that has ended or is ending (its memory, and with that its command line, is gone first). */
-static int process_instance(pid_t pid, char ret[UUID_LEN + 1])
-{
-        char path[64];
-        _cleanup_(freep) char *cmdline = NULL;
-        const char *name, *uuid;
-        size_t len;
-
-        snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-        if (file_read(path, CMDLINE_MAX, &cmdline, &len, NULL) < 0 || len == 0)
-                return -ESRCH;
-        name = option_value(cmdline, len, "-name");
-        uuid = option_value(cmdline, len, "-uuid");
-        if (!name || !uuid || strncmp(name, "guest=wherry-", 13) != 0 || !uuid_valid(uuid))
-                return 0;
-        memcpy(ret, uuid, UUID_LEN + 1);
-        return 1;
-}
 
 static bool same_network(pid_t pid, const struct stat *own)
 {
@@ -70,10 +32,11 @@ static bool same_network(pid_t pid, const struct stat *own)
         return stat(path, &st) == 0 && st.st_dev == own->st_dev && st.st_ino == own->st_ino;
 }
 
-int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
+int virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err)
 {
         _cleanup_(freep) struct virt_domain *list = NULL;
         size_t n = 0, room = 0;
+        int unread = 0, r;
         struct stat own;
         struct dirent *e;
         DIR *dir;
@@ -89,7 +52,11 @@ int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
                 if (!isdigit((unsigned char)e->d_name[0]))
                         continue;
                 d.pid = (pid_t)atoi(e->d_name);
-                if (process_instance(d.pid, d.lease.instance) != 1 || !same_network(d.pid, &own))
+                if (!same_network(d.pid, &own))
+                        continue;
+                r = cmdline_instance(v->cmdlines, d.pid, d.lease.instance);
+                unread += r == -ETIMEDOUT;
+                if (r != 1)
                         continue;
                 if (n == room) {
                         struct virt_domain *more;
@@ -107,10 +74,10 @@ int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
         closedir(dir);
         *ret = take(list);
         *ret_n = n;
-        return 0;
+        return unread;
 }
 
-int virt_kill_pid(pid_t pid, const char *instance, struct err *err)
+int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *err)
 {
         _cleanup_(closep) int fd = (int)syscall(SYS_pidfd_open, pid, 0);
         char found[UUID_LEN + 1];
@@ -122,7 +89,12 @@ int virt_kill_pid(pid_t pid, const char *instance, struct err *err)
                 return errno == ESRCH ? 0 : err_set(err, -errno, "QEMU %d: %s", (int)pid, strerror(errno));
         /* From here on the pidfd is that process; is it the one that was meant? Its number may have been
          * used again. */
-        r = process_instance(pid, found);
+        r = cmdline_instance(v->cmdlines, pid, found);
+        if (r == -ETIMEDOUT)
+                return err_set(err, r,
+                               "process %d does not let its command line be read: is it the QEMU of "
+                               "instance %s?",
+                               (int)pid, instance);
         if (r == 0 || (r == 1 && !streq(found, instance)))
                 return err_set(err, -ESRCH, "process %d is not the QEMU of instance %s", (int)pid, instance);
         if (r == 1 && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)

@@ -80,11 +80,11 @@ int virt_xml(struct virt *v, const char *instance, char **ret, struct err *err);
 int virt_secret(struct virt *v, const char *usage, const char *key_base64,
                 struct err *err); /* defines a ceph secret, ephemeral */
 
-/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Used
- * with pidfds by virt_kill_pid. */
-int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err);
+/* Finds QEMU processes of ours from /proc (also those that libvirtd has forgotten): instance → pid. Returns how
+ * many processes hang so that nobody can tell whose they are: any of them may be a guest's. */
+int virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err);
 /* SIGKILL by pidfd and wait until it is gone; no libvirt call, so it is safe from within the gate. */
-int virt_kill_pid(pid_t pid, const char *instance, struct err *err);
+int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *err);
 
 /* How a guest's last run here ended. */
 struct virt_end {
@@ -103,6 +103,7 @@ struct virt_migration {
         const char *migrate_uri; /* "tcp://10.0.0.2" */
         const char *xml;         /* the destination's domain XML */
         uint64_t downtime_ms;    /* 0: QEMU's default */
+        bool tls;                /* QEMU encrypts the stream, and each end checks the other's certificate */
 };
 struct virt_progress {
         char state[16];                                                              /* "running", "none" */
@@ -114,6 +115,14 @@ struct virt_progress {
 int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_progress *ret, struct err *err);
 int virt_migrate_progress(struct virt *v, const char *instance, struct virt_progress *ret, struct err *err);
 int virt_migrate_abort(struct virt *v, const char *instance, struct err *err);
+
+/* Whether QEMU on this host has what an encrypted migration needs. With an address: as its destination,
+ * which the source reaches there; NULL: as its source. The error names the file and what to do. Any thread.
+ */
+int virt_tls_ready(const struct virt_host *host, const char *address, struct err *err);
+/* Its parts: the folder that a qemu.conf names, fresh memory; the same check of one folder for one user. */
+char *virt_tls_folder(const char *conf);
+int virt_tls_check(const char *folder, const char *address, uint32_t uid, uint32_t gid, struct err *err);
 
 /* The serial console as a byte stream between libvirt and fd, until either side ends. */
 int virt_console(struct virt *v, const char *instance, int fd, struct err *err);

@@ -78,6 +78,8 @@ static const char *host_state(const json_t *host)
                 return "silent";
         if (!streq(state, "up"))
                 return state;
+        if (json_get_bool(host, "uplink_dead", false))
+                return "uplink dead";
         if (json_get_bool(host, "drained", false))
                 return json_get_bool(host, "maintenance", false) ? "drained, maintenance" : "drained";
         return json_get_bool(host, "maintenance", false) ? "maintenance" : state;

@@ -21,11 +21,14 @@ static int add_row(struct table *t, const json_t *rec, const json_t *hosts, time
         const json_t *status = json_object_get(rec, "status");
         const char *state = json_get_str(status, "state", "pending"),
                    *wanted = json_get_str(rec, "wanted", "");
+        const char *reason = json_get_str(status, "reason", "");
         bool going = streq(wanted, "deleted");
         char buf[HUMAN_LEN];
         int r = table_add(t, json_get_str(rec, "name", NULL));
 
-        if (r == 0)
+        if (r == 0 && !going && streq(state, "paused") && reason[0])
+                r = table_addf(t, "paused: %s", reason);
+        else if (r == 0)
                 r = table_add(t, going ? "removing" : state);
         if (r == 0)
                 r = table_add(t, host_label(hosts, json_get_int(status, "host", 0), buf, sizeof(buf)));
@@ -171,6 +174,7 @@ static int show_rows(struct cli *cli, struct table *t, const json_t *rec, const 
         snprintf(text, sizeof(text), "%s, since %s", json_get_str(status, "state", "pending"),
                  human_age(json_get_str(status, "since", NULL), now, buf));
         r = pair(r, t, "state", text);
+        r = pair(r, t, "reason", json_get_str(status, "reason", NULL));
         r = pair(r, t, "error", json_get_str(status, "error", NULL));
         r = pair(r, t, "wanted", json_get_str(rec, "wanted", NULL));
         r = pair(r, t, "host", host_label(hosts, json_get_int(status, "host", 0), buf, sizeof(buf)));

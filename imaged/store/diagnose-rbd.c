@@ -7,9 +7,9 @@
 #include "imaged/store/rbd-engine.h"
 
 /*
- * Images of instances with a feature beyond layering: with exclusive-lock a failover waits for the dead
- * QEMU's watch, 10 s and more. Their features are read from the header (omap "features", 64 bits, little
- * endian), which is one operation; to open each image would be a dozen.
+ * Images of instances with the feature exclusive-lock: with it a failover waits for the dead QEMU's watch,
+ * 10 s and more. Layering and deep-flatten need no lock. An image's features are read from its header (omap
+ * "features", 64 bits, little endian), which is one operation; to open each image would be a dozen.
  */
 #define NAMED 3 /* images that a finding names; the others are counted */
 

@@ -125,6 +125,9 @@ struct engine_leases {
         int (*gate)(struct store *s, const char *instance, const struct lease *mine,
                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
                     struct err *err);
+        int (*may_write)(struct store *s, const char *instance, const struct lease *mine,
+                         const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                         struct err *err);
         int (*attach)(struct store *s, const char *instance, const struct lease *lease,
                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
                       struct attach *ret, struct err *err); /* ret is zeroed */
@@ -148,6 +151,7 @@ struct engine {
         int (*open)(struct store *s, struct err *err);
         void (*close)(struct store *s); /* also after a failed open: state may be NULL or half-built */
         int (*space)(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
+        int (*room)(struct store *s, struct err *err); /* optional: by `space` */
         int (*prepare)(struct store *s, struct err *err);
         int (*upkeep)(struct store *s, struct err *err); /* optional: nothing to do */
         int (*selftest)(struct store *s, struct err *err);

@@ -75,6 +75,15 @@ static int dir_gate(struct store *s, const char *instance, const struct lease *m
                             : r;
 }
 
+/* QEMU's lock on the disks is the fence, and it holds that as long as it lives: a write of it is never
+ * refused. So the name decides. */
+static int dir_may_write(struct store *s, const char *instance, const struct lease *mine,
+                         const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                         struct err *err)
+{
+        return dir_gate(s, instance, mine, start, disks, n_disks, err);
+}
+
 static int dir_attach(struct store *s, const char *instance, const struct lease *lease,
                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
                       struct attach *ret, struct err *err)
@@ -169,6 +178,7 @@ const struct engine_leases files_leases_dir = {
     .fence = dir_fence,
     .grant = dir_grant,
     .gate = dir_gate,
+    .may_write = dir_may_write,
     .attach = dir_attach,
     .lock_path = dir_lock_path,
     .forget = dir_forget,

@@ -104,6 +104,31 @@ static int nfs_gate(struct store *s, const char *instance, const struct lease *m
         return 0;
 }
 
+/* The server's answer is the same that it gives to a WRITE. A read-only disk is nobody's to write. */
+static int nfs_may_write(struct store *s, const char *instance, const struct lease *mine,
+                         const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                         struct err *err)
+{
+        _cleanup_(paths_done) struct paths p = {};
+        int r = paths_init(&p, instance, mine, disks, n_disks);
+        size_t n = 0;
+
+        if (r < 0)
+                return err_set(err, r, "instance %s: out of memory", instance);
+        for (size_t i = 0; i < n_disks; i++) {
+                char *path = p.path[i];
+
+                if (disks[i].content)
+                        continue;
+                p.path[i] = p.path[n];
+                p.path[n++] = path;
+        }
+        r = fs_nfs_may_write(files_of(s)->fs, (const char *const *)p.path, n, start->uid, start->gid, err);
+        if (r == -ENOENT)
+                return err_set(err, -EACCES, "instance %s: another host owns the disks", instance);
+        return r < 0 ? err_wrap(err, r, "instance %s", instance) : 0;
+}
+
 static int nfs_attach(struct store *s, const char *instance, const struct lease *lease,
                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
                       struct attach *ret, struct err *err)
@@ -142,6 +167,7 @@ const struct engine_leases files_leases_nfs = {
     .fence = nfs_fence,
     .grant = nfs_grant,
     .gate = nfs_gate,
+    .may_write = nfs_may_write,
     .attach = nfs_attach,
     .remove = files_lease_remove,
 };

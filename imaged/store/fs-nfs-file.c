@@ -21,12 +21,14 @@ struct put_arg {
 /* libnfs copies what it sends: in parts of this size the copy is still in the CPU's cache when it goes out.
  */
 #define WRITE_MAX ((uint32_t)256 * 1024)
+/* The server flushes for each write that asks for stability, so a new disk's tables go out in one. */
+#define STABLE_WRITE_MAX ((uint32_t)512 * 1024)
 
 /* A write that asks for stability needs no COMMIT behind it. */
 static int write_all(struct fs_nfs *n, struct nfs_conn *c, const struct nfs_fh *fh, const void *data,
                      size_t len, uint64_t offset, bool sync, uint64_t *ret_verifier)
 {
-        uint32_t max = MIN_OF(nfs_server_write_max(n->conns), WRITE_MAX);
+        uint32_t max = MIN_OF(nfs_server_write_max(n->conns), sync ? STABLE_WRITE_MAX : WRITE_MAX);
 
         while (len > 0) {
                 uint32_t done;

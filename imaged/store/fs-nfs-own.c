@@ -87,6 +87,51 @@ int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n_paths, int64_t 
         return r;
 }
 
+/* --- who may write
+ * ---------------------------------------------------------------------------------------- */
+
+/* The names are looked up as root, who sees them whatever their folders' modes are. */
+static int may_write_one(struct fs_nfs *n, struct nfs_conn *root, struct nfs_conn *user, uint32_t uid,
+                         const char *path)
+{
+        const uint32_t wanted = ACCESS3_MODIFY | ACCESS3_EXTEND;
+        struct nfs_found found;
+        uint32_t granted = 0;
+        int r = nfs_lookup_path(n, root, path, &found);
+
+        if (r >= 0)
+                r = nfs3_access(user, &found.fh, wanted, &granted);
+        if (r < 0 || (granted & wanted) == wanted)
+                return r;
+        /* The owner's own right cannot be gone while the file is his: the server lets nobody write. */
+        return found.attr.uid == uid && (found.attr.mode & 0200) ? -EROFS : -EACCES;
+}
+
+int fs_nfs_may_write(struct fs *fs, const char *const *paths, size_t n_paths, uint32_t uid, uint32_t gid,
+                     struct err *err)
+{
+        struct fs_nfs *n = nfs_of(fs);
+        struct nfs_conn *root = NULL, *user = NULL;
+        int r = nfs_conn_new(n->conns, 0, 0, &root, err);
+
+        if (r >= 0)
+                r = nfs_conn_new(n->conns, uid, gid, &user, err);
+        for (size_t i = 0; i < n_paths && user && r >= 0; i++) {
+                r = may_write_one(n, root, user, uid, paths[i]);
+                if (r == -ESTALE) { /* a folder's cached handle died with its server's file system */
+                        nfs_forget(n, NULL);
+                        r = may_write_one(n, root, user, uid, paths[i]);
+                }
+                if (r == -ESTALE)
+                        r = -ENOENT;
+                if (r < 0)
+                        nfs_fail(fs, "ask for the right to write", paths[i], r, err);
+        }
+        nfs_conn_free(user);
+        nfs_conn_free(root);
+        return r;
+}
+
 /* --- the self-test's writer
  * ---------------------------------------------------------------------------------------- */
 

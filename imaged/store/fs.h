@@ -115,6 +115,11 @@ const char *fs_nfs_path(struct fs *fs); /* "/EXPORT[/PATH]" */
 int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n, int64_t uid, uint32_t gid, uint32_t mode,
                struct err *err);
 
+/* Whether the server grants that user and group the right to write each file, by its ACCESS procedure: 0.
+ * -EACCES: not. -EROFS: not, and yet the file is the user's own. -ENOENT: the name has moved on. */
+int fs_nfs_may_write(struct fs *fs, const char *const *paths, size_t n, uint32_t uid, uint32_t gid,
+                     struct err *err);
+
 /* For the self-test: writes a byte with the rights of `uid`, over a connection and with a handle that are
  * kept from the first call on, as a QEMU that has its disk open does. Starts zeroed. */
 struct fs_nfs_writer {

@@ -139,6 +139,13 @@ static int mem_gate(struct store *s, const char *instance, const struct lease *m
         return r;
 }
 
+static int mem_may_write(struct store *s, const char *instance, const struct lease *mine,
+                         const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                         struct err *err)
+{
+        return mem_gate(s, instance, mine, start, disks, n_disks, err);
+}
+
 static int mem_lease_remove(struct store *s, const char *instance, const struct lease *mine,
                             const struct disk_spec *disks, size_t n_disks, struct err *err)
 {
@@ -169,5 +176,6 @@ const struct engine_leases mem_leases = {
     .fence = mem_fence,
     .grant = mem_grant,
     .gate = mem_gate,
+    .may_write = mem_may_write,
     .remove = mem_lease_remove,
 };

@@ -160,6 +160,18 @@ int nfs3_getattr(struct nfs_conn *c, const struct nfs_fh *fh, struct fs_attr *re
         return CALL_WAIT(c, getattr, &args, getattr_take, ret);
 }
 
+static void access_take(struct nfs_reply *reply, void *res)
+{
+        *(uint32_t *)reply->out = ((ACCESS3res *)res)->ACCESS3res_u.resok.access;
+}
+
+int nfs3_access(struct nfs_conn *c, const struct nfs_fh *fh, uint32_t wanted, uint32_t *ret)
+{
+        ACCESS3args args = {.object = fh_of(fh), .access = wanted};
+
+        return CALL_WAIT(c, access, &args, access_take, ret);
+}
+
 static sattr3 change_of(const struct nfs_change *c)
 {
         sattr3 a = {};

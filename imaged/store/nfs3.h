@@ -78,6 +78,8 @@ struct nfs_data { /* nfs_reply.out of a read */
 
 int nfs3_lookup(struct nfs_conn *c, const struct nfs_fh *dir, const char *name, struct nfs_found *ret);
 int nfs3_getattr(struct nfs_conn *c, const struct nfs_fh *fh, struct fs_attr *ret);
+/* ACCESS: which of the rights `wanted` (ACCESS3_*) the server would grant to this connection's user now. */
+int nfs3_access(struct nfs_conn *c, const struct nfs_fh *fh, uint32_t wanted, uint32_t *ret);
 /* -1: as it is. guard: only if the change time is still this one; NULL: in any case. */
 struct nfs_change {
         int64_t uid, gid, mode, size;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RBD images of instances. All have the feature "layering" and nothing else: with exclusive-lock on, a
- * rename waits 10 to 27 s for the watch of a dead QEMU.
+ * RBD images of instances. They have the features layering and deep-flatten. Deep-flatten needs no lock and
+ * cannot be added to an image later; disks of older versions do without. Never exclusive-lock, or what needs
+ * it: librbd then waits 10 to 27 s for the watch of a dead QEMU.
  */
 #include <errno.h>
 #include <rbd/librbd.h>
@@ -32,12 +33,14 @@ void disk_image(const char *instance, const struct lease *lease, const struct di
         }
 }
 
+#define DISK_FEATURES (RBD_FEATURE_LAYERING | RBD_FEATURE_DEEP_FLATTEN)
+
 static int image_options(rbd_image_options_t *ret)
 {
         int r;
 
         rbd_image_options_create(ret);
-        r = rbd_image_options_set_uint64(*ret, RBD_IMAGE_OPTION_FEATURES, RBD_FEATURE_LAYERING);
+        r = rbd_image_options_set_uint64(*ret, RBD_IMAGE_OPTION_FEATURES, DISK_FEATURES);
         if (r == 0)
                 r = rbd_image_options_set_uint64(*ret, RBD_IMAGE_OPTION_ORDER, 22);
         return r;

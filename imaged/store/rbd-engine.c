@@ -145,7 +145,7 @@ static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_
 
         if (r < 0)
                 return r;
-        r = pool_ask(client->cluster, "df", &text);
+        r = pool_ask(client->cluster, "df", "", &text);
         if (r < 0)
                 return pool_fail(err, r, "ask for the free space");
         r = json_parse(text, "the answer to df", &df, err);
@@ -163,13 +163,51 @@ static int rbd_engine_space(struct store *s, uint64_t *ret_total, uint64_t *ret_
         return 0;
 }
 
+/* The flag by which clients hold their writes back: of a quota, and of OSDs that are full. */
+static bool pool_full(const char *flags)
+{
+        while (*flags) {
+                size_t n = strcspn(flags, ",");
+
+                if (n == 4 && strncmp(flags, "full", n) == 0)
+                        return true;
+                flags += n + (flags[n] == ',');
+        }
+        return false;
+}
+
+static int rbd_engine_room(struct store *s, struct err *err)
+{
+        const struct pool *p = pool_of(s);
+        _cleanup_(pool_client_putp) struct pool_client *client = NULL;
+        _cleanup_(json_decrefpp) json_t *pools = NULL;
+        _cleanup_(freep) char *text = NULL;
+        const json_t *pool;
+        size_t i;
+        int r = pool_client_get(s, &client, err);
+
+        if (r < 0)
+                return r;
+        r = pool_ask(client->cluster, "osd pool ls", "\"detail\": \"detail\",", &text);
+        if (r < 0)
+                return pool_fail(err, r, "ask for the flags of pool %s", p->name);
+        r = json_parse(text, "the answer to osd pool ls", &pools, err);
+        if (r < 0)
+                return r;
+        json_array_foreach (pools, i, pool)
+                if (streq(json_get_str(pool, "pool_name", NULL), p->name))
+                        return pool_full(json_get_str(pool, "flags_names", "")) ? STORE_FULL_WAITS
+                                                                                : STORE_ROOM;
+        return err_set(err, -ENOENT, "the monitors know no pool %s", p->name);
+}
+
 int pool_check_clone_v2(rados_t cluster, struct err *err)
 {
         static const char *const old[] = {"argonaut",   "bobtail", "cuttlefish", "dumpling",
                                           "emperor",    "firefly", "giant",      "hammer",
                                           "infernalis", "jewel",   "kraken",     "luminous"};
         _cleanup_(freep) char *text = NULL;
-        int r = pool_ask(cluster, "osd get-require-min-compat-client", &text);
+        int r = pool_ask(cluster, "osd get-require-min-compat-client", "", &text);
 
         if (r < 0)
                 return pool_fail(err, r, "ask for the oldest client that the cluster allows");
@@ -218,6 +256,7 @@ const struct engine engine_rbd = {
     .open = rbd_engine_open,
     .close = rbd_engine_close,
     .space = rbd_engine_space,
+    .room = rbd_engine_room,
     .prepare = rbd_engine_prepare,
     .selftest = rbd_selftest,
     .diagnose = rbd_diagnose,

@@ -114,8 +114,8 @@ int pool_list(rados_ioctx_t io, const char *prefix, struct pool_list *ret, struc
 const char *pool_list_id(const struct pool_list *l, const char *name); /* NULL: not in it */
 void pool_list_done(struct pool_list *l);                              /* for _cleanup_ */
 
-/* A JSON answer of a monitor to {"prefix": what, "format": "json"}; fresh memory. */
-int pool_ask(rados_t cluster, const char *what, char **ret);
+/* A JSON answer of a monitor to {"prefix": what, more "format": "json"}; fresh memory. */
+int pool_ask(rados_t cluster, const char *what, const char *more, char **ret);
 /* "host:port,host:port" of the monitors. */
 int pool_monitors(const struct store *s, char *ret, size_t len, struct err *err);
 /* "pool/image" or "pool/namespace/image". */

@@ -81,6 +81,10 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
                    struct err *err);
 
+/* rbd-write.c */
+int rbd_may_write(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+                  const struct disk_spec *disks, size_t n_disks, struct err *err);
+
 /* rbd-lift.c */
 void rbd_start_forget(struct store *s, const char *instance, const struct start *start);
 int rbd_lease_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);

@@ -333,6 +333,7 @@ const struct engine_leases rbd_leases = {
     .fence = rbd_lease_fence,
     .grant = rbd_lease_grant,
     .gate = rbd_lease_gate,
+    .may_write = rbd_may_write,
     .attach = rbd_lease_attach,
     .forget = rbd_start_forget,
     .fenced = rbd_lease_fenced,

@@ -217,9 +217,9 @@ void pool_list_done(struct pool_list *l)
         *l = (struct pool_list){0};
 }
 
-int pool_ask(rados_t cluster, const char *what, char **ret)
+int pool_ask(rados_t cluster, const char *what, const char *more, char **ret)
 {
-        _cleanup_(freep) char *cmd = str_printf("{\"prefix\": \"%s\", \"format\": \"json\"}", what);
+        _cleanup_(freep) char *cmd = str_printf("{\"prefix\": \"%s\", %s \"format\": \"json\"}", what, more);
         const char *cmds[] = {cmd};
         char *out = NULL, *status = NULL;
         size_t n_out = 0, n_status = 0;
@@ -248,7 +248,7 @@ static int monitors_read(const struct store *s, char *ret, size_t len, struct er
 
         if (r < 0)
                 return r;
-        r = pool_ask(client->cluster, "mon dump", &text);
+        r = pool_ask(client->cluster, "mon dump", "", &text);
         if (r < 0)
                 return pool_fail(err, r, "ask for the monitors");
         r = json_parse(text, "the monitor map", &map, err);

@@ -168,6 +168,19 @@ int lease_gate(struct store *s, const char *instance, const struct lease *mine, 
                                    s->engine->leases->gate(s, instance, mine, start, disks, n_disks, &own));
 }
 
+int lease_may_write(struct store *s, const char *instance, const struct lease *mine,
+                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                    struct err *err)
+{
+        int r = check(s, instance, disks, n_disks, err);
+
+        if (r >= 0)
+                r = check_start(instance, start, err);
+        return r < 0 ? r
+                     : ENGINE_CALL(err, s->engine->leases->may_write(s, instance, mine, start, disks,
+                                                                     n_disks, &own));
+}
+
 int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
                  const struct start *start, const struct disk_spec *disks, size_t n_disks, struct lease *ret,
                  struct err *err)

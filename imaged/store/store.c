@@ -125,6 +125,20 @@ int store_space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct
         return ENGINE_CALL(err, s->engine->space(s, ret_total, ret_free, &own));
 }
 
+/* Less than a record's reserve gives up at once: what guests write next fails, or has failed. */
+#define ROOM_MIN ((uint64_t)1 << 20)
+
+int store_room(struct store *s, struct err *err)
+{
+        uint64_t total = 0, left = 0;
+        int r;
+
+        if (s->engine->room)
+                return ENGINE_CALL(err, s->engine->room(s, &own));
+        r = store_space(s, &total, &left, err);
+        return r < 0 ? r : total > 0 && left < ROOM_MIN ? STORE_FULL : STORE_ROOM;
+}
+
 int store_prepare(struct store *s, struct err *err)
 {
         return s->engine->prepare ? ENGINE_CALL(err, s->engine->prepare(s, &own)) : 0;

@@ -37,6 +37,13 @@ const char *store_engine(const struct store *s); /* "dir", "nfs", "rbd", "mem" *
 /* Bytes in all and still free; 0 and 0 where the storage does not say. */
 int store_space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err);
 
+/*
+ * Whether there is room for what guests write. STORE_FULL: their writes fail; STORE_FULL_WAITS: they get no
+ * answer until there is room (rbd). Negative: not known.
+ */
+enum store_room { STORE_ROOM, STORE_FULL, STORE_FULL_WAITS };
+int store_room(struct store *s, struct err *err);
+
 /* Makes the folders, objects and settings that an empty store needs; harmless on one that has them. */
 int store_prepare(struct store *s, struct err *err);
 /* Now and then: keeps the room that changes of records have once the storage is full (dir, nfs). */
@@ -237,6 +244,14 @@ int lease_grant(struct store *s, const char *instance, const struct lease *mine,
  * this epoch. -EACCES: no longer. */
 int lease_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
                const struct disk_spec *disks, size_t n_disks, struct err *err);
+/*
+ * Does the storage take the writes of that start's QEMU? Asked of the storage itself, with no write. 0: it
+ * does, there being room or not. -EACCES: it refuses this start, or the name is no longer `mine`. -EROFS:
+ * the disks are this start's, and the storage takes nobody's writes. Any error but -EACCES: not known.
+ */
+int lease_may_write(struct store *s, const char *instance, const struct lease *mine,
+                    const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                    struct err *err);
 /* lease_claim() from `from`, lease_fence() and lease_gate() in one, for a guest that stands still meanwhile.
  * Failed: the claim may have been won all the same. */
 int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -190,8 +191,61 @@ class Lab:
                 self.bring_up("power-on", host)
         return on
 
+    def slow_store(self):
+        """The server stands still for 1.4 s in every 2 s: longer than a listing may take, shorter than a death."""
+        over = threading.Event()
+        error = []
+
+        def stutter():
+            while not over.is_set():
+                try:
+                    self.lab("pause", "store")
+                    time.sleep(1.4)
+                    self.lab("resume", "store")
+                except Failed as e:
+                    error.append(e)
+                    return
+                over.wait(0.6)
+        thread = threading.Thread(target=stutter)
+        thread.start()
+
+        def undo():
+            over.set()
+            thread.join()
+            if error:
+                raise error[0]
+        return undo
+
+    def clash(self, host):
+        """Another machine, the next host, runs a hostd that says it is `host`: same name, same number, its own address."""
+        other = self.hosts[self.hosts.index(host) - 1]
+        address = f"10.77.1.{other[1:]}"
+        with open(f"/run/wherry-lab/{host}/hostd.conf") as f:
+            text = f.read()
+        text = re.sub(r"(?m)^(address) = .*", rf"\1 = {address}", text)
+        text = re.sub(r"(?m)^(listen) = .*", rf"\1 = {address}:7999", text)
+        text = re.sub(r"(?m)^(gate_socket) = .*", r"\1 = /run/wherry/clash.sock", text)
+        path = os.path.join(self.work, "clash.conf")
+        with open(path, "w") as f:
+            f.write(text)
+        with open(f"{LOGS}/{other}/log/clash.log", "a") as log:
+            clone = subprocess.Popen([LAB, "exec", other, os.path.join(self.build, "hostd", "hostd"), "--config", path],
+                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+        def undo():
+            if clone.poll() is None:
+                os.killpg(clone.pid, 9)
+            clone.wait()
+        return undo
+
     def hurt(self, kind, target):
         """Does the fault of that kind (chaos_plan.FAULTS)."""
+        if kind == "clash":
+            return self.clash(target)
+        if kind == "hang-store":
+            return self.hang("store")
+        if kind == "slow-store":
+            return self.slow_store()
         if kind in ("power-off", "store-off"):
             return self.power_off("store" if kind == "store-off" else target)
         if kind == "all-off":

@@ -15,6 +15,7 @@ FAULTS = {
     "kill-qemu": (2, 0, 0),
     "kill-imaged": (2, 0, 6),
     "cut-network": (3, 2, 10),
+    "clash": (2, 4, 10),  # another machine comes up as this host
     "all-off": (1, 1, 4),
 }
 # A directory has no cable and no server.
@@ -22,8 +23,10 @@ FAULTS_OF_A_NETWORK = {
     "cut-storage": (4, 2, 10),
     "cut-both": (2, 2, 10),
     "store-off": (1, 1, 5),
+    "hang-store": (1, 2, 40),
+    "slow-store": (2, 5, 20),  # stands still for longer than a listing may take, again and again
 }
-EVERYWHERE = ("all-off", "store-off")  # these wait until no host is in trouble
+EVERYWHERE = ("all-off", "store-off", "hang-store", "slow-store")  # these wait until no host is in trouble
 SETTLE = 6    # seconds in which a host that is whole again is left alone
 IN_TROUBLE = 2  # hosts at a time
 REQUESTS = {"migrate": 5, "restart": 2, "restart --force": 2, "stop and start": 2, "run and rm": 2}

@@ -13,6 +13,20 @@ conf_tokens() {
         (umask 077 && conf_token >"$LAB_STATE/ctl/api.token")
 }
 
+# conf_certificates: each host gets its own key; nothing is kept that could sign another.
+conf_certificates() {
+        local node hosts=()
+        for node in $(lab_nodes | grep '^h'); do
+                hosts+=("$node=$(node_address "$node" network)")
+        done
+        "$LAB_ROOT/scripts/certificates" "$LAB_BIG/pki" "${hosts[@]}"
+        for node in "${hosts[@]%%=*}"; do
+                rm -rf "$LAB_BIG/$node/etc/pki"
+                mv "$LAB_BIG/pki/$node/pki" "$LAB_BIG/$node/etc/pki"
+        done
+        rm -r "$LAB_BIG/pki"
+}
+
 conf_token() {
         head -c 32 /dev/urandom | sha256sum | cut -c 1-48
 }
@@ -62,7 +76,6 @@ libvirt_uri = qemu:///system
 bridge = wherry0
 dhcp_hosts_dir = /run/wherry/dhcp-hosts
 gate_socket = /run/wherry/gate.sock
-peer_uri = qemu+tcp://$(node_address "$node" network)/system
 
 [api]
 listen = $(node_address "$node" network):$LAB_HOSTD_PORT
@@ -91,12 +104,12 @@ nameservers =
 END
 }
 
-# There are no controllers to manage in a namespace, and log lines go straight to files, so that no virtlogd is needed. QEMU
-# runs as whom the distribution chose.
+# Hosts reach each other over TLS; the plain port is for people and tests. There are no controllers to manage in a namespace,
+# and log lines go straight to files, so that no virtlogd is needed. QEMU runs as whom the distribution chose.
 conf_libvirt() {
         local node=$1 etc=$2
         cat >"$etc/libvirtd.conf" <<END
-listen_tls = 0
+listen_tls = 1
 listen_tcp = 1
 listen_addr = "$(node_address "$node" network)"
 auth_tcp = "none"

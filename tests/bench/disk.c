@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifdef HAVE_RBD
@@ -14,8 +12,7 @@
 #endif
 
 #include "common/clock.h"
-#include "common/util.h"
-#include "imaged/store/store.h"
+#include "tests/bench/bench.h"
 
 /*
  * Times the making of a copy-on-write disk against the peer's way, one of ours, one of theirs, in turn:
@@ -26,42 +23,14 @@
 #define SIZE (10ULL << 30)
 #define WARM_UP 3
 
-struct bench {
-        struct store *store;
-        const char *url, *ceph_conf, *ceph_user;
-        char image[UUID_LEN + 1];
-        struct attach golden;
+struct disks {
+        struct bench bench;
+        const char *ceph_conf, *ceph_user;
 };
 
-static int die(const char *what, const struct err *e)
+static double ours(struct disks *d)
 {
-        fprintf(stderr, "bench-disk: %s: %s\n", what, err_text(e));
-        exit(1);
-}
-
-static void make_golden(struct bench *b)
-{
-        static char block[1 << 20];
-        struct volume *v;
-        struct err e = {0};
-
-        memset(block, 0x5a, sizeof(block));
-        uuid_random(b->image);
-        if (volume_create(b->store, b->image, 64 << 20, &v, &e) < 0)
-                die("golden image", &e);
-        for (uint64_t at = 0; at < 16 << 20; at += sizeof(block))
-                if (volume_write(v, block, sizeof(block), at, &e) < 0)
-                        die("golden image", &e);
-        if (volume_seal(v, &e) < 0)
-                die("golden image", &e);
-        volume_close(v);
-        if (volume_attach(b->store, b->image, &b->golden, &e) < 0)
-                die("golden image", &e);
-}
-
-static double ours(struct bench *b)
-{
-        struct disk_spec disk = {.name = "disk0", .image = b->image, .size = SIZE};
+        struct disk_spec disk = {.name = "disk0", .image = d->bench.image, .size = SIZE};
         struct lease lease = {0};
         char id[UUID_LEN + 1];
         struct err e = {0};
@@ -69,25 +38,12 @@ static double ours(struct bench *b)
 
         uuid_random(id);
         t = clock_ns();
-        if (lease_create(b->store, id, &disk, 1, &e) < 0)
-                die("our disk", &e);
+        if (lease_create(d->bench.store, id, &disk, 1, &e) < 0)
+                bench_die("our disk", &e);
         t = clock_ns() - t;
-        if (lease_remove(b->store, id, &lease, &disk, 1, &e) < 0)
-                die("removing our disk", &e);
+        if (lease_remove(d->bench.store, id, &lease, &disk, 1, &e) < 0)
+                bench_die("removing our disk", &e);
         return (double)t / 1e6;
-}
-
-static void run(const char *const argv[])
-{
-        extern char **environ;
-        pid_t pid;
-        int status;
-
-        if (posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, environ) != 0 ||
-            waitpid(pid, &status, 0) < 0 || status != 0) {
-                fprintf(stderr, "bench-disk: %s failed\n", argv[0]);
-                exit(1);
-        }
 }
 
 static void sync_path(const char *path, int flags)
@@ -101,22 +57,18 @@ static void sync_path(const char *path, int flags)
         close(fd);
 }
 
-static double peer_qemu_img(struct bench *b)
+static double peer_qemu_img(struct disks *d)
 {
-        bool nfs = b->golden.kind == ATTACH_NFS;
-        char backing[1100], target[1200], folder[600];
-        int64_t t;
+        bool nfs = d->bench.golden.kind == ATTACH_NFS;
+        char target[BENCH_PATH_MAX], *slash;
+        int64_t t = clock_ns();
 
-        snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(b->golden.path, '/') - b->golden.path),
-                 b->golden.path);
-        snprintf(backing, sizeof(backing), "%s%s%s", nfs ? "nfs://" : "", nfs ? b->golden.server : "",
-                 b->golden.path);
-        snprintf(target, sizeof(target), "%s%s%s/bench-peer-%llx.qcow2", nfs ? "nfs://" : "",
-                 nfs ? b->golden.server : "", folder, (unsigned long long)random_u64());
-        t = clock_ns();
-        run((const char *[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", target,
-                             "10G", NULL});
+        bench_qemu_img_create(&d->bench, target);
         if (!nfs) {
+                _cleanup_(freep) char *folder = strdup(target);
+
+                slash = strrchr(folder, '/');
+                *slash = '\0';
                 sync_path(target, O_RDWR);
                 sync_path(folder, O_RDONLY | O_DIRECTORY);
         }
@@ -128,7 +80,7 @@ static double peer_qemu_img(struct bench *b)
 
 #ifdef HAVE_RBD
 /* One connection, as a program has that makes clones one after the other. */
-static double peer_rbd(struct bench *b)
+static double peer_rbd(struct disks *d)
 {
         static rados_t cluster;
         static rados_ioctx_t io;
@@ -137,23 +89,24 @@ static double peer_rbd(struct bench *b)
         int64_t t;
         int r = 0;
 
-        snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(b->golden.path, "/"), b->golden.path);
+        snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(d->bench.golden.path, "/"), d->bench.golden.path);
         if (!cluster) {
-                r = rados_create(&cluster, b->ceph_user);
+                r = rados_create(&cluster, d->ceph_user);
                 if (r == 0)
-                        r = rados_conf_read_file(cluster, b->ceph_conf);
+                        r = rados_conf_read_file(cluster, d->ceph_conf);
                 if (r == 0)
                         r = rados_connect(cluster);
                 if (r == 0)
                         r = rados_ioctx_create(cluster, pool, &io);
         }
         rbd_image_options_create(&o);
-        rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, RBD_FEATURE_LAYERING);
+        rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES,
+                                     RBD_FEATURE_LAYERING | RBD_FEATURE_DEEP_FLATTEN);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
         snprintf(name, sizeof(name), "bench-peer-%llx", (unsigned long long)random_u64());
         t = clock_ns();
         if (r == 0)
-                r = rbd_clone3(io, strrchr(b->golden.path, '/') + 1, GOLDEN_SNAPSHOT, io, name, o);
+                r = rbd_clone3(io, strrchr(d->bench.golden.path, '/') + 1, GOLDEN_SNAPSHOT, io, name, o);
         t = clock_ns() - t;
         rbd_image_options_destroy(o);
         if (r == 0)
@@ -166,29 +119,13 @@ static double peer_rbd(struct bench *b)
 }
 #endif
 
-static int by_value(const void *a, const void *b)
-{
-        double x = *(const double *)a, y = *(const double *)b;
-
-        return x < y ? -1 : x > y;
-}
-
-static double median(double *v, int n)
-{
-        qsort(v, (size_t)n, sizeof(*v), by_value);
-        return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
 int main(int argc, char **argv)
 {
-        struct bench b = {.url = argc > 1 ? argv[1] : NULL,
-                          .ceph_conf = argc > 3 ? argv[3] : NULL,
-                          .ceph_user = argc > 4 ? argv[4] : NULL};
-        struct store_options options = {.ceph_conf = b.ceph_conf, .ceph_user = b.ceph_user};
+        struct disks d = {.ceph_conf = argc > 3 ? argv[3] : NULL, .ceph_user = argc > 4 ? argv[4] : NULL};
+        const struct store_options options = {.ceph_conf = d.ceph_conf, .ceph_user = d.ceph_user};
         int rounds = argc > 2 ? atoi(argv[2]) : 0;
-        double (*peer)(struct bench *) = peer_qemu_img;
+        double (*peer)(struct disks *) = peer_qemu_img;
         double *mine, *theirs;
-        struct err e = {0};
 
         if (rounds < 1) {
                 fprintf(stderr, "usage: bench-disk URL ROUNDS [CEPH_CONF CEPH_USER]\n");
@@ -196,27 +133,24 @@ int main(int argc, char **argv)
         }
         mine = calloc((size_t)rounds, sizeof(*mine));
         theirs = calloc((size_t)rounds, sizeof(*theirs));
-        if (!mine || !theirs || store_open(b.url, &options, &b.store, &e) < 0 ||
-            store_prepare(b.store, &e) < 0)
-                die(b.url, &e);
-        make_golden(&b);
+        if (!mine || !theirs)
+                return 1;
+        bench_begin(&d.bench, argv[1], &options, 64 << 20, 16 << 20);
 #ifdef HAVE_RBD
-        if (b.golden.kind == ATTACH_RBD)
+        if (d.bench.golden.kind == ATTACH_RBD)
                 peer = peer_rbd;
 #endif
         for (int i = -WARM_UP; i < rounds; i++) {
-                double x = ours(&b), y = peer(&b);
+                double x = ours(&d), y = peer(&d);
 
                 if (i >= 0) {
                         mine[i] = x;
                         theirs[i] = y;
                 }
         }
-        printf("{\"ours_ms\": %.3f, \"peer_ms\": %.3f, \"runs\": %d}\n", median(mine, rounds),
-               median(theirs, rounds), rounds);
-        if (volume_remove(b.store, b.image, &e) < 0)
-                die("removing the golden image", &e);
-        store_close(b.store);
+        printf("{\"ours_ms\": %.3f, \"peer_ms\": %.3f, \"runs\": %d}\n", bench_median(mine, rounds),
+               bench_median(theirs, rounds), rounds);
+        bench_end(&d.bench);
         free(mine);
         free(theirs);
         return 0;

@@ -45,6 +45,22 @@ static void storage_again(void *arg)
         h->storage_cut = false;
 }
 
+static void away_again(void *arg)
+{
+        if (W.away_since_ns)
+                tell("the storage is back");
+        W.away_since_ns = 0;
+}
+
+static void away(void)
+{
+        if (W.away_since_ns)
+                return;
+        tell("the storage is away for everybody");
+        W.away_since_ns = sched_now();
+        event_at(sched_now() + rnd_between(1, rnd(2) ? 10 : 90) * SIM_S, away_again, NULL);
+}
+
 static void network_again(void *arg)
 {
         struct host *h = arg;
@@ -63,15 +79,55 @@ static void press_buttons(struct host *h)
                 }
 }
 
+static void uplink_again(void *arg)
+{
+        struct host *h = arg;
+
+        tell("%s: uplink is back", h->name);
+        h->uplink_cut = false;
+}
+
 static int64_t span(void)
 {
         return rnd(3) == 0 ? rnd_between(3, 25) * SIM_S : rnd_between(50, 4000) * SIM_MS;
 }
 
+static void room_again(void *arg)
+{
+        tell("the storage has room again");
+        W.full = false;
+}
+
+/* `virsh suspend`, behind hostd's back. */
+static void suspend_one(struct host *h)
+{
+        for (struct qemu *q = h->qemus; q; q = q->next) {
+                if (!q->alive || !q->running || !q->known || q->job || q->asking || !h->libvirtd)
+                        continue;
+                tell("%s: QEMU %d on %s is suspended", q->disk->id, (int)q->pid, h->name);
+                qemu_stop(q, "user");
+                q->suspended_ns = sched_now() + span();
+                virt_note(h, VIRT_SUSPENDED, q->lease.instance, "paused");
+                return;
+        }
+}
+
+void suspenders_run(void *arg)
+{
+        for (;;) {
+                co_sleep(SIM_S);
+                for (unsigned i = 0; i < W.n_hosts; i++)
+                        for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
+                                if (q->alive && q->known && !q->running && q->host->libvirtd &&
+                                    q->suspended_ns && sched_now() >= q->suspended_ns)
+                                        libvirt_resume(q);
+        }
+}
+
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(14)) {
+        switch (rnd(17)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -100,14 +156,27 @@ static void one_fault(struct host *h)
                 h->network_cut = true;
                 event_at(sched_now() + span(), network_again, h);
                 break;
+        case 11:
+                suspend_one(h);
+                break;
+        case 12:
+                tell("the storage is full");
+                W.full = true;
+                event_at(sched_now() + span(), room_again, NULL);
+                break;
         case 10:
                 h->term = h->context != NULL;
                 break;
-        case 12:
+        case 15:
                 host_go_down(h);
                 break;
-        case 11:
+        case 13:
                 press_buttons(h);
+                break;
+        case 14:
+                tell("%s: uplink is cut", h->name);
+                h->uplink_cut = true;
+                event_at(sched_now() + rnd_between(3, 40) * SIM_S, uplink_again, h);
                 break;
         default:
                 proc_pause(h->libvirtd, span());
@@ -140,6 +209,8 @@ void chaos_run(void *arg)
                 if (rnd(60) == 0) /* the whole site */
                         for (unsigned i = 0; i < W.n_hosts; i++)
                                 power_loss(&W.hosts[i]);
+                else if (rnd(40) == 0)
+                        away();
                 else
                         one_fault(&W.hosts[rnd(W.n_hosts)]);
         }
@@ -149,8 +220,10 @@ void chaos_run(void *arg)
         }
         tell("no more faults");
         W.quiet = true;
+        away_again(NULL);
+        W.full = false;
         for (unsigned i = 0; i < W.n_hosts; i++) {
-                W.hosts[i].storage_cut = W.hosts[i].network_cut = false;
+                W.hosts[i].storage_cut = W.hosts[i].network_cut = W.hosts[i].uplink_cut = false;
                 if (W.hosts[i].number != gone)
                         host_power_on(&W.hosts[i]);
         }

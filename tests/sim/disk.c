@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "hostd/record.h"
 #include "tests/sim/world.h"
 
 /*
@@ -12,7 +13,21 @@
  *                that began to run last
  *   nothing lost a block that follows none, or that was there already, comes from a memory that does not fit
  *                the disk: it overwrites what somebody was told is safe
+ *   no kill      a guest whose name and rights are its own is not ended because its disk gave an error
  */
+
+enum health_verdict __wrap_health_stopped(struct health_stop *s, enum health_rights rights,
+                                          enum health_room room, int64_t now_ms);
+enum health_verdict __real_health_stopped(struct health_stop *s, enum health_rights rights,
+                                          enum health_room room, int64_t now_ms);
+
+enum health_verdict __wrap_health_stopped(struct health_stop *s, enum health_rights rights,
+                                          enum health_room room, int64_t now_ms)
+{
+        if (W.broken != BREAK_ERRNO)
+                return __real_health_stopped(s, rights, room, now_ms);
+        return s->errors >= 3 ? HEALTH_KILL : now_ms >= s->try_ms ? HEALTH_GO_ON : HEALTH_STAND;
+}
 
 struct disk *disk_of(const char *instance)
 {
@@ -117,6 +132,8 @@ int disk_write(struct disk *d, struct qemu *q, uint64_t n)
                 W.stats.refused++;
                 return -EACCES;
         }
+        if (W.full)
+                return -ENOSPC;
         if (d->session != q->pid)
                 violated("%s: a write of QEMU %d on %s landed after QEMU %d had begun to run", d->id,
                          (int)q->pid, q->host->name, (int)d->session);
@@ -165,4 +182,41 @@ void disk_open(struct disk *d, const struct qemu *q)
         }
         if (d->n_clients < CLIENTS_MAX)
                 d->clients[d->n_clients++] = (struct client){.pid = q->pid};
+}
+
+static bool asked_to_end(const struct instance *i)
+{
+        return i->wanted != WANTED_RUNNING || i->restart != i->restart_done;
+}
+
+void disk_note_error(const struct disk *d, struct qemu *q)
+{
+        struct instance i = {0};
+
+        world_hold();
+        q->end_asked = instance_load(W.store, d->id, &i, NULL) < 0 || asked_to_end(&i);
+        world_release();
+        q->error_ns = sched_now();
+        instance_done(&i);
+}
+
+void disk_check_kill(const struct disk *d, const struct qemu *q)
+{
+        struct instance i = {0};
+        struct lease now = {0};
+
+        if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->end_asked ||
+            q->host->going_down || d->end_ns >= q->error_ns || !disk_writable(d, q))
+                return;
+        if (d->end_ns &&
+            q->pressed_ns >= d->end_ns) /* a stop that had begun goes on, whatever is wished since */
+                return;
+        world_hold();
+        if (instance_load(W.store, d->id, &i, NULL) == 0 && !asked_to_end(&i) &&
+            lease_find(W.store, d->id, &now, NULL) == 0 && now.host == q->host->number &&
+            streq(i.start.id, q->lease.start.id) && i.start_epoch == now.epoch)
+                violated("%s: QEMU %d on %s owns its disk and may write, and was killed after a disk error",
+                         d->id, (int)q->pid, q->host->name);
+        world_release();
+        instance_done(&i);
 }

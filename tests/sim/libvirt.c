@@ -231,6 +231,7 @@ static int run_kill(struct call *c)
 
         if (!q)
                 return 0;
+        disk_check_kill(q->disk, q);
         qemu_kill(q);
         virt_note(c->host, VIRT_STOPPED, c->instance, "destroyed");
         return 0;
@@ -258,6 +259,18 @@ static int run_resume(struct call *c)
         return 0;
 }
 
+void libvirt_resume(struct qemu *q)
+{
+        struct call *c = calloc(1, sizeof(*c));
+
+        assert(c);
+        *c = (struct call){.host = q->host, .run = run_resume, .abandoned = true};
+        memcpy(c->instance, q->lease.instance, sizeof(c->instance));
+        c->next = q->host->calls;
+        q->host->calls = c;
+        co_spawn(q->host->libvirtd, call_main, c);
+}
+
 int virt_resume(struct virt *v, const char *instance, struct err *err)
 {
         return call_run(v, run_resume, instance, NULL, 0, err);
@@ -282,7 +295,7 @@ int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, str
         return 0;
 }
 
-int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
+int virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err)
 {
         size_t n = 0;
         struct virt_domain *list;
@@ -303,7 +316,7 @@ int virt_processes(struct virt_domain **ret, size_t *ret_n, struct err *err)
         return 0;
 }
 
-int virt_kill_pid(pid_t pid, const char *instance, struct err *err)
+int virt_kill_pid(struct virt *v, pid_t pid, const char *instance, struct err *err)
 {
         struct qemu *q;
 
@@ -312,6 +325,7 @@ int virt_kill_pid(pid_t pid, const char *instance, struct err *err)
         if (!q)
                 return 0;
         assert(q->host == host_current() && streq(q->lease.instance, instance));
+        disk_check_kill(q->disk, q);
         virt_note(q->host, VIRT_STOPPED, instance, "failed");
         qemu_kill(q);
         co_sleep(rnd_between(1, 200) * SIM_MS);
@@ -355,6 +369,11 @@ int virt_ended(const char *name, struct virt_end *ret, struct err *err)
 }
 
 int virt_secret(struct virt *v, const char *usage, const char *key_base64, struct err *err)
+{
+        return 0;
+}
+
+int virt_tls_ready(const struct virt_host *host, const char *address, struct err *err)
 {
         return 0;
 }

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/sim/scale.h"
@@ -17,6 +18,8 @@
 #define JOBS_MAX 64
 #define BATCH 200        /* seeds in one process: a killed hostd's memory goes with it */
 #define HANG_SECONDS 300 /* of real time, for one seed: it does not end */
+
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
 
 /* Seen by all processes. */
 struct board {
@@ -31,6 +34,7 @@ struct work {
         unsigned jobs;
         enum sim_break broken;
         bool verbose;
+        int64_t until; /* of CLOCK_MONOTONIC, seconds: no seed begins later; 0: all are taken */
         struct board *board;
         uint64_t *current; /* of each worker: an index */
 };
@@ -39,7 +43,8 @@ static const char *const break_names[BREAK_MAX] = {
     [BREAK_NOTHING] = "nothing", [BREAK_FENCE] = "fence",       [BREAK_GATE] = "gate",
     [BREAK_CLAIM] = "claim",     [BREAK_CAS] = "cas",           [BREAK_UID] = "uid",
     [BREAK_LOCK] = "lock",       [BREAK_SWITCH] = "switchover", [BREAK_TAKEOVER] = "takeover",
-    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace"};
+    [BREAK_PROOF] = "proof",     [BREAK_GRACE] = "grace",       [BREAK_PLUG] = "plug",
+    [BREAK_ERRNO] = "errno"};
 
 static void add(struct board *b)
 {
@@ -79,6 +84,15 @@ static void one(struct work *w, uint64_t seed)
         alarm(0);
 }
 
+/* Of the real clock: the wrapped clock_gettime() tells the world's time. */
+static int64_t seconds_now(void)
+{
+        struct timespec now = {0};
+
+        __real_clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec;
+}
+
 /* One process: its share of the seeds from `from`, at most a batch. Ends with 0 when there are none left. */
 static void worker(struct work *w, unsigned job)
 {
@@ -86,7 +100,8 @@ static void worker(struct work *w, unsigned job)
 
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody is left to read what it finds */
         for (unsigned n = 0; n < BATCH && *k < w->n; n++, *k += w->jobs) {
-                if (w->broken && w->board->failed) /* found: that is all that was asked */
+                if ((w->broken && w->board->failed) ||
+                    (w->until && seconds_now() >= w->until)) /* found, or enough */
                         *k = w->n;
                 else
                         one(w, w->seeds[*k]);
@@ -147,12 +162,12 @@ static void report(const struct work *w)
         printf(
             "%llu seeds, %llu failed; %llu steps, %llu storage operations, %llu writes (%llu refused), %llu "
             "starts, %llu migrations (%llu committed), %llu faults, %llu requests, %llu lifts, %llu "
-            "questions asked again\n",
+            "questions asked again, %llu guests cut off\n",
             (unsigned long long)b->done, (unsigned long long)b->failed, (unsigned long long)b->steps,
             (unsigned long long)s->operations, (unsigned long long)s->writes, (unsigned long long)s->refused,
             (unsigned long long)s->starts, (unsigned long long)s->migrations, (unsigned long long)s->commits,
             (unsigned long long)s->faults, (unsigned long long)s->requests, (unsigned long long)s->lifts,
-            (unsigned long long)s->again);
+            (unsigned long long)s->again, (unsigned long long)s->shut);
 }
 
 static void seeds_add(struct work *w, uint64_t a, uint64_t b)
@@ -195,21 +210,20 @@ static const char usage[] =
     "  --seed N      one; with --verbose its whole story. A seed always gives the same one.\n"
     "  --list FILE   the seeds in a file, one a line\n"
     "  --scale       1,000 hosts with 20,000 instances: storage operations of one host, time to decide\n"
+    "  --seconds N   no seed begins after so long, by a real clock\n"
     "  --jobs N      processes (default: as many as there are cores)\n"
-    "  --break PART  fence, gate, claim, cas, uid, lock, switchover or takeover does not do its work: the\n"
+    "  --break PART  fence, gate, claim, cas, uid, lock, switchover, takeover or plug does not do its work: "
+    "the\n"
     "                exit status is 0 when one of the seeds notices\n";
 
 static int parse(struct work *w, int argc, char **argv, bool *ret_scale)
 {
-        static const struct option options[] = {{"seeds", required_argument, NULL, 'r'},
-                                                {"seed", required_argument, NULL, 's'},
-                                                {"list", required_argument, NULL, 'l'},
-                                                {"scale", no_argument, NULL, 'c'},
-                                                {"verbose", no_argument, NULL, 'v'},
-                                                {"jobs", required_argument, NULL, 'j'},
-                                                {"break", required_argument, NULL, 'b'},
-                                                {"help", no_argument, NULL, 'h'},
-                                                {0}};
+        static const struct option options[] = {
+            {"seeds", required_argument, NULL, 'r'},   {"seed", required_argument, NULL, 's'},
+            {"list", required_argument, NULL, 'l'},    {"scale", no_argument, NULL, 'c'},
+            {"seconds", required_argument, NULL, 't'}, {"verbose", no_argument, NULL, 'v'},
+            {"jobs", required_argument, NULL, 'j'},    {"break", required_argument, NULL, 'b'},
+            {"help", no_argument, NULL, 'h'},          {0}};
         unsigned long long a, b;
         int o;
 
@@ -222,6 +236,8 @@ static int parse(struct work *w, int argc, char **argv, bool *ret_scale)
                         continue;
                 else if (o == 'c')
                         *ret_scale = true;
+                else if (o == 't' && atoi(optarg) > 0)
+                        w->until = seconds_now() + atoi(optarg);
                 else if (o == 'v')
                         w->verbose = true;
                 else if (o == 'j' && atoi(optarg) > 0)

@@ -127,6 +127,7 @@ static void io_error(struct qemu *q, uint64_t n, const char *detail)
         tell("%s: QEMU %d on %s: write of block %llu: %s", q->disk->id, (int)q->pid, q->host->name,
              (unsigned long long)n, detail);
         qemu_stop(q, "ioerror");
+        disk_note_error(q->disk, q);
         virt_note(q->host, VIRT_SUSPENDED, q->lease.instance, "ioerror");
         virt_note(q->host, VIRT_IO_ERROR, q->lease.instance, detail);
 }
@@ -134,6 +135,10 @@ static void io_error(struct qemu *q, uint64_t n, const char *detail)
 /* A file's write is done, or not, when the call returns; one over the network takes its time. */
 static void guest_write(struct qemu *q)
 {
+        /* Ceph's client holds it back; elsewhere it fails. */
+        q->writing = W.full && W.kind == FENCE_RBD;
+        while (W.full && W.kind == FENCE_RBD)
+                co_sleep(100 * SIM_MS);
         struct request *w = calloc(1, sizeof(*w));
         uint64_t n = q->memory_n + 1;
         int64_t give_up = sched_now() + 10 * SIM_S;
@@ -159,7 +164,10 @@ static void guest_write(struct qemu *q)
         if (!w->done) { /* it may still land: the client keeps the request alive until it is refused */
                 io_error(q, n, "etimedout");
         } else if (w->result < 0) {
-                io_error(q, n, W.kind == FENCE_NFS ? "efault" : "eshutdown");
+                io_error(q, n,
+                         W.kind == FENCE_NFS    ? "efault"
+                         : w->result == -ENOSPC ? "enospc"
+                                                : "eshutdown");
         } else {
                 q->memory_n = n;
                 if (q->disk->acked < n)
@@ -227,6 +235,7 @@ void qemu_guest(struct qemu *q)
 void qemu_run(struct qemu *q, bool boot)
 {
         q->running = true;
+        q->suspended_ns = 0;
         if (boot)
                 q->booted = q->pid;
         snprintf(q->reason, sizeof(q->reason), boot ? "booted" : "unpaused");

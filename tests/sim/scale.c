@@ -166,7 +166,7 @@ static void decide(struct figures *f)
                 int k = planner_pick(hosts, n_hosts, &need, NULL);
 
                 if (k >= 0)
-                        hosts[k].memory_used += need.memory;
+                        planner_use(&hosts[k], need.cpus, need.memory);
         }
         f->plan_ms = cpu_ms() - t;
         f->instances = s.n_instances;

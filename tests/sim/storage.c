@@ -8,7 +8,7 @@
 
 bool storage_reachable(const struct host *h)
 {
-        return h->powered && !h->storage_cut;
+        return h->powered && !h->storage_cut && !W.away_since_ns;
 }
 
 static int64_t delay(void)

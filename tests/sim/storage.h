@@ -70,6 +70,8 @@ int sim_fence(struct store *s, const char *instance, const struct lease *mine, c
 int sim_grant(struct store *s, const char *instance, const struct lease *mine,
               const struct start *destination, const struct disk_spec *disks, size_t n_disks,
               struct err *err);
+int sim_may_write(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+                  const struct disk_spec *disks, size_t n_disks, struct err *err);
 /* store-lift.c */
 struct machine machine_of(const struct host *h);
 int sim_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);

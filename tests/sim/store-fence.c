@@ -229,3 +229,36 @@ int sim_gate(struct store *s, const char *instance, const struct lease *mine, co
 
         return rbd_step(s, instance, apply_gate, &list, err);
 }
+
+/* Is that start's user, or one of its clients, let write? On a directory QEMU's own lock is the fence. */
+static void apply_may_write(struct op *op)
+{
+        const struct disk *d = disk_of(op->id);
+        bool known = false;
+
+        op->result = check_name(op, -EACCES);
+        if (op->result == 0 && W.kind == FENCE_NFS && d->uid != op->start.uid)
+                op->result = err_set(&op->err, -EACCES, "instance %s: not this start's disk", op->id);
+        if (op->result < 0 || W.kind != FENCE_RBD)
+                return;
+        for (size_t i = 0; i < d->n_clients; i++) {
+                const struct client *c = &d->clients[i];
+
+                if (!streq(c->start, op->start.id))
+                        continue;
+                known = true;
+                if (c->blocked)
+                        op->result =
+                            err_set(&op->err, -EACCES, "instance %s: its client is blocked", op->id);
+        }
+        if (!known)
+                op->result = err_set(&op->err, -ENOENT, "instance %s: no client of that start", op->id);
+}
+
+int sim_may_write(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+                  const struct disk_spec *disks, size_t n_disks, struct err *err)
+{
+        struct op list = {.lease = *mine, .start = *start};
+
+        return rbd_step(s, instance, apply_may_write, &list, err);
+}

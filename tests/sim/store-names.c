@@ -125,6 +125,7 @@ const struct engine_leases sim_leases = {
     .fence = sim_fence,
     .grant = sim_grant,
     .gate = sim_gate,
+    .may_write = sim_may_write,
     .fenced = sim_fenced,
     .lift = sim_lift,
     .attach = sim_attach,

@@ -29,6 +29,20 @@ static int sim_selftest(struct store *s, struct err *err)
         return W.broken != BREAK_TAKEOVER;
 }
 
+static void apply_room(struct op *op)
+{
+        op->result = !W.full ? STORE_ROOM : W.kind == FENCE_RBD ? STORE_FULL_WAITS : STORE_FULL;
+}
+
+static int sim_room(struct store *s, struct err *err)
+{
+        struct op *op = op_new(s, apply_room, NULL);
+        int r = op_call(s, &op, err);
+
+        op_unref(op);
+        return r;
+}
+
 static int sim_secret(struct store *s, char **ret_key, struct err *err)
 {
         *ret_key = strdup("a key");
@@ -37,8 +51,9 @@ static int sim_secret(struct store *s, char **ret_key, struct err *err)
 
 #define ENGINE(kind)                                                                                        \
         {                                                                                                   \
-                .name = kind, .prefix = "sim:", .close = sim_close, .selftest = sim_selftest,               \
-                .secret = sim_secret, .records = &sim_records, .leases = &sim_leases                        \
+                .name = kind, .prefix = "sim:", .close = sim_close, .room = sim_room,                       \
+                .selftest = sim_selftest, .secret = sim_secret, .records = &sim_records,                    \
+                .leases = &sim_leases                                                                       \
         }
 static const struct engine engines[FENCE_KIND_MAX] = {
     [FENCE_NFS] = ENGINE("nfs"), [FENCE_DIR] = ENGINE("dir"), [FENCE_RBD] = ENGINE("rbd")};

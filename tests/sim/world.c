@@ -16,7 +16,8 @@ void world_new(uint64_t seed, unsigned n_hosts, unsigned n_instances)
         W.n_instances = n_instances;
         W.n_disks = 0;
         W.pids = 0;
-        W.chaos = W.quiet = false;
+        W.chaos = W.quiet = W.full = false;
+        W.away_since_ns = 0;
         W.violation[0] = '\0';
         memset(&W.stats, 0, sizeof(W.stats));
         W.outside = (struct host){.name = "world", .powered = true};
@@ -49,6 +50,8 @@ static void root_main(void *arg)
                         abort();
         co_spawn(W.root, users_run, NULL);
         co_spawn(W.root, imaged_run, NULL);
+        co_spawn(W.root, plug_check_run, NULL);
+        co_spawn(W.root, suspenders_run, NULL);
         co_sleep(rnd_between(0, 10) * SIM_S);
         co_spawn(W.root, chaos_run, NULL);
         while (!W.quiet)

@@ -33,6 +33,8 @@ enum sim_break {
         BREAK_TAKEOVER, /* the store's self-test fails: nobody is failed over */
         BREAK_PROOF, /* rbd: a fenced client counts as dead, whichever host is asked and whatever it says */
         BREAK_GRACE, /* rbd: it is let go as soon as it is known to be dead */
+        BREAK_PLUG,  /* a guest that was cut off the network can be reached all the same */
+        BREAK_ERRNO, /* three disk errors in a row count as the storage's refusal */
         BREAK_MAX
 };
 
@@ -59,7 +61,13 @@ struct qemu {
         bool second_lock, image_lock;
         bool off_asked; /* the power button was pressed */
         int64_t pressed_ns, ended_ns;
-        bool off; /* it ended because its guest powered off: libvirt's log says so */
+        bool off;                /* it ended because its guest powered off: libvirt's log says so */
+        bool shut;               /* its tap passes nothing */
+        int64_t beside_since_ns; /* since when it can be reached beside another guest; 0: it cannot */
+        bool beside_cut;         /* while its host was cut off the storage */
+        bool end_asked;          /* when its disk gave an error, somebody had asked for its end */
+        int64_t error_ns;
+        int64_t suspended_ns; /* until when somebody has suspended it; 0: nobody has */
         char reason[32];
         uint64_t memory_n; /* the guest's own idea: the last block that it wrote */
         pid_t booted;      /* the QEMU in which this memory began */
@@ -110,6 +118,7 @@ struct disk {
         int64_t told_serial;
         int64_t restarts; /* the last one asked for that was acknowledged */
         int64_t progress_ns;
+        int64_t end_ns; /* when somebody last asked for the end of a QEMU */
 };
 
 struct virt {
@@ -145,6 +154,11 @@ struct host {
         int64_t offset_ns; /* of its clock */
         bool powered;
         bool storage_cut, network_cut;
+        bool uplink_cut; /* its guests' network, while hosts can still talk */
+        /* what the checks of plug.c know; 0: it is not so */
+        int64_t well_since_ns; /* its hostd can be asked */
+        int64_t up_since_ns;   /* it has a hostd */
+        int64_t cut_since_ns;  /* off the storage */
         /* hostd: NULL while there is none */
         struct proc *hostd;
         struct context *context;
@@ -166,7 +180,7 @@ struct host {
 
 struct stats {
         uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests,
-            lifts, again, left;
+            lifts, again, shut, left;
 };
 
 /* One world in a process: what is wrapped and linked in place of the real thing knows no handle. */
@@ -184,8 +198,10 @@ struct world {
         struct proc *root;
         bool chaos;                /* faults have begun */
         bool quiet;                /* faults have stopped */
+        bool full;                 /* the storage has no room for what guests write */
         unsigned drop, late, slow; /* of storage calls, per million */
         int64_t faults_ns;         /* until when there are any */
+        int64_t away_since_ns;     /* the storage is away for everybody; 0: it is not */
         unsigned n_instances;
         pid_t pids;
         struct stats stats;
@@ -223,6 +239,9 @@ int disk_write(struct disk *d, struct qemu *q, uint64_t n);
 /* The vCPUs begin to run, from the disk or with a memory that has come from elsewhere. */
 void disk_begin(struct disk *d, struct qemu *q, bool boot);
 void disk_open(struct disk *d, const struct qemu *q);
+/* An error of its disk stops a guest; and hostd ends a QEMU, for whatever reason. */
+void disk_note_error(const struct disk *d, struct qemu *q);
+void disk_check_kill(const struct disk *d, const struct qemu *q);
 
 /* qemu.c */
 struct qemu *qemu_new(struct host *h, const char *xml, enum qemu_phase phase);
@@ -252,6 +271,7 @@ bool libvirt_may_run(struct qemu *q, struct proc *asker); /* asks the gate, and 
 void libvirt_ask(struct qemu *q, enum gate_question question, int *ret, struct err *err);
 int libvirt_migrate(struct call *c);
 void libvirt_recover(struct host *h);
+void libvirt_resume(struct qemu *q); /* as `virsh resume` asks for it; nobody waits */
 void libvirtd_start(struct host *h);
 void libvirtd_kill(struct host *h, bool forgets);
 
@@ -268,12 +288,16 @@ void hostd_kill(struct host *h);
 
 /* chaos.c: what goes wrong, until W.faults_ns; then everything is mended */
 void chaos_run(void *arg);
+void suspenders_run(void *arg); /* who has suspended a guest lets it go on some time later */
 void chaos_hint(struct host *h, unsigned one_in);
 
 /* users.c: what people ask for, as imaged would write it, and imaged's own clearing up */
 void users_run(void *arg);
 void imaged_run(void *arg);
 int instance_make(unsigned index, unsigned host); /* at once, and without faults */
+
+/* plug.c: checks who can be reached from the network */
+void plug_check_run(void *arg);
 
 /* settled.c: whether every instance is as its record wants it, else what is missing */
 bool world_settled(char *ret_why, size_t n);

@@ -64,6 +64,7 @@ static void take_over_stops_the_previous_writer(void **state)
         old = start_on(s->store, id, &(struct lease){}, 1, &disk, &one, &first);
         assert_int_equal(qemu_write(old, 0x11, 0), 0);
         assert_int_equal(qemu_write(old, 0x22, 8 * MIB), 0);
+        assert_ok(lease_may_write(s->store, id, &one, &first, &disk, 1, &err));
         if (s->locks) {
                 _cleanup_(freep) char *why = NULL;
                 struct attach a = {};
@@ -81,9 +82,12 @@ static void take_over_stops_the_previous_writer(void **state)
                 new = start_on(s->second, id, &one, 2, &disk, &two, &second);
                 assert_int_equal(qemu_write(old, 0x66, 0), -EACCES);
                 assert_int_equal(qemu_write(old, 0x66, 8 * MIB), -EACCES);
+                assert_fails(-EACCES, lease_may_write(s->second, id, &two, &first, &disk, 1, &err));
                 qemu_kill(old);
         }
         assert_fails(-EACCES, lease_gate(s->store, id, &one, &first, &disk, 1, &err));
+        assert_fails(-EACCES, lease_may_write(s->store, id, &one, &first, &disk, 1, &err));
+        assert_ok(lease_may_write(s->second, id, &two, &second, &disk, 1, &err));
         /* what the guest was told is on disk is there, and the new one goes on */
         assert_int_equal(qemu_verify(new, 0x11, 0), 0);
         assert_int_equal(qemu_verify(new, 0x22, 8 * MIB), 0);

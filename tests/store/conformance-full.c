@@ -49,6 +49,7 @@ static void take_over(const char *instance, unsigned host)
         assert_ok(lease_attach(store, instance, &mine, &start, &plain_disk, 1, &disk, &err));
         assert_ok(lease_lock_path(store, instance, &lock, &err));
         assert_ok(lease_gate(store, instance, &mine, &start, &plain_disk, 1, &err));
+        assert_ok(lease_may_write(store, instance, &mine, &start, &plain_disk, 1, &err));
         free(lock);
 }
 
@@ -67,10 +68,12 @@ static void full_store_says_so(void **state)
         assert_ok(record_put(store, RECORD_IMAGE, record, 0, "{\"kept\":1}", &version, &err));
         assert_ok(store_space(store, &total, &left, &err));
         assert_true(total > 0 && left <= total);
+        assert_int_equal(store_room(store, &err), STORE_ROOM);
         uuid_random(guest);
         disks_make(store, guest, &plain_disk, 1);
         for (unsigned round = 0; round < 2; round++) {
                 v = fill_store();
+                assert_int_equal(store_room(store, &err), STORE_FULL);
                 uuid_random(id);
                 assert_fails(-ENOSPC, record_put(store, RECORD_IMAGE, id, 0, big, NULL, &err));
                 assert_fails(-ENOSPC, lease_create(store, id, &plain_disk, 1, &err));
@@ -82,6 +85,7 @@ static void full_store_says_so(void **state)
                 assert_ok(record_put(store, RECORD_IMAGE, record, version, big, &version, &err));
                 volume_close(v); /* the upload is given up: its room comes back, and so does the reserve */
                 assert_ok(store_upkeep(store, &err));
+                assert_int_equal(store_room(store, &err), STORE_ROOM);
         }
         assert_ok(record_put(store, RECORD_IMAGE, record, version, NULL, &version, &err));
         disks_make(store, id, &plain_disk, 1);

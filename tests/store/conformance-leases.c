@@ -60,17 +60,23 @@ static void only_the_owner_passes(void **state)
         start_init(&first, id, one.epoch, NULL);
         assert_ok(lease_fence(s->store, id, &one, &first, &plain_disk, 1, &err));
         assert_ok(lease_gate(s->store, id, &one, &first, &plain_disk, 1, &err));
+        assert_ok(lease_may_write(s->store, id, &one, &first, &plain_disk, 1, &err));
         start_init(&attempt, id, one.epoch, "0b0f3a4e-0000-4000-8000-000000000001");
         assert_ok(lease_grant(s->store, id, &one, &attempt, &plain_disk, 1, &err));
         assert_ok(lease_gate(s->store, id, &one, &first, &plain_disk, 1, &err));
+        assert_ok(lease_may_write(s->store, id, &one, &first, &plain_disk, 1, &err));
 
         assert_ok(lease_claim(s->second, id, &one, 2, &two, &err));
         start_init(&second, id, two.epoch, NULL);
         assert_fails(-EACCES, lease_gate(s->store, id, &one, &first, &plain_disk, 1, &err));
+        assert_fails(-EACCES, lease_may_write(s->store, id, &one, &first, &plain_disk, 1, &err));
         assert_fails(-ESTALE, lease_fence(s->store, id, &one, &first, &plain_disk, 1, &err));
         assert_fails(-ESTALE, lease_grant(s->store, id, &one, &attempt, &plain_disk, 1, &err));
         assert_ok(lease_fence(s->second, id, &two, &second, &plain_disk, 1, &err));
         assert_ok(lease_gate(s->second, id, &two, &second, &plain_disk, 1, &err));
+        assert_ok(lease_may_write(s->second, id, &two, &second, &plain_disk, 1, &err));
+        if (!s->locks) /* the name is right, the start is not */
+                assert_fails(-EACCES, lease_may_write(s->second, id, &two, &first, &plain_disk, 1, &err));
         start_forget(s->store, id, &first);
         start_forget(s->store, id, &first);
 }

@@ -155,6 +155,12 @@ static int gate(struct store *s, const char *instance, const struct lease *mine,
         return CHANGE("gate", real->leases->gate(s, instance, mine, start, disks, n, err));
 }
 
+static int may_write(struct store *s, const char *instance, const struct lease *mine,
+                     const struct start *start, const struct disk_spec *disks, size_t n, struct err *err)
+{
+        return CHANGE("may-write", real->leases->may_write(s, instance, mine, start, disks, n, err));
+}
+
 static int remove_lease(struct store *s, const char *instance, const struct lease *mine,
                         const struct disk_spec *disks, size_t n, struct err *err)
 {
@@ -180,6 +186,7 @@ void fault_mem_put_in(struct store *s)
                                                     .fence = fence,
                                                     .grant = grant,
                                                     .gate = gate,
+                                                    .may_write = may_write,
                                                     .remove = remove_lease};
         static struct engine faulty;
 

@@ -302,6 +302,12 @@ static int gate(struct store *s, const char *instance, const struct lease *mine,
         return ASK_AGAIN(real->leases->gate(s, instance, mine, start, disks, n, err));
 }
 
+static int may_write(struct store *s, const char *instance, const struct lease *mine,
+                     const struct start *start, const struct disk_spec *disks, size_t n, struct err *err)
+{
+        return ASK_AGAIN(real->leases->may_write(s, instance, mine, start, disks, n, err));
+}
+
 static int attach(struct store *s, const char *instance, const struct lease *lease,
                   const struct start *start, const struct disk_spec *disks, size_t n, struct attach *ret,
                   struct err *err)
@@ -325,6 +331,11 @@ static int remove_lease(struct store *s, const char *instance, const struct leas
 static int space(struct store *s, uint64_t *ret_total, uint64_t *ret_free, struct err *err)
 {
         return ASK_AGAIN(real->space(s, ret_total, ret_free, err));
+}
+
+static int room(struct store *s, struct err *err)
+{
+        return ASK_AGAIN(real->room(s, err));
 }
 
 static int prepare(struct store *s, struct err *err)
@@ -356,6 +367,7 @@ void patient_put_in(struct store *s)
                                               .fence = fence,
                                               .grant = grant,
                                               .gate = gate,
+                                              .may_write = may_write,
                                               .remove = remove_lease};
         static const struct engine_disks disks = {
             .open = disk_open_, .read = disk_read_, .close = disk_close_};
@@ -372,6 +384,7 @@ void patient_put_in(struct store *s)
         patient.leases = &leases;
         patient.disks = real->disks ? &disks : NULL;
         patient.space = real->space ? space : NULL;
+        patient.room = real->room ? room : NULL;
         patient.prepare = real->prepare ? prepare : NULL;
         patient.selftest = real->selftest ? selftest : NULL;
         s->engine = &patient;

@@ -11,7 +11,7 @@ static bool is_listed(const struct fixture *f, const char *address)
 {
         _cleanup_(freep) char *text = NULL;
 
-        assert_int_equal(pool_ask(f->client->cluster, "osd blocklist ls", &text), 0);
+        assert_int_equal(pool_ask(f->client->cluster, "osd blocklist ls", "", &text), 0);
         return strstr(text, address) != NULL;
 }
 

@@ -122,7 +122,7 @@ static void xml_says_what_the_specification_says(void **state)
         has(xml, "<target dev='sdb' bus='scsi'/><boot order='3'/><readonly/>");
         has(xml, "cache='none' error_policy='stop' rerror_policy='stop' discard='unmap'");
         has(xml, "<seclabel type='none' model='dac'/>");
-        has(xml, "listen='127.0.0.1'");
+        has(xml, "<graphics type='vnc'><listen type='socket'/></graphics>");
         has(xml, "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:01'/>");
         assert_null(strstr(xml, "<cpu "));
         assert_int_equal(virt_xml_lease(xml, &l, NULL), 0);

@@ -28,7 +28,7 @@ static void overlay_info(const char *path, uint64_t size, const char *backing)
 {
         _cleanup_(freep) char *text = sh_text("qemu-img info --backing-chain --output=json %s", path);
         _cleanup_(json_decrefpp) json_t *chain = NULL;
-        const json_t *top;
+        const json_t *top, *data;
         struct err err = {0};
 
         assert_int_equal(json_parse(text, "qemu-img", &chain, &err), 0);
@@ -36,7 +36,9 @@ static void overlay_info(const char *path, uint64_t size, const char *backing)
         top = json_array_get(chain, 0);
         assert_string_equal(json_get_str(top, "format", ""), "qcow2");
         assert_int_equal(json_get_int(top, "virtual-size", 0), size);
-        assert_int_equal(json_get_int(top, "cluster-size", 0), 65536);
+        assert_int_equal(json_get_int(top, "cluster-size", 0), 131072);
+        data = json_object_get(json_object_get(top, "format-specific"), "data");
+        assert_true(json_get_bool(data, "extended-l2", false));
         if (!backing)
                 return;
         assert_string_equal(json_get_str(top, "backing-filename", ""), backing);

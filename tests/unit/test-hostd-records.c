@@ -13,6 +13,7 @@
 
 #include "common/json.h"
 #include "hostd/guests/guest.h"
+#include "hostd/guests/room.h"
 #include "hostd/guests/table.h"
 #include "hostd/ring/ring.h"
 #include "hostd/self.h"
@@ -236,32 +237,81 @@ static void a_survey_tells_hosts_groups_and_what_is_used(void **state)
         free(seats);
         assert_int_equal(survey_plan(&s, &plan, &n), 0);
         for (size_t i = 0; i < n; i++)
-                assert_int_equal(plan[i].memory_used, 1 << 20);
+                assert_int_equal(plan[i].memory_used, planner_memory(1 << 20, 1));
         free(plan);
         survey_done(&s);
+}
+
+static struct guest guest(struct context *ctx, const char *id)
+{
+        struct guest g = {.ctx = ctx, .looked = true};
+
+        snprintf(g.id, sizeof(g.id), "%s", id);
+        return g;
 }
 
 static void a_group_has_one_seat_on_a_host(void **state)
 {
         struct config config = {.name = (char *)"h2"};
         struct context *ctx = *state;
-        struct guest one = {.ctx = ctx, .id = ONE}, two = {.ctx = ctx, .id = TWO}, *both[] = {&one, &two};
+        struct guest one = guest(ctx, ONE), two = guest(ctx, TWO), *both[] = {&one, &two};
         struct instance a = {.group = "ann/db"}, b = {.group = "ann/db"}, c = {.group = "bob/db"},
                         none = {0};
         struct guest_look gone = {.record = true};
+        struct err e = {0};
+        struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = both, .n = 2, .scanned = true};
+
+        ctx->config = &config;
+        ctx->guests = &table;
+        ctx->capacity = (struct virt_host){.cpus = 8, .memory = 8ULL << 30};
+        assert_int_equal(guest_admit(&one, &a, &e), 0);
+        assert_int_equal(guest_admit(&one, &a, &e), 0); /* its own */
+        assert_int_equal(guest_admit(&two, &b, &e), -EEXIST);
+        assert_non_null(strstr(e.text, ONE));
+        assert_int_equal(guest_admit(&two, &c, &e), 0);
+        assert_int_equal(guest_admit(&two, &none, &e), 0);
+        guest_room_look(&one, &gone); /* no QEMU any more */
+        assert_int_equal(guest_admit(&two, &b, &e), 0);
+}
+
+static void a_host_promises_no_more_memory_than_it_has(void **state)
+{
+        struct config config = {.name = (char *)"h2"};
+        struct context *ctx = *state;
+        struct guest one = guest(ctx, ONE), two = guest(ctx, TWO), *both[] = {&one, &two};
+        struct instance i = {.cpus = 1, .memory = 1 << 30};
+        struct guest_look look = {.record = true,
+                                  .instance = i,
+                                  .view = {.me = 2, .host = 2, .epoch = 5, .wanted = WANTED_RUNNING}};
         struct err e = {0};
         struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = both, .n = 2};
 
         ctx->config = &config;
         ctx->guests = &table;
-        assert_int_equal(guest_seat_take(&one, &a, &e), 0);
-        assert_int_equal(guest_seat_take(&one, &a, &e), 0); /* its own */
-        assert_int_equal(guest_seat_take(&two, &b, &e), -EEXIST);
-        assert_non_null(strstr(e.text, ONE));
-        assert_int_equal(guest_seat_take(&two, &c, &e), 0);
-        assert_int_equal(guest_seat_take(&two, &none, &e), 0);
-        guest_seat_look(&one, &gone); /* no QEMU any more */
-        assert_int_equal(guest_seat_take(&two, &b, &e), 0);
+        ctx->capacity = (struct virt_host){.cpus = 8, .memory = 2 * planner_memory(1 << 30, 1) - 1};
+        two.early = true;
+        two.looked = false;
+        assert_int_equal(guest_admit(&one, &i, &e), -EAGAIN); /* before the first scan */
+        table.scanned = true;
+        assert_int_equal(guest_admit(&one, &i, &e), -EAGAIN); /* the other may run here */
+        guest_room_looked(&two, -ENOTCONN);
+        assert_int_equal(guest_admit(&one, &i, &e), -EAGAIN);
+        guest_room_looked(&two, 0);
+        assert_int_equal(guest_admit(&one, &i, &e), 0);
+        assert_int_equal(guest_admit(&two, &i, &e), -ENOSPC);
+        assert_non_null(strstr(e.text, "host h2 has"));
+        assert_int_equal(guests_admit_arrival(ctx, &i, false, &e), -ENOSPC);
+        assert_int_equal(guest_admit(&one, &i, &e), 0); /* again: it is promised */
+        assert_true(guest_room_look(&one, &look));      /* between a crash and the next start */
+        assert_int_equal(guest_admit(&two, &i, &e), -ENOSPC);
+        look.view.wanted = WANTED_STOPPED;
+        assert_false(guest_room_look(&one, &look));
+        assert_int_equal(guest_admit(&two, &i, &e), 0);
+        look.view = (struct instance_view){
+            .me = 2, .host = 1, .epoch = 5, .entry_source = 1, .entry_destination = 2, .entry_epoch = 5};
+        assert_true(guest_room_look(&one, &look)); /* on its way here since before this hostd began */
+        look.view.epoch = 6;
+        assert_false(guest_room_look(&one, &look)); /* it does not come any more */
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
@@ -311,6 +361,7 @@ int main(void)
             cmocka_unit_test_setup_teardown(a_change_keeps_what_others_have_written_since, setup, teardown),
             cmocka_unit_test_setup_teardown(a_survey_tells_hosts_groups_and_what_is_used, setup, teardown),
             cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
+            cmocka_unit_test_setup_teardown(a_host_promises_no_more_memory_than_it_has, setup, teardown),
             cmocka_unit_test_setup_teardown(the_fences_verdict_is_in_the_host_record, setup, teardown),
         };
 

@@ -13,6 +13,12 @@
 
 #define GiB (1ULL << 30)
 
+/* The memory of a guest with one core that takes so much of a host, QEMU's own included. */
+static uint64_t guest_of(uint64_t bytes)
+{
+        return (bytes - PLANNER_QEMU_BASE - PLANNER_QEMU_CPU) / 513 * 512;
+}
+
 static struct planner_host hosts[] = {
     {.number = 1, .name = "h1", .alive = true, .cpus = 4, .memory = 8 * GiB, .memory_used = 6 * GiB},
     {.number = 2, .name = "h2", .alive = true, .cpus = 4, .memory = 8 * GiB, .memory_used = 4 * GiB},
@@ -22,7 +28,7 @@ static struct planner_host hosts[] = {
 static struct drill_instance instance(char letter, unsigned host, int priority, unsigned gib, char *group)
 {
         struct drill_instance i = {
-            .host = host, .priority = priority, .cpus = 1, .memory = gib * GiB, .group = group};
+            .host = host, .priority = priority, .cpus = 1, .memory = guest_of(gib * GiB), .group = group};
 
         memset(i.id, letter, UUID_LEN);
         return i;

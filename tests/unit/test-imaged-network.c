@@ -158,6 +158,42 @@ static void test_left_over_is_free_again(void **state)
         assert_int_equal(name_find(im, "web1", found, NULL), -ENOENT);
 }
 
+/* A guest that may live keeps its address, though its instance is gone. */
+static void test_a_retired_address_is_held(void **state)
+{
+        struct imaged *im = *state;
+        _cleanup_(json_decrefpp) json_t *hosts = json_pack("[i]", 3), *none = json_array(), *network = NULL;
+        char old[UUID_LEN + 1], next[UUID_LEN + 1];
+        json_t *lease = NULL;
+        char address[16];
+        struct err err = {0};
+
+        instance_new(im, old);
+        assert_int_equal(network_lease(im, NETWORK_DEFAULT, old, &lease, &err), 0);
+        snprintf(address, sizeof(address), "%s", json_get_str(lease, "address", ""));
+        json_decref(lease);
+        assert_int_equal(network_retire(im, NETWORK_DEFAULT, old, hosts, &err), 0);
+        assert_int_equal(network_retire(im, NETWORK_DEFAULT, old, hosts, &err), 0); /* after a lost reply */
+        instance_end(im, old);
+        for (int i = 0; i < 15; i++) {
+                instance_new(im, next);
+                assert_int_equal(network_lease(im, NETWORK_DEFAULT, next, &lease, &err), 0);
+                assert_string_not_equal(json_get_str(lease, "address", ""), address);
+                json_decref(lease);
+        }
+        instance_new(im, next);
+        assert_int_equal(network_lease(im, NETWORK_DEFAULT, next, &lease, &err), -ENOSPC);
+        assert_non_null(strstr(err_text(&err), "held"));
+        /* Host 3 is no more. */
+        assert_int_equal(network_sweep(im, NETWORK_DEFAULT, &err), 0);
+        assert_int_equal(network_lease(im, NETWORK_DEFAULT, next, &lease, &err), 0);
+        assert_string_equal(json_get_str(lease, "address", ""), address);
+        json_decref(lease);
+        assert_int_equal(network_retire(im, NETWORK_DEFAULT, next, none, &err), 0);
+        assert_int_equal(records_load(im->store, RECORD_NETWORK, NETWORK_DEFAULT, &network, NULL, &err), 0);
+        assert_null(json_object_get(json_object_get(network, "leases"), address));
+}
+
 static void test_wrong_networks(void **state)
 {
         static const struct {
@@ -231,6 +267,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test_setup_teardown(test_each_is_given_once, setup, teardown),
             cmocka_unit_test_setup_teardown(test_left_over_is_free_again, setup, teardown),
+            cmocka_unit_test_setup_teardown(test_a_retired_address_is_held, setup, teardown),
             cmocka_unit_test(test_wrong_networks),
             cmocka_unit_test_setup_teardown(test_changes_add_up, setup, teardown),
         };

@@ -45,12 +45,100 @@ static void nor_is_what_hostd_or_the_host_does(void **state)
         assert_false(health_wished_off(&v));
 }
 
+static void errors_never_kill_whose_rights_are_its_own(void **state)
+{
+        struct health_stop s = {0};
+        int64_t now = 1000;
+
+        for (int i = 0; i < 100; i++) {
+                health_stop_error(&s, now);
+                assert_true(health_stop_ask(&s, ROOM_THERE, now));
+                assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_THERE, now), HEALTH_STAND);
+                assert_false(health_stop_ask(&s, ROOM_THERE, now)); /* answered: until the next try */
+                now = s.try_ms;
+                assert_true(health_stop_ask(&s, ROOM_THERE, now));
+                assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_THERE, now), HEALTH_GO_ON);
+        }
+}
+
+static void a_refusal_kills_at_the_first_error(void **state)
+{
+        struct health_stop s = {0};
+
+        health_stop_error(&s, 1000);
+        assert_int_equal(health_stopped(&s, RIGHTS_REFUSED, ROOM_NONE, 1000), HEALTH_KILL);
+}
+
+static void without_an_answer_it_stands(void **state)
+{
+        struct health_stop s = {0};
+
+        health_stop_error(&s, 1000);
+        assert_int_equal(health_stopped(&s, RIGHTS_UNKNOWN, ROOM_THERE, 1000), HEALTH_STAND);
+        assert_true(health_stop_ask(&s, ROOM_THERE, 1001)); /* again at once */
+        assert_int_equal(health_stopped(&s, RIGHTS_UNKNOWN, ROOM_UNKNOWN, 90000), HEALTH_STAND);
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_UNKNOWN, 90000), HEALTH_GO_ON);
+}
+
+static void a_full_storage_is_waited_for(void **state)
+{
+        struct health_stop s = {0};
+
+        health_stop_error(&s, 1000);
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_NONE, 1000), HEALTH_STAND);
+        assert_false(health_stop_ask(&s, ROOM_NONE, 900000)); /* however long */
+        assert_int_equal(health_stopped(&s, RIGHTS_UNKNOWN, ROOM_NONE, 900000), HEALTH_STAND);
+        s = (struct health_stop){0};
+        for (int i = 0; i < 6; i++)
+                health_stop_error(&s, 1000); /* the next try would be a minute away */
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_NONE, 1000), HEALTH_STAND);
+        assert_true(health_stop_ask(&s, ROOM_THERE, 1100)); /* room: at once */
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_THERE, 1100), HEALTH_GO_ON);
+}
+
+static void tries_are_spaced_and_forgiven(void **state)
+{
+        static const int64_t pauses[] = {2000, 4000, 8000, 16000, 32000, 60000, 60000};
+        struct health_stop s = {0};
+        int64_t now = 1000;
+
+        for (unsigned i = 0; i < sizeof(pauses) / sizeof(*pauses); i++) {
+                health_stop_error(&s, now);
+                assert_int_equal(s.try_ms - now, pauses[i]);
+                now = s.try_ms + 1;
+        }
+        now += 200000;
+        health_stop_error(&s, now);
+        assert_int_equal(s.try_ms - now, 2000);
+}
+
+static void a_pause_says_why(void **state)
+{
+        assert_int_equal(health_pause(true, false, "booted", ROOM_NONE), PAUSE_NONE);
+        assert_int_equal(health_pause(true, false, "booted", ROOM_NONE_WAITS), PAUSE_FULL);
+        assert_int_equal(health_pause(false, false, "ioerror", ROOM_NONE), PAUSE_FULL);
+        assert_int_equal(health_pause(false, true, "ioerror", ROOM_UNKNOWN), PAUSE_ERROR);
+        assert_int_equal(health_pause(false, false, "user", ROOM_THERE), PAUSE_SUSPENDED);
+        assert_int_equal(health_pause(false, true, "user", ROOM_THERE), PAUSE_PASSING);
+        assert_int_equal(health_pause(false, false, "starting-up", ROOM_THERE), PAUSE_PASSING);
+        assert_int_equal(health_pause(false, false, "migration", ROOM_NONE), PAUSE_PASSING);
+        assert_int_equal(health_pause(false, false, "watchdog", ROOM_THERE), PAUSE_OTHER);
+        for (unsigned i = 0; i < PAUSE_MAX; i++)
+                assert_string_not_equal(health_pause_name(i), "?");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(a_guests_own_power_off_is_its_wish),
             cmocka_unit_test(a_press_of_the_power_button_is_not),
             cmocka_unit_test(nor_is_what_hostd_or_the_host_does),
+            cmocka_unit_test(errors_never_kill_whose_rights_are_its_own),
+            cmocka_unit_test(a_refusal_kills_at_the_first_error),
+            cmocka_unit_test(without_an_answer_it_stands),
+            cmocka_unit_test(a_full_storage_is_waited_for),
+            cmocka_unit_test(tries_are_spaced_and_forgiven),
+            cmocka_unit_test(a_pause_says_why),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

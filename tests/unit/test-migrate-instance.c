@@ -79,7 +79,7 @@ static void a_host_without_heartbeats_starts_nothing(void **state)
 
         v.trusted = false;
         decides(&v, ACTION_NONE); /* and kills nothing that still may write */
-        v.qemu_fenced = true;
+        v.qemu_refused = true;
         decides(&v, ACTION_KILL);
         v.qemu = QEMU_NONE;
         decides(&v, ACTION_NONE);
@@ -145,7 +145,7 @@ static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
         decides(&v, ACTION_RECLAIM);
         v.entry_epoch = 4;
         decides(&v, ACTION_NONE);
-        v.qemu_io_error = true;
+        v.qemu_go_on = true;
         decides(&v, ACTION_RESUME);
         v = running(); /* that claim was won at 4, and its hostd died before the record said so */
         v.entry_source = 1;
@@ -292,6 +292,247 @@ static void gate_finishes_a_commit_that_a_dead_hostd_has_claimed(void **state)
         assert_int_equal(gate_decide(&v, &why), GATE_CHECK);
 }
 
+static void actions_have_names(void **state)
+{
+        for (int i = 0; i < ACTION_MAX; i++) {
+                assert_non_null(instance_action_name(i));
+                for (int k = 0; k < i; k++)
+                        assert_string_not_equal(instance_action_name(i), instance_action_name(k));
+        }
+        assert_string_equal(instance_action_name(ACTION_MAX), "?");
+}
+
+static void what_has_no_record_is_ended_and_forgotten(void **state)
+{
+        struct instance_view v = running();
+
+        v.record = false;
+        decides(&v, ACTION_KILL);
+        v.qemu = QEMU_NONE;
+        decides(&v, ACTION_FORGET);
+}
+
+/* A placement that counts gives the instance to that host, even though the name is still mine. */
+static void what_is_placed_elsewhere_is_not_started_here(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_NONE;
+        v.placement_host = 2;
+        v.placement_epoch = 5;
+        decides(&v, ACTION_FORGET);
+        v.placement_epoch = 4; /* void */
+        decides(&v, ACTION_START);
+        v.placement_epoch = 5;
+        v.placement_host = 1;
+        decides(&v, ACTION_START);
+        v.placement_host = 2;
+        v.host = 3;
+        decides(&v, ACTION_FORGET);
+        v.wanted = WANTED_DELETED;
+        decides(&v, ACTION_FORGET);
+        v.placement_host = 1;
+        v.trusted = false;
+        decides(&v, ACTION_NONE);
+        v.wanted = WANTED_RUNNING;
+        decides(&v, ACTION_NONE);
+        v.wanted = WANTED_STOPPED; /* stopped before it was ever here */
+        decides(&v, ACTION_FORGET);
+        v.wanted = WANTED_RUNNING;
+        v.trusted = true;
+        v.retry_ms = 10;
+        v.now_ms = 9;
+        decides(&v, ACTION_NONE);
+        v.now_ms = 10;
+        decides(&v, ACTION_START);
+}
+
+static void a_running_guests_wishes_have_an_order(void **state)
+{
+        struct instance_view v = running();
+
+        v.move_to = 2;
+        v.move_epoch = 5;
+        v.restart = true;
+        decides(&v, ACTION_RESTART);
+        v.wanted = WANTED_STOPPED;
+        decides(&v, ACTION_STOP);
+        v.wanted = WANTED_DELETED;
+        decides(&v, ACTION_KILL);
+        v = running();
+        v.move_to = 1; /* it is here */
+        v.move_epoch = 5;
+        decides(&v, ACTION_NONE);
+        v.settled = false;
+        decides(&v, ACTION_SETTLE);
+        v.qemu = QEMU_PAUSED;
+        v.pause = PAUSE_PASSING; /* it starts, or arrives */
+        decides(&v, ACTION_NONE);
+        v.qemu_go_on = true;
+        v.trusted = false; /* no gate would open */
+        decides(&v, ACTION_NONE);
+        v.qemu_refused = true;
+        decides(&v, ACTION_KILL);
+}
+
+static void a_guest_that_went_off_may_be_wanted_again(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_NONE;
+        v.guest_powered_off = true;
+        v.restart = true;
+        decides(&v, ACTION_START);
+        v.restart = false;
+        v.wanted = WANTED_STOPPED;
+        v.settled = false;
+        decides(&v, ACTION_SETTLE);
+        v.wanted = WANTED_DELETED;
+        decides(&v, ACTION_REMOVE);
+}
+
+static void only_the_destination_of_this_epochs_entry_may_wait_here(void **state)
+{
+        const struct instance_view arriving = {.me = 2,
+                                               .trusted = true,
+                                               .epoch = 5,
+                                               .host = 1,
+                                               .record = true,
+                                               .qemu = QEMU_PAUSED,
+                                               .qemu_of_entry = true,
+                                               .entry_source = 1,
+                                               .entry_destination = 2,
+                                               .entry_epoch = 5};
+        struct instance_view v = arriving;
+
+        decides(&v, ACTION_NONE);
+        v.qemu_of_entry = false; /* another attempt's */
+        decides(&v, ACTION_KILL);
+        v = arriving;
+        v.entry_destination = 3;
+        decides(&v, ACTION_KILL);
+        v = arriving;
+        v.entry_epoch = 4;
+        decides(&v, ACTION_KILL);
+        v = arriving;
+        v.placement_host = 3;
+        v.placement_epoch = 5;
+        decides(&v, ACTION_NONE);
+}
+
+/* Everything that was never let run has the epoch 0, and so has an instance that nobody has claimed. */
+static void epoch_0_is_nobodys_half_reclaim(void **state)
+{
+        struct instance_view v = running();
+        struct gate_view g = source_gate();
+        const char *why;
+
+        v.epoch = 1;
+        v.qemu_epoch = v.entry_epoch = 0;
+        v.entry_source = 1;
+        decides(&v, ACTION_KILL);
+        g.epoch = 1;
+        g.qemu_epoch = g.entry_epoch = 0;
+        g.entry_source = 1;
+        assert_int_equal(gate_decide(&g, &why), GATE_REFUSE);
+        assert_string_equal(why, "it belongs to an older epoch");
+}
+
+static void the_gate_says_why(void **state)
+{
+        struct gate_view v = source_gate();
+        const char *why = "old";
+
+        assert_int_equal(gate_decide(&v, &why), GATE_CHECK);
+        assert_null(why);
+        v.known = false;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        assert_string_equal(why, "hostd did not start it");
+        v.again = true;
+        assert_int_equal(gate_decide(&v, &why), GATE_CHECK);
+        v.host = 2;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        assert_string_equal(why, "another host owns the disk");
+        v = source_gate();
+        v.entry_source =
+            2; /* an entry of another source at this epoch: whoever wrote it was not the owner */
+        v.entry_epoch = 5;
+        assert_int_equal(gate_decide(&v, &why), GATE_CHECK);
+        v.destination = true;
+        v.attempt_equal = true;
+        v.entry_destination = 1;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        assert_string_equal(why, "the source of its migration no longer owns the disk");
+        v.host = 2;
+        v.entry_destination = 3;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        assert_string_equal(why, "its migration goes to another host");
+        v.entry_epoch = 0;
+        v.epoch = 0;
+        v.entry_source = 0; /* no entry at all */
+        v.host = 0;
+        v.entry_destination = 1;
+        assert_int_equal(gate_decide(&v, &why), GATE_REFUSE);
+        assert_string_equal(why, "its migration attempt is no longer valid");
+}
+
+/* Every view there is, within small bounds, against the rules that may never break. */
+static void no_view_breaks_a_rule(void **state)
+{
+        for (unsigned n = 0; n < 1u << 19; n++) {
+                unsigned b = n;
+                struct instance_view v = {.me = 1, .record = true, .now_ms = 5, .epoch = 2, .settled = true};
+                enum instance_action a;
+
+                v.trusted = b & 1, b >>= 1;
+                v.host = b & 1 ? 1 : 2, b >>= 1;
+                v.wanted = (b & 3) % 3, b >>= 2;
+                v.placement_host = b & 1 ? 1 : 2, b >>= 1;
+                v.placement_epoch = b & 1 ? 2 : 1, b >>= 1;
+                v.restart = b & 1, b >>= 1;
+                v.move_to = b & 1 ? 2 : 0, b >>= 1;
+                v.move_epoch = 2;
+                v.entry_source = b & 1 ? 1 : 2, b >>= 1;
+                v.entry_destination = 3 - v.entry_source;
+                v.entry_epoch = b & 3, b >>= 2;
+                v.qemu = (b & 3) % 3, b >>= 2;
+                v.qemu_epoch = b & 3, b >>= 2;
+                v.qemu_of_entry = b & 1, b >>= 1;
+                v.qemu_refused = b & 1, b >>= 1;
+                v.qemu_go_on = b & 1, b >>= 1;
+                v.retry_ms = b & 1 ? 6 : 5, b >>= 1;
+                a = instance_decide(&v);
+                if (a == ACTION_START) {
+                        assert_true(v.trusted && v.now_ms >= v.retry_ms && v.qemu == QEMU_NONE);
+                        assert_true(v.wanted == WANTED_RUNNING);
+                        assert_true(v.placement_epoch == v.epoch ? v.placement_host == v.me
+                                                                 : v.host == v.me);
+                }
+                if (a == ACTION_REMOVE || a == ACTION_CLAIM)
+                        assert_true(v.wanted == WANTED_DELETED && v.qemu == QEMU_NONE);
+                if (a == ACTION_REMOVE || a == ACTION_MIGRATE || a == ACTION_RESUME || a == ACTION_RECLAIM ||
+                    a == ACTION_STOP || a == ACTION_RESTART)
+                        assert_int_equal(v.host, v.me);
+                if (a == ACTION_CLAIM)
+                        assert_true(v.trusted && v.placement_host == v.me && v.placement_epoch == v.epoch);
+                /* Also of one that stands: the move is refused with its reason. */
+                if (a == ACTION_MIGRATE || a == ACTION_RESTART)
+                        assert_true(v.qemu != QEMU_NONE && !v.qemu_refused && v.qemu_epoch == v.epoch);
+                if (a == ACTION_RESUME)
+                        assert_true(v.qemu == QEMU_PAUSED && v.trusted);
+                if (a == ACTION_KILL)
+                        assert_true(v.qemu != QEMU_NONE);
+                /* An entry that might still commit stands before everything that lets the source run on. */
+                if (v.qemu != QEMU_NONE && v.host == v.me && v.entry_source == v.me &&
+                    v.entry_epoch == v.epoch)
+                        assert_true(a == ACTION_RECLAIM || a == ACTION_KILL || a == ACTION_STOP);
+                /* Nobody's running QEMU stays. */
+                if (v.qemu == QEMU_RUNNING && v.host != v.me &&
+                    !(v.qemu_of_entry && v.entry_epoch == v.epoch && v.entry_destination == v.me))
+                        assert_int_equal(a, ACTION_KILL);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -307,6 +548,15 @@ int main(void)
             cmocka_unit_test(gate_of_a_source_with_an_entry_claims_first),
             cmocka_unit_test(gate_of_a_destination_commits_only_its_own_valid_attempt),
             cmocka_unit_test(gate_finishes_a_commit_that_a_dead_hostd_has_claimed),
+            cmocka_unit_test(actions_have_names),
+            cmocka_unit_test(what_has_no_record_is_ended_and_forgotten),
+            cmocka_unit_test(what_is_placed_elsewhere_is_not_started_here),
+            cmocka_unit_test(a_running_guests_wishes_have_an_order),
+            cmocka_unit_test(a_guest_that_went_off_may_be_wanted_again),
+            cmocka_unit_test(only_the_destination_of_this_epochs_entry_may_wait_here),
+            cmocka_unit_test(epoch_0_is_nobodys_half_reclaim),
+            cmocka_unit_test(the_gate_says_why),
+            cmocka_unit_test(no_view_breaks_a_rule),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

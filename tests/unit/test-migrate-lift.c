@@ -127,6 +127,23 @@ static void this_machine_is_itself(void **state)
         assert_true(lift_proved(&a, &b, false));
 }
 
+static void the_nearest_of_several_lifts_whatever_their_order(void **state)
+{
+        const struct ring_host many[] = {{.number = 9}, {.number = 7}, {.number = 4}, {.number = 6}};
+
+        assert_int_equal(lift_by(many, 4, 4, 4), 6);
+        assert_int_equal(lift_by(many, 4, 9, 9), 4);
+        assert_int_equal(lift_by(many, 4, 7, 7), 9);
+}
+
+static void a_round_is_due_after_ten_minutes(void **state)
+{
+        assert_false(lift_round_due(500, 500));
+        assert_false(lift_round_due(500, 500 + LIFT_EVERY_MS - 1));
+        assert_true(lift_round_due(500, 500 + LIFT_EVERY_MS));
+        assert_true(LIFT_EVERY_MS == 600 * 1000);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -140,6 +157,8 @@ int main(void)
             cmocka_unit_test(what_is_not_known_proves_nothing),
             cmocka_unit_test(after_the_proof_an_hour_passes),
             cmocka_unit_test(this_machine_is_itself),
+            cmocka_unit_test(the_nearest_of_several_lifts_whatever_their_order),
+            cmocka_unit_test(a_round_is_due_after_ten_minutes),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,12 @@
 
 #define GiB (1ULL << 30)
 
+/* The memory of a guest with one core that takes so much of a host, QEMU's own included. */
+static uint64_t guest_of(uint64_t bytes)
+{
+        return (bytes - PLANNER_QEMU_BASE - PLANNER_QEMU_CPU) / 513 * 512;
+}
+
 static const struct planner_host hosts[] = {
     {.number = 1, .name = "h1", .alive = true, .cpus = 2, .memory = 8 * GiB, .memory_used = 4 * GiB},
     {.number = 2, .name = "h2", .alive = true, .cpus = 2, .memory = 8 * GiB, .memory_used = 1 * GiB},
@@ -63,14 +69,26 @@ static void cores_are_overcommitted_memory_is_not(void **state)
 {
         struct planner_host h = {
             .number = 1, .name = "h1", .alive = true, .cpus = 2, .cpus_used = 7, .memory = GiB};
-        struct planner_need need = {.cpus = 1, .memory = GiB};
+        struct planner_need need = {.cpus = 1, .memory = guest_of(GiB)};
 
         assert_int_equal(planner_pick(&h, 1, &need, NULL), 0);
         need.cpus = 2;
         assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
         need.cpus = 1;
-        need.memory = GiB + 1;
+        need.memory = guest_of(GiB) + 1024; /* rounding takes up to 512 bytes */
         assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
+}
+
+static void qemu_needs_memory_of_its_own(void **state)
+{
+        struct planner_host h = {.number = 1, .name = "h1", .alive = true, .cpus = 2, .memory = GiB};
+        struct planner_need need = {.cpus = 1, .memory = GiB};
+
+        assert_int_equal(planner_pick(&h, 1, &need, NULL), -ENOSPC);
+        assert_int_equal(planner_memory(GiB, 2), GiB + (96 + 2 * 8 + 2) * (1ULL << 20));
+        planner_use(&h, 2, GiB / 2);
+        assert_int_equal(h.cpus_used, 2);
+        assert_int_equal(h.memory_used, planner_memory(GiB / 2, 2));
 }
 
 static void ids(struct failover_item *items, size_t n)
@@ -123,7 +141,7 @@ static void removed_instances_end_the_work(void **state)
         assert_true(failover_ended(&f));
 }
 
-static void silent_targets_are_given_up_and_tries_are_capped(void **state)
+static void silent_targets_are_given_up(void **state)
 {
         struct failover_item items[1];
         struct failover f;
@@ -201,7 +219,7 @@ static void what_was_placed_counts_also_when_done(void **state)
 
         ids(items, 3);
         for (int i = 0; i < 3; i++)
-                items[i].memory = 4 * GiB;
+                items[i].memory = guest_of(4 * GiB);
         failover_init(&f, 3, items, 3);
         for (int i = 0; i < 2; i++) { /* 7 GiB and 4 GiB are free: room for one each */
                 assert_int_equal(failover_next(&f, hosts, 4, 0)->target, 2 - i);
@@ -271,21 +289,60 @@ static void failed_starts_go_round_the_hosts_with_growing_pauses(void **state)
         assert_int_equal(chain.tries, 5);
 }
 
+static void the_numbers_decide_to_the_last_byte_and_core(void **state)
+{
+        const uint64_t room = planner_memory(GiB, 1);
+        const struct planner_host same[] = {
+            {.number = 5, .name = "h5", .alive = true, .cpus = 1, .memory = room},
+            {.number = 2, .name = "h2", .alive = true, .cpus = 1, .memory = room},
+            {.number = 7, .name = "h7", .alive = true, .cpus = 1, .memory = room}};
+        struct planner_host over = {
+            .number = 1, .name = "h1", .alive = true, .cpus = 1, .memory = GiB, .memory_used = 2 * GiB};
+        struct planner_need need = {.cpus = 1, .memory = GiB};
+        struct err e = {0};
+        char why[96] = "";
+
+        assert_int_equal(planner_pick(same, 3, &need, NULL), 1); /* ties to the lowest number */
+        need.only = 5;
+        need.memory++;
+        assert_int_equal(planner_pick(same, 3, &need, &e), -ENOSPC);
+        assert_string_equal(e.text,
+                            "no host has room: host h5 has 1.1 GiB of memory free, needed are 1.1 GiB with "
+                            "QEMU's own");
+        assert_false(planner_fits(&over, &(struct planner_need){.cpus = 1, .memory = 1}, why, sizeof(why)));
+        over.memory_used = 0;
+        over.cpus_used = 4;
+        assert_false(planner_fits(&over, &(struct planner_need){.cpus = 1}, why, sizeof(why)));
+        assert_string_equal(why, "has 4 of 4 virtual cores in use, needed are 1");
+        over.number = 3;
+        assert_false(planner_fits(&over, &(struct planner_need){.not_on = 3}, why, sizeof(why)));
+        assert_string_equal(why, "is the one it has to leave");
+        over.alive = false;
+        assert_false(planner_fits(&over, &(struct planner_need){.cpus = 0}, why, sizeof(why)));
+        assert_string_equal(why, "is not alive");
+        assert_int_equal(planner_pick(NULL, 0, &need, &e), -ENOENT);
+        need.only = 0;
+        assert_int_equal(planner_pick(NULL, 0, &need, &e), -ENOSPC);
+        assert_string_equal(e.text, "no host has room: no host has joined this store yet");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(picks_the_living_host_with_most_free_memory),
             cmocka_unit_test(says_why_for_each_host),
             cmocka_unit_test(cores_are_overcommitted_memory_is_not),
+            cmocka_unit_test(qemu_needs_memory_of_its_own),
             cmocka_unit_test(failover_goes_by_priority_and_spreads),
             cmocka_unit_test(removed_instances_end_the_work),
-            cmocka_unit_test(silent_targets_are_given_up_and_tries_are_capped),
+            cmocka_unit_test(silent_targets_are_given_up),
             cmocka_unit_test(only_so_many_at_once),
             cmocka_unit_test(a_group_keeps_its_instances_apart),
             cmocka_unit_test(failover_keeps_groups_apart),
             cmocka_unit_test(what_was_placed_counts_also_when_done),
             cmocka_unit_test(one_that_was_placed_before_gets_its_time_and_then_another_host),
             cmocka_unit_test(failed_starts_go_round_the_hosts_with_growing_pauses),
+            cmocka_unit_test(the_numbers_decide_to_the_last_byte_and_core),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

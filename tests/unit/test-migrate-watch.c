@@ -111,6 +111,138 @@ static void a_gap_in_our_own_looking_is_no_death(void **state)
         assert_false(watch_dead(&w, 5250, 0, 8000));
 }
 
+static void states_have_names_both_ways(void **state)
+{
+        for (int i = 0; i < HOST_STATE_MAX; i++)
+                assert_int_equal(host_state_parse(host_state_name(i)), i);
+        assert_string_equal(host_state_name(HOST_DEAD), "dead");
+        assert_string_equal(host_state_name(HOST_STATE_MAX), "?");
+        assert_int_equal(host_state_parse("gone"), -1);
+        assert_int_equal(host_state_parse(""), -1);
+        assert_int_equal(host_state_parse(NULL), -1);
+}
+
+static void no_more_neighbours_than_there_is_room_for(void **state)
+{
+        const struct ring_host hosts[] = {{.number = 1}, {.number = 2}, {.number = 3}, {.number = 4}};
+        unsigned n[4] = {77, 77, 77, 77};
+
+        assert_int_equal(ring_neighbours(hosts, 4, 1, n, 0), 0);
+        assert_int_equal(n[0], 77);
+        assert_int_equal(ring_neighbours(hosts, 4, 1, n, 1), 1);
+        assert_int_equal(n[0], 2);
+        assert_int_equal(n[1], 77);
+        assert_int_equal(ring_neighbours(hosts, 4, 1, n, 4), WATCH_NEIGHBOURS);
+        assert_int_equal(n[WATCH_NEIGHBOURS], 77);
+        assert_int_equal(ring_neighbours(hosts, 4, 9, n, 4), 2); /* who is not on it yet */
+        assert_int_equal(n[0], 1);
+}
+
+static void the_heir_of_a_long_chain_is_its_last(void **state)
+{
+        struct ring_host hosts[] = {{.number = 1, .state = HOST_DEAD, .taken_by = 2},
+                                    {.number = 2, .state = HOST_DEAD, .taken_by = 3},
+                                    {.number = 3, .state = HOST_STOPPED}};
+
+        assert_int_equal(ring_heir(hosts, 3, 1), 3); /* not dead: stopped in order */
+        hosts[2].state = HOST_DEAD;
+        hosts[2].taken_by = 9; /* not in the list */
+        assert_int_equal(ring_heir(hosts, 3, 1), 0);
+        assert_int_equal(ring_heir(hosts, 0, 1), 0);
+}
+
+/* Looks every 100 ms from..to at a counter that stands still. */
+static void look_on(struct watch *w, int64_t from, int64_t to)
+{
+        for (int64_t t = from; t <= to; t += 100)
+                watch_look(w, 1, true, 42, t);
+}
+
+static void two_seconds_are_two_seconds(void **state)
+{
+        struct watch w = {0};
+
+        watch_look(&w, 1, true, 41, 0);
+        look_on(&w, 100, 2000);
+        assert_false(watch_dead(&w, 2000, 0, 2000));
+        watch_look(&w, 1, true, 42, 2099);
+        assert_false(watch_dead(&w, 2099, 0, 2099));
+        watch_look(&w, 1, true, 42, 2100);
+        assert_true(watch_dead(&w, 2100, 0, 2100));
+        assert_true(watch_dead(&w, 2100 - WATCH_OWN_MS, 0, 2100));
+        assert_false(watch_dead(&w, 2100 - WATCH_OWN_MS - 1, 0, 2100));
+        assert_false(watch_dead(&w, 2100, 1, 2100)); /* stopped in order: that much longer */
+        look_on(&w, 2200, 2900);
+        assert_true(watch_dead(&w, 2900, 800, 2900));
+        assert_false(watch_dead(&w, 2900, 801, 2900));
+        /* what was seen long ago says nothing about now */
+        assert_true(watch_dead(&w, 2900 + WATCH_GAP_MS, 0, 2900 + WATCH_GAP_MS));
+        assert_false(watch_dead(&w, 2900 + WATCH_GAP_MS + 1, 0, 2900 + WATCH_GAP_MS + 1));
+        watch_look(&w, 1, true, 43, 3000); /* it lives */
+        assert_false(watch_dead(&w, 3000, 0, 3000));
+}
+
+static void never_seen_is_not_dead(void **state)
+{
+        struct watch w = {0};
+
+        assert_false(watch_dead(&w, 0, 0, 0));
+        assert_false(watch_dead(&w, 1000, -WATCH_DEAD_MS, 1000));
+}
+
+static void a_gap_is_longer_than_its_limit(void **state)
+{
+        struct watch w = {0};
+
+        watch_look(&w, 1, true, 42, 0);
+        watch_look(&w, 1, true, 42, WATCH_GAP_MS);
+        assert_int_equal(w.changed_ms, 0);
+        watch_look(&w, 1, true, 42, 2 * WATCH_GAP_MS);
+        assert_true(watch_dead(&w, 2 * WATCH_GAP_MS, 0, 2 * WATCH_GAP_MS));
+        watch_look(&w, 1, true, 42, 3 * WATCH_GAP_MS + 1);
+        assert_int_equal(w.changed_ms, 3 * WATCH_GAP_MS + 1);
+        assert_false(watch_dead(&w, 3 * WATCH_GAP_MS + 1, 0, 3 * WATCH_GAP_MS + 1));
+}
+
+/* The storage answers no read for seconds, and the neighbour beats on: it must not die of that. */
+static void a_stall_of_reads_is_no_death(void **state)
+{
+        struct watch w = {0};
+        int64_t t;
+
+        watch_look(&w, 1, true, 42, 0);
+        for (t = 100; t <= 5000; t += 100) {
+                watch_look(&w, 1, false, 0, t);
+                assert_false(watch_dead(&w, t, 0, t));
+        }
+        assert_int_equal(w.counter, 42);
+        watch_look(&w, 1, true, 42, t); /* it answers again, and the counter happens to be the same */
+        assert_false(watch_dead(&w, t, 0, t));
+        look_on(&w, t + 100, t + WATCH_DEAD_MS - 100);
+        assert_false(watch_dead(&w, t + WATCH_DEAD_MS - 100, 0, t + WATCH_DEAD_MS - 100));
+        look_on(&w, t + WATCH_DEAD_MS, t + WATCH_DEAD_MS);
+        assert_true(watch_dead(&w, t + WATCH_DEAD_MS, 0, t + WATCH_DEAD_MS));
+        w = (struct watch){0};
+        for (t = 0; t <= 5000; t += 100) { /* never an answer */
+                watch_look(&w, 1, false, 0, t);
+                assert_false(watch_dead(&w, t, 0, t));
+        }
+}
+
+/* Of the same counter as before, too: the new one has begun at it. */
+static void another_epoch_is_another_life(void **state)
+{
+        struct watch w = {0};
+
+        look_on(&w, 0, 3000);
+        assert_true(watch_dead(&w, 3000, 0, 3000));
+        watch_look(&w, 2, true, 42, 3100);
+        assert_int_equal(w.epoch, 2);
+        assert_int_equal(w.changed_ms, 3100);
+        watch_look(&w, 1, true, 42, 3200); /* an older one is another one */
+        assert_int_equal(w.changed_ms, 3200);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -120,6 +252,14 @@ int main(void)
             cmocka_unit_test(the_heir_follows_the_chain_of_winners),
             cmocka_unit_test(a_still_counter_is_death_after_two_seconds),
             cmocka_unit_test(a_gap_in_our_own_looking_is_no_death),
+            cmocka_unit_test(states_have_names_both_ways),
+            cmocka_unit_test(no_more_neighbours_than_there_is_room_for),
+            cmocka_unit_test(the_heir_of_a_long_chain_is_its_last),
+            cmocka_unit_test(two_seconds_are_two_seconds),
+            cmocka_unit_test(never_seen_is_not_dead),
+            cmocka_unit_test(a_gap_is_longer_than_its_limit),
+            cmocka_unit_test(a_stall_of_reads_is_no_death),
+            cmocka_unit_test(another_epoch_is_another_life),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

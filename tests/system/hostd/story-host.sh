@@ -249,6 +249,23 @@ story_remove_while_it_runs_leaves_nothing() {
         removed next
 }
 
+# greets COMMAND...: run so on h1, a client of web's screen hears VNC's greeting.
+greets() {
+        local socket
+        socket=$(lab exec h1 virsh -q dumpxml wherry-web | sed -n "s/.*type='socket' socket='\([^']*\)'.*/\1/p")
+        [ -n "$socket" ] || fail "its screen has no socket"
+        lab exec h1 "$@" timeout 5 socat -u "UNIX-CONNECT:$socket" - </dev/null | head -c 3 | grep -q RFB
+}
+
+story_no_other_user_of_the_host_reaches_a_guests_screen() {
+        local ports
+        given web h1
+        ports=$(ip netns exec wl-h1 ss -Hltnp | grep qemu || :)
+        [ -z "$ports" ] || fail "its QEMU listens: $ports"
+        greets env || fail "nor does root, whom hostd runs as"
+        refused "Permission denied" greets setpriv --reuid nobody --regid nogroup --clear-groups
+}
+
 # A QEMU that hangs hears nothing, neither the guest nor libvirt's monitor.
 story_force_stop_needs_no_guest() {
         given web h1

@@ -54,3 +54,15 @@ story_a_removed_name_is_free_at_once() {
         wherry run small --name web --host h2 --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json >/dev/null
         removed web
 }
+
+story_hostd_stays_in_memory() {
+        local n pid unit=$build/hostd/hostd.service
+        for pid in $(ip netns pids wl-h1); do
+                [[ $(cat "/proc/$pid/comm") != hostd ]] || break
+        done
+        # Locked from its first use on, whatever it is; the kernel lends it some pages that cannot be locked.
+        n=$(awk '/^Size:/ { size = $2 } /^VmFlags:/ && !/ lo / && !/ (pf|io|dd) / { n += size } END { print n + 0 }' "/proc/$pid/smaps")
+        ((n < 1024)) || fail "$n KiB of hostd's are not locked"
+        grep -q "^LimitMEMLOCK=infinity" "$unit"
+        (($(sed -n 's/^OOMScoreAdjust=//p' "$unit") < 0)) || fail "the kernel would end hostd for memory as soon as a guest"
+}

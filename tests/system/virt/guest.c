@@ -95,6 +95,21 @@ static void disk_add(const struct guest *g, int host, struct domain_disk *d, con
         snprintf(d->attach.backing_path, sizeof d->attach.backing_path, "%s/store/golden.raw", lab->folder);
 }
 
+/* xml with the TCP port that hostd once gave a guest's screen; frees the old one. */
+static char *screen_on_tcp(char *xml)
+{
+        const char *screen = strstr(xml, "<graphics "),
+                   *rest = screen ? strstr(screen, "</graphics>") : NULL;
+        char *with;
+
+        assert_non_null(rest);
+        with = str_printf("%.*s<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'>%s",
+                          (int)(screen - xml), xml, rest);
+        free(xml);
+        assert_non_null(with);
+        return with;
+}
+
 char *guest_xml(struct guest *g, int host)
 {
         struct domain_disk disks[4] = {0};
@@ -121,6 +136,8 @@ char *guest_xml(struct guest *g, int host)
                 disk_add(g, host, &disks[s.n_disks++], i == 1 ? "disk1" : "disk2", false);
         disk_add(g, host, &disks[s.n_disks++], "seed", true);
         assert_ok(domain_xml(&s, &xml, &err), &err);
+        if (g->screen_on_tcp)
+                xml = screen_on_tcp(xml);
         if (!g->qmp)
                 return xml;
         /* A second monitor, so that the test sees QEMU without libvirt's help. */

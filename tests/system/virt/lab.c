@@ -257,6 +257,7 @@ struct look {
         int host;
         const char *instance;
         pid_t pid;
+        int unread; /* what virt_processes() returns */
 };
 
 /* In that host's network namespace, as its hostd would be; a thread of its own, since a thread cannot leave
@@ -271,23 +272,34 @@ static void *look_run(void *arg)
 
         snprintf(path, sizeof path, "/run/netns/wvt-%d", l->host);
         fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || setns(fd, CLONE_NEWNET) < 0 || virt_processes(&list, &n, NULL) < 0)
-                l->pid = -1;
+        l->unread = fd < 0 || setns(fd, CLONE_NEWNET) < 0
+                        ? -1
+                        : virt_processes(lab->hosts[l->host].virt, &list, &n, NULL);
         for (size_t i = 0; i < n; i++)
                 if (streq(list[i].lease.instance, l->instance))
                         l->pid = list[i].pid;
         return NULL;
 }
 
-pid_t qemu_pid(int host, const char *instance)
+static struct look look(int host, const char *instance)
 {
-        struct look l = {host, instance, 0};
+        struct look l = {.host = host, .instance = instance};
         pthread_t t;
 
         assert_int_equal(pthread_create(&t, NULL, look_run, &l), 0);
         pthread_join(t, NULL);
-        assert_true(l.pid >= 0);
-        return l.pid;
+        assert_true(l.unread >= 0);
+        return l;
+}
+
+pid_t qemu_pid(int host, const char *instance)
+{
+        return look(host, instance).pid;
+}
+
+int qemu_unread(int host)
+{
+        return look(host, "").unread;
 }
 
 void qemu_wait(int host, const char *instance, bool there, int ms)

@@ -71,6 +71,7 @@ void marks_print(void);
 void libvirtd_kill(int host);
 void libvirtd_start(int host);                  /* and waits until the connection is back */
 pid_t qemu_pid(int host, const char *instance); /* 0: none; from /proc, as that host sees it */
+int qemu_unread(int host);                      /* how many processes of that host cannot be told */
 void qemu_wait(int host, const char *instance, bool there, int ms);
 
 /* An instance on the shared folder, laid out as the directory engine does: a folder with the name and the
@@ -83,6 +84,7 @@ struct guest {
         bool direct;                          /* the domain names the folder itself, without a link */
         bool qmp;                             /* a monitor of our own beside libvirt's */
         unsigned extra;                       /* further disks */
+        bool screen_on_tcp;                   /* as a hostd before Unix sockets has started it */
 };
 void guest_make(struct guest *g, const char *name);
 void guest_remove(struct guest *g);

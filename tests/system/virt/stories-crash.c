@@ -118,7 +118,7 @@ void cancelled_migration_never_has_two_runners(void **state)
 
 static void kill_destination(struct race *r)
 {
-        virt_kill_pid(qemu_pid(2, r->guest->id), r->guest->id, NULL);
+        virt_kill_pid(lab->hosts[2].virt, qemu_pid(2, r->guest->id), r->guest->id, NULL);
         r->at_release = NULL;
 }
 
@@ -209,7 +209,7 @@ static void destination_libvirtd_killed(struct race *r, const char *name, int wi
         libvirtd_start(2);
         lab_kill_all();
         if (qemu_pid(2, g.id) > 0)
-                assert_ok(virt_kill_pid(qemu_pid(2, g.id), g.id, &err), &err);
+                assert_ok(virt_kill_pid(lab->hosts[2].virt, qemu_pid(2, g.id), g.id, &err), &err);
         guest_remove(&g);
 }
 

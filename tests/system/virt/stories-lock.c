@@ -82,7 +82,7 @@ void second_lock_ends_with_its_qemu(void **state)
         lab_reset(NULL, NULL);
         assert_ok(guest_start(&g, 1, &err), &err);
         assert_int_equal(second_lock(&g), -1);
-        assert_ok(virt_kill_pid(qemu_pid(1, g.id), g.id, &err), &err);
+        assert_ok(virt_kill_pid(lab->hosts[1].virt, qemu_pid(1, g.id), g.id, &err), &err);
         assert_free_within(&g, 500);
         guest_remove(&g);
 }

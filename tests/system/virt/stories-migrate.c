@@ -123,6 +123,49 @@ void both_refused_leaves_nobody_running(void **state)
         guest_remove(&g);
 }
 
+/* The text of host's domain between two marks. */
+static char *xml_part(const struct guest *g, int host, const char *from, const char *to)
+{
+        struct err err = {0};
+        _cleanup_(freep) char *xml = NULL;
+        char *start, *end;
+
+        assert_ok(virt_xml(lab->hosts[host].virt, g->id, &xml, &err), &err);
+        start = strstr(xml, from);
+        end = start ? strstr(start, to) : NULL;
+        assert_non_null(end);
+        return strndup(start, (size_t)(end - start));
+}
+
+void guest_of_an_older_hostd_moves_to_a_screen_of_its_own(void **state)
+{
+        _cleanup_(freep) char *before = NULL, *there = NULL, *back = NULL;
+        struct guest g;
+        struct commit c = {.guest = &g};
+        struct err err = {0};
+
+        lab_reset(NULL, NULL);
+        guest_make(&g, "screen");
+        g.screen_on_tcp = true;
+        assert_ok(guest_start(&g, 1, &err), &err);
+        assert_true(guest_ticks(&g, 1, 3, 15000));
+        before = xml_part(&g, 1, "<graphics", "</graphics>");
+        assert_non_null(strstr(before, "127.0.0.1"));
+        g.screen_on_tcp = false;
+        lab_reset(move_hook, &c);
+        assert_ok(guest_move(&g, 1, 2, NULL, &err), &err);
+        assert_true(guest_ticks(&g, 2, 3, 15000));
+        there = xml_part(&g, 2, "<graphics", "</graphics>");
+        assert_null(strstr(there, "127.0.0.1"));
+        assert_non_null(strstr(there, "<listen type='socket' socket='/"));
+        assert_ok(guest_move(&g, 2, 1, NULL, &err), &err);
+        assert_true(guest_ticks(&g, 1, 3, 15000));
+        back = xml_part(&g, 1, "<graphics", "</graphics>");
+        assert_non_null(strstr(back, "<listen type='socket' socket='/"));
+        lab_kill_all();
+        guest_remove(&g);
+}
+
 /* Why the domain names a link: QEMU opens the path again after the gate has renamed the folder. */
 void disk_opened_by_name_dies_of_the_claim_and_by_link_lives(void **state)
 {

@@ -246,11 +246,12 @@ void killed_qemu_is_seen_and_gone(void **state)
         assert_ok(guest_start(&g, 1, &err), &err);
         pid = qemu_pid(1, g.id);
         assert_true(pid > 0);
-        assert_int_equal(virt_kill_pid(pid, "00000000-0000-4000-8000-000000000000", &err), -ESRCH);
+        assert_int_equal(
+            virt_kill_pid(lab->hosts[1].virt, pid, "00000000-0000-4000-8000-000000000000", &err), -ESRCH);
         assert_int_equal(qemu_pid(1, g.id), pid);
-        assert_ok(virt_kill_pid(pid, g.id, &err), &err);
+        assert_ok(virt_kill_pid(lab->hosts[1].virt, pid, g.id, &err), &err);
         assert_int_equal(qemu_pid(1, g.id), 0);
-        assert_ok(virt_kill_pid(pid, g.id, &err), &err); /* gone: fine */
+        assert_ok(virt_kill_pid(lab->hosts[1].virt, pid, g.id, &err), &err); /* gone: fine */
         assert_true(mark_wait(0, MARK_EVENT, 1, VIRT_STOPPED, NULL, 3000) >= 0);
         guest_remove(&g);
 }

@@ -13,6 +13,9 @@ void guest_that_powers_off_tells_so(void **state);
 void answer_comes_from_the_lease_of_the_same_guest(void **state);
 void killed_qemu_is_seen_and_gone(void **state);
 
+/* stories-process.c */
+void process_that_cannot_be_read_holds_up_nobody(void **state);
+
 /* stories-lock.c */
 void start_waits_for_the_second_lock_and_gives_up(void **state);
 void second_lock_ends_with_its_qemu(void **state);
@@ -22,6 +25,7 @@ void second_lock_ends_with_libvirtd(void **state);
 void migration_asks_in_order_and_commits_after_the_source_is_done(void **state);
 void refused_destination_leaves_the_source_running(void **state);
 void both_refused_leaves_nobody_running(void **state);
+void guest_of_an_older_hostd_moves_to_a_screen_of_its_own(void **state);
 void disk_opened_by_name_dies_of_the_claim_and_by_link_lives(void **state);
 
 /* stories-crash.c */

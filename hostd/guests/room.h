@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+
+#include "common/err.h"
+#include "hostd/context.h"
+
+struct instance;
+
+/*
+ * A preflight's question: may that instance arrive? 0, -ENOSPC no room, -EEXIST another of its group is here, -EAGAIN
+ * ask again. hold: its room is kept for it until the record names this host as its destination, 15 s at most. Any
+ * thread.
+ */
+int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hold, struct err *err);

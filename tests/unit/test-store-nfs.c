@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/util.h"
+#include "imaged/store/store.h"
+#include "tests/store/power-nfs.h"
+
+/*
+ * What the nfs engine asks of its server: whose the files are after each step of ownership, in which order, and
+ * what it makes of the answers. The server is tests/store/power-fs.c; the real one is in tests/store.
+ */
+static struct store *store;
+
+#define IMAGE "11111111-1111-4111-8111-111111111111"
+#define VM "33333333-3333-4333-8333-333333333333"
+
+static const struct disk_spec disks[] = {{.name = "disk0", .image = IMAGE, .size = 1 << 20},
+                                         {.name = "data", .size = 1 << 20},
+                                         {.name = "seed", .content = "seed", .n_content = 4}};
+#define N_DISKS 3
+
+static int begin(void **state)
+{
+        struct volume *v = NULL;
+        struct err err = {};
+
+        power_reset();
+        power_server = (struct power_server){};
+        if (store_open("nfs://server/export", NULL, &store, &err) < 0 || store_prepare(store, &err) < 0 ||
+            volume_create(store, IMAGE, 4096, &v, &err) < 0 || volume_seal(v, &err) < 0 ||
+            lease_create(store, VM, disks, N_DISKS, &err) < 0)
+                fail_msg("%s", err_text(&err));
+        volume_close(v);
+        power_server = (struct power_server){};
+        return 0;
+}
+
+static int end(void **state)
+{
+        store = store_close(store);
+        return 0;
+}
+
+static void expect_owner(const char *name, uint64_t epoch, unsigned host, uint32_t uid, uint32_t gid,
+                         uint32_t mode)
+{
+        char path[200];
+        struct fs_attr a = {};
+
+        snprintf(path, sizeof(path), "instances/33/" VM ".e%u.h%u/%s", (unsigned)epoch, host, name);
+        assert_int_equal(power_stat(path, &a), 0);
+        assert_int_equal(a.uid, uid);
+        assert_int_equal(a.gid, gid);
+        assert_int_equal(a.mode, mode);
+}
+
+static void expect_owners(uint64_t epoch, unsigned host, uint32_t uid, uint32_t gid, uint32_t mode)
+{
+        expect_owner("disk0.qcow2", epoch, host, uid, gid, mode);
+        expect_owner("data.qcow2", epoch, host, uid, gid, mode);
+        expect_owner("seed.iso", epoch, host, uid, gid, mode);
+}
+
+static void claim_fence(const struct lease *from, unsigned host, struct lease *ret, struct start *ret_start)
+{
+        struct err err = {};
+
+        assert_int_equal(lease_claim(store, VM, from, host, ret, &err), 0);
+        start_init(ret_start, VM, ret->epoch, NULL);
+        assert_int_equal(lease_fence(store, VM, ret, ret_start, disks, N_DISKS, &err), 0);
+}
+
+static void new_disks_are_nobodys(void **state)
+{
+        expect_owners(0, 0, 0, 0, 0600);
+}
+
+static void a_fence_gives_every_disk_to_its_start_alone(void **state)
+{
+        struct lease one, two;
+        struct start first, second;
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        expect_owners(1, 1, first.uid, 0, 0600);
+        claim_fence(&one, 2, &two, &second);
+        assert_int_not_equal(first.uid, second.uid);
+        expect_owners(2, 2, second.uid, 0, 0600);
+        assert_int_equal(lease_fence(store, VM, &one, &first, disks, N_DISKS, &err), -ESTALE);
+        expect_owners(2, 2, second.uid, 0, 0600);
+        second.uid = 0;
+        assert_int_equal(lease_fence(store, VM, &two, &second, disks, N_DISKS, &err), -EINVAL);
+        power_server.own_answer = -ETIMEDOUT;
+        second.uid = 5;
+        assert_int_equal(lease_fence(store, VM, &two, &second, disks, N_DISKS, &err), -ETIMEDOUT);
+}
+
+static void a_grant_adds_the_attempts_group_and_leaves_the_owner(void **state)
+{
+        struct lease one;
+        struct start first, attempt;
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        start_init(&attempt, VM, one.epoch, "attempt-1");
+        assert_int_equal(lease_grant(store, VM, &one, &attempt, disks, N_DISKS, &err), 0);
+        expect_owners(1, 1, first.uid, attempt.gid, 0660);
+        assert_int_equal(lease_gate(store, VM, &one, &first, disks, N_DISKS, &err), 0);
+        assert_int_equal(lease_gate(store, VM, &one, &attempt, disks, N_DISKS, &err), -EACCES);
+        assert_int_equal(lease_grant(store, VM, &one, &first, disks, N_DISKS, &err), -EINVAL);
+        assert_int_equal(lease_grant(store, VM, &(struct lease){}, &attempt, disks, N_DISKS, &err), -ESTALE);
+        assert_int_equal(lease_fence(store, VM, &one, &first, disks, N_DISKS, &err), 0); /* withdrawn */
+        expect_owners(1, 1, first.uid, 0, 0600);
+}
+
+static void the_gate_wants_the_name_and_each_disk(void **state)
+{
+        static const char *const names[] = {"disk0.qcow2", "data.qcow2", "seed.iso"};
+        struct lease one, two;
+        struct start first, second;
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        assert_int_equal(lease_gate(store, VM, &one, &first, disks, N_DISKS, &err), 0);
+        for (size_t i = 0; i < N_DISKS; i++) {
+                char path[200];
+
+                snprintf(path, sizeof(path), "instances/33/" VM ".e1.h1/%s", names[i]);
+                power_own(path, first.uid + 1, 0, 0600);
+                assert_int_equal(lease_gate(store, VM, &one, &first, disks, N_DISKS, &err), -EACCES);
+                power_own(path, first.uid, 0, 0600);
+        }
+        power_aim(POWER_DROP, 1);
+        assert_int_equal(lease_gate(store, VM, &one, &first, disks, N_DISKS, &err), -ETIMEDOUT);
+        claim_fence(&one, 2, &two, &second);
+        assert_int_equal(lease_gate(store, VM, &one, &first, disks, N_DISKS, &err), -EACCES);
+        assert_int_equal(lease_gate(store, VM, &two, &first, disks, N_DISKS, &err), -EACCES);
+        assert_int_equal(lease_gate(store, VM, &two, &second, disks, N_DISKS, &err), 0);
+}
+
+/* One call: the name moves, then the disks change hands, then the look; a failure of any is the answer. */
+static void a_commit_claims_fences_and_looks(void **state)
+{
+        struct lease one, two = {};
+        struct start first, attempt;
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        start_init(&attempt, VM, one.epoch, "attempt-1");
+        power_server.own_answer = -EIO;
+        assert_int_equal(lease_commit(store, VM, &one, 2, &attempt, disks, N_DISKS, &two, &err), -EIO);
+        power_server = (struct power_server){};
+        assert_int_equal(lease_commit(store, VM, &one, 2, &attempt, disks, N_DISKS, &two, &err), 0);
+        assert_true(two.epoch == 2 && two.host == 2);
+        assert_int_equal(power_server.owns, 1);
+        expect_owners(2, 2, attempt.uid, 0, 0600);
+        assert_int_equal(lease_commit(store, VM, &one, 3, &attempt, disks, N_DISKS, &two, &err), -ESTALE);
+        assert_int_equal(power_server.owns, 1); /* who has lost takes nothing */
+}
+
+static void qemu_is_told_all_of_it(void **state)
+{
+        struct attach a[N_DISKS], iso;
+        struct lease one;
+        struct start first;
+        struct fs_attr golden = {};
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        first.gid = 77;
+        assert_int_equal(lease_attach(store, VM, &one, &first, disks, N_DISKS, a, &err), 0);
+        assert_int_equal(power_stat("images/" IMAGE ".raw", &golden), 0);
+        for (size_t i = 0; i < N_DISKS; i++) {
+                assert_int_equal(a[i].kind, ATTACH_NFS);
+                assert_string_equal(a[i].server, "server");
+                assert_int_equal(a[i].uid, first.uid);
+                assert_int_equal(a[i].gid, 77);
+                assert_int_equal(a[i].qcow2, i < 2);
+                assert_int_equal(a[i].read_only, i == 2);
+                assert_int_equal(a[i].has_backing, i == 0);
+        }
+        assert_string_equal(a[0].path, "/export/instances/33/" VM ".e1.h1/disk0.qcow2");
+        assert_string_equal(a[2].path, "/export/instances/33/" VM ".e1.h1/seed.iso");
+        assert_string_equal(a[0].backing_path, "/export/images/" IMAGE ".raw");
+        assert_int_equal(a[0].backing_uid, golden.uid);
+        assert_int_equal(golden.mode, 0644);
+        assert_int_not_equal(golden.uid, 0);
+        assert_int_equal(volume_attach(store, IMAGE, &iso, &err), 0);
+        assert_true(iso.read_only && iso.kind == ATTACH_NFS && iso.uid == golden.uid);
+        assert_string_equal(iso.path, "/export/images/" IMAGE ".raw");
+}
+
+/* Users of starts, of attempts and of images never meet, nor do two epochs of one instance. */
+static void users_are_of_their_own_ranges(void **state)
+{
+        struct start s, next;
+
+        for (uint64_t epoch = 0; epoch < 200; epoch++) {
+                char attempt[32];
+
+                start_init(&s, VM, epoch, NULL);
+                start_init(&next, VM, epoch + 1, NULL);
+                assert_int_not_equal(s.uid, next.uid);
+                assert_in_range(s.uid, 0x40000000u, 0x5fffffffu);
+                assert_int_equal(s.gid, 0);
+                snprintf(attempt, sizeof(attempt), "attempt-%u", (unsigned)epoch);
+                start_init(&s, VM, epoch, attempt);
+                assert_in_range(s.uid, 0x60000000u, 0x7ffffffeu);
+                assert_int_equal(s.gid, s.uid);
+                assert_true(uuid_valid(s.id));
+        }
+}
+
+static void the_self_test_believes_what_it_has_seen(void **state)
+{
+        struct err err = {};
+
+        assert_int_equal(store_selftest(store, &err), 1);
+        assert_int_equal(power_server.owns, 2);
+        assert_int_equal(power_server.writes, 3); /* the first, the first once more, the second */
+        power_server = (struct power_server){.takes_all = true};
+        assert_int_equal(store_selftest(store, &err), 0);
+        assert_non_null(strstr(err.text, "lost the file"));
+        power_server = (struct power_server){.own_answer = -EACCES};
+        assert_int_equal(store_selftest(store, &err), 0);
+        assert_non_null(strstr(err.text, "no_root_squash"));
+        power_server = (struct power_server){.own_answer = -EINVAL};
+        assert_int_equal(store_selftest(store, &err), 0);
+        power_server = (struct power_server){.own_answer = -ETIMEDOUT};
+        assert_int_equal(store_selftest(store, &err), -ETIMEDOUT);
+        power_server = (struct power_server){.write_answer = {-EACCES}};
+        assert_int_equal(store_selftest(store, &err), 0);
+        assert_non_null(strstr(err.text, "file's owner"));
+        power_server = (struct power_server){.write_answer = {-EIO}};
+        assert_int_equal(store_selftest(store, &err), -EIO);
+        power_server = (struct power_server){.write_answer = {0, -EIO}};
+        assert_int_equal(store_selftest(store, &err), -EIO); /* not the refusal that it looks for */
+        power_server = (struct power_server){.write_answer = {0, -EACCES, -EACCES}};
+        assert_int_equal(store_selftest(store, &err), -EACCES);
+        assert_int_equal(power_count("tmp"), 0);
+        power_aim(POWER_FAIL, 0);
+        assert_int_equal(store_selftest(store, &err), -EIO);
+}
+
+/* Left-overs of crashed writers are an hour old by the server's clock before they go. */
+static void the_sweep_takes_what_is_an_hour_old(void **state)
+{
+        static const struct fs_owner owner = {.mode = 0600};
+        struct fs *fs = power_fs();
+        struct fs_attr a;
+        struct err err = {};
+
+        assert_int_equal(fs->ops->put(fs, "tmp/old", "x", 1, &owner, true, &err), 0);
+        assert_int_equal(fs->ops->mkdir(fs, "tmp/folder", 0700, &err), 0);
+        assert_int_equal(fs->ops->put(fs, "tmp/folder/disk", "x", 1, &owner, true, &err), 0);
+        power_age(3599);
+        assert_int_equal(fs->ops->put(fs, "tmp/young", "x", 1, &owner, true, &err), 0);
+        assert_int_equal(store_prepare(store, &err), 0);
+        assert_int_equal(power_count("tmp"), 3);
+        power_age(1);
+        assert_int_equal(store_prepare(store, &err), 0);
+        assert_int_equal(power_count("tmp"), 1);
+        assert_int_equal(power_stat("tmp/young", &a), 0);
+}
+
+/* A removed image that still has users comes back; one without is gone for good. */
+static void a_removal_that_was_cut_off_is_mended(void **state)
+{
+        struct fs *fs = power_fs();
+        struct lease none = {};
+        struct volume *v = NULL;
+        struct fs_attr a;
+        struct err err = {};
+
+        assert_int_equal(volume_remove(store, IMAGE, &err), -EBUSY);
+        assert_string_equal(err.text, "image " IMAGE ": 1 disk copy it on write");
+        assert_int_equal(
+            fs->ops->rename(fs, "images/" IMAGE ".raw", "images/" IMAGE ".0123456789abcdef.gone", &err), 0);
+        assert_int_equal(volume_open(store, IMAGE, &v, &err), -ENOENT);
+        assert_int_equal(store_prepare(store, &err), 0);
+        assert_int_equal(volume_open(store, IMAGE, &v, &err), 0);
+        v = volume_close(v);
+        assert_int_equal(power_stat("images/" IMAGE ".raw", &a), 0);
+        assert_int_equal(a.nlink, 2);
+        assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), 0);
+        assert_int_equal(
+            fs->ops->rename(fs, "images/" IMAGE ".raw", "images/" IMAGE ".0123456789abcdef.gone", &err), 0);
+        assert_int_equal(store_prepare(store, &err), 0);
+        assert_int_equal(volume_open(store, IMAGE, &v, &err), -ENOENT);
+        assert_int_equal(power_count("images"), 0);
+}
+
+/* Where there is no room, a record that exists gets some from the reserve, and a new one waits. */
+static void a_full_store_still_takes_changes(void **state)
+{
+        struct err err = {};
+
+        power_room(1 << 30);
+        assert_int_equal(store_prepare(store, &err), 0);
+        assert_int_equal(power_count("reserve"), 8);
+        power_room(0);
+        assert_int_equal(record_put(store, RECORD_HOST, "1", 0, "one", NULL, &err), 0);
+        for (unsigned k = 0; k < 12; k++) {
+                int before = power_count("reserve");
+
+                power_aim(POWER_FULL, k);
+                assert_int_equal(record_put(store, RECORD_HOST, "1", k + 1, "more", NULL, &err), 0);
+                assert_true(power_count("reserve") == before || power_count("reserve") == before - 1);
+        }
+        assert_true(power_count("reserve") <= 6); /* for the text, and for the name */
+        power_aim(POWER_FULL, 1);
+        assert_int_equal(record_put(store, RECORD_HOST, "2", 0, "one", NULL, &err), -ENOSPC);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test_setup_teardown(new_disks_are_nobodys, begin, end),
+            cmocka_unit_test_setup_teardown(a_fence_gives_every_disk_to_its_start_alone, begin, end),
+            cmocka_unit_test_setup_teardown(a_grant_adds_the_attempts_group_and_leaves_the_owner, begin,
+                                            end),
+            cmocka_unit_test_setup_teardown(the_gate_wants_the_name_and_each_disk, begin, end),
+            cmocka_unit_test_setup_teardown(a_commit_claims_fences_and_looks, begin, end),
+            cmocka_unit_test_setup_teardown(qemu_is_told_all_of_it, begin, end),
+            cmocka_unit_test(users_are_of_their_own_ranges),
+            cmocka_unit_test_setup_teardown(the_self_test_believes_what_it_has_seen, begin, end),
+            cmocka_unit_test_setup_teardown(the_sweep_takes_what_is_an_hour_old, begin, end),
+            cmocka_unit_test_setup_teardown(a_removal_that_was_cut_off_is_mended, begin, end),
+            cmocka_unit_test_setup_teardown(a_full_store_still_takes_changes, begin, end),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
