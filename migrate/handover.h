@@ -33,7 +33,8 @@ enum handover_how {
 
 struct handover_guest {
         bool movable; /* its vCPUs run, and nothing else is being done with it */
-        bool disk;    /* it goes by its disk, no longer live: hosts that refused a live move are asked once more */
+        bool
+            disk; /* it goes by its disk, no longer live: hosts that refused a live move are asked once more */
         enum handover_how how;
 };
 
