@@ -153,6 +153,8 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
 
         if (!self_trusted(ctx))
                 problem(list, "storage", "its heartbeats do not reach the storage");
+        if (ctx->self->leaving)
+                problem(list, "leaving", "it goes down");
         if (!ctx->self->virt_connected)
                 problem(list, "libvirt", "its libvirt does not answer");
         if (if_nametoindex(ctx->config->bridge) == 0) {

@@ -43,6 +43,9 @@ static void config_keys(struct config *c, struct conf_key keys[N_KEYS])
             {"host", "moves_out", "2",
              "so many guests leave at the same time; the others wait for their turn", &c->moves_out_text},
             {"host", "moves_in", "2", "so many guests arrive at the same time", &c->moves_in_text},
+            {"host", "handover_seconds", "300",
+             "how long a reboot may take to hand guests on, at most 1500; 0: they end with the host",
+             &c->handover_text},
             {"api", "listen", "127.0.0.1:7070", "ADDRESS:PORT that imaged and other hosts call", &c->listen},
             {"api", "token_file", "/etc/wherry/cluster-token", "the cluster's token, the same on every host",
              &c->token_file},
@@ -116,6 +119,11 @@ static int config_check(const char *path, struct config *c, struct err *err)
         if (*end || c->number > 65535)
                 return err_set(err, -EINVAL, "%s: [host] number = %s is not a number from 0 to 65535", path,
                                c->number_text);
+        c->handover_ms = (int64_t)strtoul(c->handover_text, &end, 10) * 1000;
+        if (*end || c->handover_ms > 1500 * 1000)
+                return err_set(err, -EINVAL,
+                               "%s: [host] handover_seconds = %s is not a number from 0 to 1500", path,
+                               c->handover_text);
         if (!streq(c->accel, "auto") && !streq(c->accel, "kvm") && !streq(c->accel, "tcg"))
                 return err_set(err, -EINVAL, "%s: [host] accel = %s is none of auto, kvm, tcg", path,
                                c->accel);

@@ -22,6 +22,8 @@ int self_can_start(const struct context *ctx, struct err *err)
                 return err_set(err, -EAGAIN, "another machine has its number");
         if (!self_trusted(ctx))
                 return err_set(err, -EAGAIN, "its heartbeats do not reach the storage");
+        if (ctx->self->leaving)
+                return err_set(err, -EAGAIN, "it goes down");
         if (!ctx->self->virt_connected)
                 return err_set(err, -EAGAIN, "its libvirt does not answer");
         if (ctx->self->uplink != UPLINK_GOOD)

@@ -24,7 +24,7 @@ static unsigned placed_on(const struct instance_view *v)
 
 static bool may_start(const struct instance_view *v)
 {
-        return v->trusted && v->now_ms >= v->retry_ms;
+        return v->trusted && !v->leaving && v->now_ms >= v->retry_ms;
 }
 
 /* The source of a migration was to run on, its hostd had won the claim for it, and died before the record
@@ -47,6 +47,8 @@ static enum instance_action decide_running(const struct instance_view *v)
         /* An entry with me as the source and no migration in flight: the destination might still commit. */
         if (v->qemu_epoch != v->epoch || (v->entry_epoch == v->epoch && v->entry_source == v->me))
                 return ACTION_RECLAIM;
+        if (v->leave)
+                return ACTION_STOP;
         if (v->qemu == QEMU_PAUSED && v->qemu_go_on && v->trusted)
                 return ACTION_RESUME;
         if (v->pause == PAUSE_PASSING)

@@ -24,6 +24,8 @@ struct instance_view {
         unsigned me;    /* this host's number */
         bool trusted;   /* this host's heartbeats reach the storage */
         bool replaced;  /* another machine has this host's number: the name "of me" is not this machine's */
+        bool leaving;   /* this host goes down in order: nothing starts here any more */
+        bool leave;     /* and this guest is to power off here, whatever is wanted */
         int64_t now_ms; /* monotonic */
 
         /* the name on the storage: rule 1, it alone decides */

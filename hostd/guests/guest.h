@@ -71,8 +71,11 @@ struct guest {
         bool io_error;      /* a disk error has stopped it, and it has not run since */
         char io_word[16];   /* QEMU's word for it */
         struct health_stop stop;
-        bool ending;           /* we are ending it: an end is not the guest's own */
-        struct start starting; /* the start being carried out; id empty: none */
+        bool ending;               /* we are ending it: an end is not the guest's own */
+        bool leave, leave_at_once; /* its host goes down: it is to power off, or to end */
+        bool busy;                 /* its thread is at work */
+        bool runs;                 /* it was seen running at its last look */
+        struct start starting;     /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
         struct start_phases phases; /* of that start */
         pid_t known_pid;            /* the QEMU that was let run */

@@ -219,7 +219,9 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
                 return look_disowned(g, ret, err);
         l.view.trusted = self_trusted(g->ctx);
         l.view.replaced = g->ctx->self->replaced;
+        l.view.leaving = g->ctx->self->leaving;
         pthread_mutex_lock(&g->lock);
+        l.view.leave = g->leave;
         l.view.guest_powered_off = g->powered_off;
         pthread_mutex_unlock(&g->lock);
         /* The QEMU first, then the name: a name that moves on in between makes the QEMU look too old, which

@@ -212,10 +212,12 @@ static bool guest_wait(struct guest *g, int64_t ms)
                 until.tv_nsec -= 1000000000;
         }
         pthread_mutex_lock(&g->lock);
+        g->busy = false;
         while (!g->wake && !g->ctx->self->quit && r == 0)
                 r = pthread_cond_timedwait(&g->woken, &g->lock, &until);
         g->wake = false;
         g->ended_event = false;
+        g->busy = true; /* until it waits again */
         pthread_mutex_unlock(&g->lock);
         return !g->ctx->self->quit;
 }
@@ -270,6 +272,9 @@ static int64_t guest_step(struct guest *g)
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
+        pthread_mutex_lock(&g->lock);
+        g->runs = l.view.qemu == QEMU_RUNNING;
+        pthread_mutex_unlock(&g->lock);
         guest_judge_end(g, &l);
         if (guest_crashed(g, &l))
                 guest_backoff(g);

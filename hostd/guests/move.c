@@ -190,8 +190,8 @@ static void tell_own(struct guest *g, const struct guest_look *l, bool done)
                           (unsigned long long)p->transferred);
         else if (r > 0 && done)
                 event_add(g->ctx, "instance-migrated", g->id, name,
-                          "to host %s in %lld ms; libvirt's answer was lost, so the downtime is not known",
-                          m->to_name, (long long)o.total_ms);
+                          "to host %s in %lld ms; its downtime is not known", m->to_name,
+                          (long long)o.total_ms);
         else if (r > 0)
                 event_add(g->ctx, "migration-failed", g->id, name, "to host %s: %s", m->to_name,
                           err_text(&m->why));

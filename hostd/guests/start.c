@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <poll.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/plug/plug.h"
+#include "hostd/self.h"
 
 /* On a directory QEMU opens files, as the user that libvirt runs it as. On nfs they are the start's own, on
  * rbd nobody's. */
@@ -75,6 +77,32 @@ int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, 
         return lease_claim(g->ctx->store, g->id, &l->lease, g->ctx->number, false, ret, err);
 }
 
+/*
+ * libvirt's answer to a start is lost. Its daemon may be busy with it yet, or be on its way down: what it
+ * says when it is here again counts. Where it does not come, the caller ends whatever has begun.
+ */
+#define START_ANSWER_MS 8000
+#define START_LOOK_MS 100
+
+static int start_await(struct guest *g, const struct start *start, int r)
+{
+        int64_t until = clock_ms() + START_ANSWER_MS;
+
+        while (clock_ms() < until && !g->ctx->self->quit) {
+                struct virt_domain d;
+                int found = -ENOTCONN;
+
+                if (g->ctx->self->virt_connected)
+                        found = virt_find(g->ctx->virt, g->id, &d, NULL);
+                if (found == 0 && d.running && streq(d.lease.start.id, start->id))
+                        return 0;
+                if (found == -ENOENT)
+                        return r;
+                poll(NULL, 0, START_LOOK_MS);
+        }
+        return r;
+}
+
 /* fence, QEMU; the gate says yes in between, on its own thread. */
 static int start_claimed(struct guest *g, const struct guest_look *l, const struct lease *mine,
                          struct start_phases *p, struct err *err)
@@ -112,6 +140,8 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         g->phases = *p;
         pthread_mutex_unlock(&g->lock);
         r = virt_start(ctx->virt, xml, err);
+        if (virt_unanswered(r))
+                r = start_await(g, &key.start, r);
         pthread_mutex_lock(&g->lock);
         g->starting = (struct start){0};
         pthread_mutex_unlock(&g->lock);

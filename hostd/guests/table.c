@@ -89,6 +89,55 @@ void guests_wake(struct context *ctx, const char *instance)
         pthread_mutex_unlock(&t->lock);
 }
 
+void guests_leave(struct context *ctx, const char *instance, bool at_once)
+{
+        struct guest *g;
+
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                g->leave = true;
+                g->leave_at_once |= at_once;
+                g->wake = true;
+                pthread_cond_signal(&g->woken);
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+}
+
+bool guests_busy(struct context *ctx, const char *instance)
+{
+        struct guest *g;
+        bool busy = false;
+
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                busy = g->busy || g->wake;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+        return busy;
+}
+
+bool guests_movable(struct context *ctx, const char *instance)
+{
+        struct guest *g;
+        bool runs = false;
+
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                runs = g->runs;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+        return runs;
+}
+
 void guests_scanned(struct context *ctx)
 {
         pthread_mutex_lock(&ctx->guests->lock);

@@ -119,7 +119,8 @@ bool guest_uplink(struct guest *g, const struct guest_look *l)
         enum uplink_way way;
         int r;
 
-        if (!uplink_leaves(&l->view, (enum uplink)ctx->self->uplink))
+        if (ctx->self->leaving || /* it hands them on anyway */
+            !uplink_leaves(&l->view, (enum uplink)ctx->self->uplink))
                 return false;
         to.to = uplink_target(g, &l->instance, &e);
         if (!to.to) {

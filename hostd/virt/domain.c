@@ -124,6 +124,11 @@ int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, str
         return r == 0 ? err_set(err, -ENOENT, "instance %s: gone", instance) : MIN_OF(r, 0);
 }
 
+bool virt_unanswered(int r)
+{
+        return r == -ENOTCONN || r == -ETIMEDOUT;
+}
+
 int virt_start(struct virt *v, const char *xml, struct err *err)
 {
         _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;

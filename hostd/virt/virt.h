@@ -67,6 +67,9 @@ int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n,
 /* The one domain of that instance; -ENOENT: libvirt knows none. */
 int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
 
+/* Did libvirt's answer get lost? Then what was asked for may be done, be done later, or never. */
+bool virt_unanswered(int r);
+
 /* Transient, never autostarted. Returns when the vCPUs run (the gate has said yes). */
 int virt_start(struct virt *v, const char *xml, struct err *err);
 int virt_shutdown(struct virt *v, const char *instance, struct err *err); /* asks the guest (ACPI) */

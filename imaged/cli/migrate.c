@@ -137,6 +137,9 @@ int cmd_migrate(struct cli *cli, struct err *err)
         if (!path || !body)
                 return err_set(err, -ENOMEM, "out of memory");
         r = cli_call(cli, "POST", body, &asked, err, "%s/migrate", path);
+        if (http_away(r))
+                return err_wrap(err, r, "whether %s moves is not known, \"wherry show %s\" tells", name,
+                                name);
         if (r < 0)
                 return err_wrap(err, r, "%s is not moved", name);
         if (cli_given(cli, "--no-wait")) {

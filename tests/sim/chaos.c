@@ -137,7 +137,7 @@ void suspenders_run(void *arg)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(17)) {
+        switch (rnd(18)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -181,6 +181,9 @@ static void one_fault(struct host *h)
                 tell("%s: nobody can read its heartbeat", h->name);
                 W.stuck_beat = h->number;
                 event_at(sched_now() + span(), beat_again, NULL);
+                break;
+        case 16:
+                host_go_down(h);
                 break;
         case 13:
                 press_buttons(h);

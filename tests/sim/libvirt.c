@@ -195,6 +195,11 @@ static int run_start(struct call *c)
         return 0;
 }
 
+bool virt_unanswered(int r)
+{
+        return r == -ENOTCONN;
+}
+
 int virt_start(struct virt *v, const char *xml, struct err *err)
 {
         const char *uuid = strstr(xml, "<uuid>");

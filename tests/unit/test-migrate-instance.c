@@ -54,6 +54,25 @@ static void a_qemu_of_an_older_epoch_is_killed_then_started_by_a_new_claim(void 
         decides(&v, ACTION_START);
 }
 
+static void a_host_that_goes_down_starts_nothing_and_stops_what_it_is_told(void **state)
+{
+        struct instance_view v = running();
+
+        v.leaving = true;
+        decides(&v, ACTION_NONE);
+        v.leave = true;
+        decides(&v, ACTION_STOP);
+        v.qemu = QEMU_PAUSED;
+        decides(&v, ACTION_STOP);
+        v.entry_epoch = 5, v.entry_source = 1; /* a move from here is open: that is closed first */
+        decides(&v, ACTION_RECLAIM);
+        v = running(), v.leaving = v.leave = true;
+        v.qemu = QEMU_NONE;
+        decides(&v, ACTION_NONE);
+        v.placement_host = 2, v.placement_epoch = 5; /* handed on */
+        decides(&v, ACTION_FORGET);
+}
+
 static void a_host_without_heartbeats_starts_nothing(void **state)
 {
         struct instance_view v = running();
@@ -519,6 +538,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(the_name_alone_decides),
             cmocka_unit_test(a_qemu_of_an_older_epoch_is_killed_then_started_by_a_new_claim),
+            cmocka_unit_test(a_host_that_goes_down_starts_nothing_and_stops_what_it_is_told),
             cmocka_unit_test(a_host_without_heartbeats_starts_nothing),
             cmocka_unit_test(wishes_are_carried_out),
             cmocka_unit_test(a_guest_that_powers_itself_off_stays_off),
