@@ -321,7 +321,7 @@ void handover_run(struct context *ctx)
 {
         int64_t until = clock_ms() + ctx->config->handover_ms;
 
-        if (ctx->config->handover_ms == 0)
+        if (ctx->config->handover_ms == 0 || ctx->self->replaced) /* then the number is not this host's */
                 return;
         ctx->self->leaving = true;
         if (hand_on(ctx, until, false) >= 0)
