@@ -90,7 +90,7 @@ static void scan_stranded(struct context *ctx, const struct survey *s)
                 for (size_t i = 0; i < s->n_instances; i++) {
                         const struct survey_instance *in = &s->instances[i];
 
-                        if (in->wanted != WANTED_RUNNING ||
+                        if (!survey_due(in) ||
                             (in->placement ? in->placement : in->lease.host) != ring[h].number)
                                 continue;
                         takeover_start(ctx, ring[h].number);

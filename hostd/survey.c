@@ -87,6 +87,7 @@ static int add_record(void *arg, const char *id, uint64_t version, const char *t
         if (!found || json_parse(text, id, &doc, NULL) < 0 || instance_from_json(doc, &i, NULL) < 0)
                 return 0;
         found->wanted = i.wanted;
+        found->told_off = instance_told_off(&i, &found->lease);
         found->priority = i.priority;
         found->cpus = i.cpus;
         found->memory = i.memory;
@@ -94,6 +95,11 @@ static int add_record(void *arg, const char *id, uint64_t version, const char *t
         found->placement = i.placement_epoch == found->lease.epoch ? i.placement_host : 0;
         instance_done(&i);
         return 0;
+}
+
+bool survey_due(const struct survey_instance *in)
+{
+        return in->wanted == WANTED_RUNNING || (in->wanted == WANTED_STOPPED && !in->told_off);
 }
 
 int survey_hosts(struct store *s, struct survey *ret, struct err *err)

@@ -18,12 +18,15 @@ struct survey_instance {
         char id[UUID_LEN + 1];
         struct lease lease;
         enum wanted wanted;
+        bool told_off; /* its status says that nothing runs of it */
         int priority;
         unsigned cpus;
         uint64_t memory;           /* bytes */
         unsigned placement;        /* the host that may claim it at this epoch; 0: none */
         char group[GROUP_LEN + 1]; /* "owner/group", empty: none */
 };
+/* Whoever took its host over has something to do for it: to start it, or to say that it stands. */
+bool survey_due(const struct survey_instance *in);
 struct survey_host {
         struct ring_host ring;
         char name[65];

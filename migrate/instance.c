@@ -73,7 +73,9 @@ static enum instance_action decide_absent(const struct instance_view *v)
                 return v->settled ? ACTION_FORGET : ACTION_SETTLE;
         if (placed && placed != v->me)
                 return ACTION_FORGET;
-        return may_start(v) ? ACTION_START : ACTION_NONE;
+        if (may_start(v))
+                return ACTION_START;
+        return v->crashed && !v->settled ? ACTION_SETTLE : ACTION_NONE;
 }
 
 /*
@@ -116,9 +118,10 @@ enum instance_action instance_decide(const struct instance_view *v)
                 return ACTION_FORGET;
         if (v->wanted == WANTED_RUNNING)
                 return may_start(v) ? ACTION_START : ACTION_NONE;
-        if (v->wanted == WANTED_DELETED)
-                return v->trusted ? ACTION_CLAIM : ACTION_NONE;
-        return ACTION_FORGET;
+        /* Its owner is dead, and can no longer say that nothing runs: whoever has the name says it. */
+        if (v->wanted == WANTED_STOPPED && v->told_off)
+                return ACTION_FORGET;
+        return v->trusted ? ACTION_CLAIM : ACTION_NONE;
 }
 
 static enum gate_action refuse(const char **why, const char *text)

@@ -39,6 +39,7 @@ struct instance_view {
         uint64_t placement_epoch;
         bool restart;     /* asked for and not done */
         bool settled;     /* the record's status says what is so */
+        bool told_off;    /* its status says that nothing runs at this epoch */
         unsigned move_to; /* a request to migrate; 0: none. void unless move_epoch == epoch */
         uint64_t move_epoch;
         unsigned entry_source, entry_destination; /* the migration entry; void unless entry_epoch == epoch */
@@ -53,6 +54,7 @@ struct instance_view {
         enum health_pause pause;
         bool guest_powered_off; /* the guest ended itself since we last wrote the record */
 
+        bool crashed;     /* its last run here ended by itself, and it has not been started since */
         int64_t retry_ms; /* no start before this time: back-off after crashes and failed starts */
 };
 
@@ -69,7 +71,7 @@ enum instance_action {
         ACTION_RECLAIM,  /* a running source after a failed migration: claim, fence, so that the destination
                             cannot commit */
         ACTION_REMOVE,   /* take the disks and the record away */
-        ACTION_CLAIM,    /* claim only, so that REMOVE may follow */
+        ACTION_CLAIM,    /* claim only, so that REMOVE or SETTLE may follow */
         ACTION_SETTLE,   /* write what is so into the record's status */
         ACTION_MAX
 };

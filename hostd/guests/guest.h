@@ -68,6 +68,7 @@ struct guest {
         bool powered_off;   /* it ended by its own wish */
         int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
         bool ended_event;   /* any end was reported since the flag was cleared */
+        char end_word[16];  /* libvirt's word for the last end; empty: none was reported */
         bool io_error;      /* a disk error has stopped it, and it has not run since */
         char io_word[16];   /* QEMU's word for it */
         struct health_stop stop;
@@ -88,6 +89,9 @@ struct guest {
         unsigned failures;  /* starts that failed, or runs that crashed early, in a row */
         bool ran;           /* a QEMU of ours was seen running and we have not ended it */
         int64_t retry_ms, started_ms;
+        bool crashed;                       /* its last run here ended by itself; until the next start */
+        char crash[64];                     /* and why */
+        char retry_at[CLOCK_STAMP_LEN + 1]; /* retry_ms for people */
         uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
         uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
         uint64_t uplink_epoch; /* plus one: at which it was to leave for the network's sake */
@@ -103,8 +107,10 @@ struct guest_look {
         struct lease lease;
         struct virt_domain domain;
         struct instance_view view;
-        const char *state; /* for the status; NULL: nothing is to be written */
-        char reason[200];  /* empty: none */
+        /* for the status */
+        const char *state;
+        char reason[200]; /* empty: none */
+        unsigned tries;
 };
 /* look.c */
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
@@ -162,6 +168,8 @@ struct guest_status {
         const char *state;
         const char *reason; /* of a state that is not as wanted, or NULL */
         const char *error;  /* of a failed start, or NULL */
+        unsigned tries;     /* restarting: the next start's number in a row; 0: none is due */
+        const char *next;   /* and when it comes, as a time for people */
         bool restarted;     /* a restart that was asked for is done by it */
 };
 int guest_record_status(struct context *ctx, const char *id, const struct guest_status *status,

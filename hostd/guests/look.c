@@ -239,6 +239,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
                 guest_look_done(&l);
                 return r;
         }
+        l.view.told_off = instance_told_off(&l.instance, &l.lease);
         look_stopped(g, &l);
         look_adopt(g, &l);
         *ret = l;

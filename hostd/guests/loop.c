@@ -19,8 +19,6 @@
 
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
-#define BACKOFF_MAX_MS 60000
-#define RUN_LONG_ENOUGH_MS 60000 /* a run of that length forgives the crashes before it */
 
 int guest_new(struct context *ctx, const char *id, struct guest **ret)
 {
@@ -70,6 +68,18 @@ static int guest_remove(struct guest *g, const struct guest_look *l, struct err 
         return 0;
 }
 
+/* Crashes and failed starts in a row. */
+static void guest_backoff(struct guest *g)
+{
+        int64_t now = clock_ms(), pause;
+
+        if (g->started_ms && now - g->started_ms > HEALTH_RUN_LONG_ENOUGH_MS)
+                g->failures = 0;
+        pause = health_restart_pause_ms(++g->failures);
+        g->retry_ms = now + pause;
+        clock_stamp_ago(-pause, g->retry_at);
+}
+
 static int guest_do(struct guest *g, const struct guest_look *l, enum instance_action action,
                     struct err *err)
 {
@@ -100,9 +110,10 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                         pthread_mutex_lock(&g->lock);
                         g->powered_off = false;
                         pthread_mutex_unlock(&g->lock);
-                        g->failures =
-                            0; /* the guest's own wish is no crash: its next start is not held back */
+                        /* The guest's own wish is no crash: its next start is not held back. */
+                        g->failures = 0;
                         g->retry_ms = 0;
+                        g->crashed = false;
                 }
                 return r;
         case ACTION_START:
@@ -119,7 +130,8 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
         case ACTION_REMOVE:
                 return guest_remove(g, l, err);
         case ACTION_CLAIM:
-                return guest_claim(g, l, &mine, err);
+                r = guest_claim(g, l, &mine, err);
+                return r == -ESTALE ? 0 : r;
         case ACTION_SETTLE:
                 return guest_settle(g, l, err);
         default:
@@ -127,17 +139,19 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
         }
 }
 
-/* Crashes and failed starts in a row: 1 s, 2 s, 4 s ... between tries. */
-static void guest_backoff(struct guest *g)
+/* Somebody has to say that it ended, and when it comes back: its user sees no more than a reboot. */
+static void guest_crash(struct guest *g, const struct guest_look *l)
 {
-        int64_t now = clock_ms(), pause = 1000;
-
-        if (g->started_ms && now - g->started_ms > RUN_LONG_ENOUGH_MS)
-                g->failures = 0;
-        for (unsigned i = 0; i < g->failures && pause < BACKOFF_MAX_MS; i++)
-                pause *= 2;
-        g->failures++;
-        g->retry_ms = now + MIN_OF(pause, BACKOFF_MAX_MS);
+        guest_backoff(g);
+        g->crashed = true;
+        pthread_mutex_lock(&g->lock);
+        snprintf(g->crash, sizeof(g->crash), "%s", health_end_name(g->end_word));
+        g->end_word[0] = '\0';
+        pthread_mutex_unlock(&g->lock);
+        if (l->view.wanted == WANTED_RUNNING && !l->view.restart)
+                event_add(g->ctx, "instance-crashed", g->id, l->instance.name,
+                          "%s; start %u comes in %lld s", g->crash, g->failures,
+                          (long long)(g->retry_ms - clock_ms() + 500) / 1000);
 }
 
 /* Has a QEMU that ran here ended, neither by us nor by a migration nor by the guest's own wish? Once for
@@ -277,12 +291,13 @@ static int64_t guest_step(struct guest *g)
         pthread_mutex_unlock(&g->lock);
         guest_judge_end(g, &l);
         if (guest_crashed(g, &l))
-                guest_backoff(g);
+                guest_crash(g, &l);
         room = guest_room_look(g, &l);
         guest_room_looked(g, 0);
         plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
+        l.view.crashed = g->crashed;
         if (!l.view.replaced) /* the record is the other machine's to write */
                 guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);

@@ -213,6 +213,7 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         g->started_ms = clock_ms();
         g->ran = true;
         plug_announce(ctx, g->id, i->mac, i->address);
+        g->crashed = false;
         if (guest_failover(l))
                 event_add(ctx, "failover", g->id, i->name,
                           "runs here now: claim %lld ms, fence %lld ms, start %lld ms",

@@ -68,6 +68,8 @@ static const char *settled_one(const struct disk *d)
                 why = NULL; /* the wish was not acknowledged */
         if (r == 0 && i.wanted == WANTED_STOPPED && n)
                 why = "should stand and has a QEMU";
+        else if (r == 0 && i.wanted == WANTED_STOPPED && !streq(i.state, "stopped"))
+                why = "stands, and its record says otherwise";
         if (r == 0 && i.wanted == WANTED_RUNNING) {
                 if (lease_find(W.store, d->id, &lease, NULL) < 0)
                         why = "has lost its disks";

@@ -133,6 +133,55 @@ static void a_guest_that_powers_itself_off_stays_off(void **state)
         decides(&v, ACTION_START);
 }
 
+static void a_pause_and_a_crash_are_told(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_PAUSED;
+        v.pause = PAUSE_SUSPENDED;
+        decides(&v, ACTION_NONE);
+        v.settled = false;
+        decides(&v, ACTION_SETTLE);
+        v.pause = PAUSE_PASSING; /* it arrives, or starts */
+        decides(&v, ACTION_NONE);
+        v.pause = PAUSE_SUSPENDED;
+        v.move_to = 2;
+        v.move_epoch = 5;
+        decides(&v, ACTION_MIGRATE); /* which answers why not */
+        v.restart = true;
+        decides(&v, ACTION_RESTART);
+        v = running();
+        v.qemu = QEMU_NONE;
+        v.settled = false;
+        v.retry_ms = 100;
+        decides(&v, ACTION_NONE); /* a failed start: its error is told already */
+        v.crashed = true;
+        decides(&v, ACTION_SETTLE);
+        v.settled = true;
+        decides(&v, ACTION_NONE);
+        v.now_ms = 100;
+        decides(&v, ACTION_START);
+}
+
+static void what_a_dead_owner_cannot_say_its_heir_says(void **state)
+{
+        struct instance_view v = running();
+
+        v.host = 2;
+        v.qemu = QEMU_NONE;
+        v.placement_host = 1;
+        v.placement_epoch = 5;
+        v.wanted = WANTED_STOPPED;
+        v.settled = false;
+        decides(&v, ACTION_CLAIM);
+        v.told_off = true;
+        decides(&v, ACTION_FORGET);
+        v.told_off = v.trusted = false;
+        decides(&v, ACTION_NONE);
+        v.host = 1; /* claimed */
+        decides(&v, ACTION_SETTLE);
+}
+
 static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
 {
         struct instance_view v = running();
@@ -542,6 +591,8 @@ int main(void)
             cmocka_unit_test(a_host_without_heartbeats_starts_nothing),
             cmocka_unit_test(wishes_are_carried_out),
             cmocka_unit_test(a_guest_that_powers_itself_off_stays_off),
+            cmocka_unit_test(a_pause_and_a_crash_are_told),
+            cmocka_unit_test(what_a_dead_owner_cannot_say_its_heir_says),
             cmocka_unit_test(an_entry_with_me_as_source_is_closed_by_a_claim),
             cmocka_unit_test(an_arriving_guest_is_left_alone_until_its_attempt_is_void),
             cmocka_unit_test(gate_checks_an_owners_start),

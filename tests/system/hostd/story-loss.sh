@@ -47,6 +47,20 @@ story_a_host_dies_while_imaged_is_dead() {
         runs_soon web h1
 }
 
+# A wish that comes between a host's death and its take-over is not answered by the dead owner's last word.
+story_a_stop_after_the_hosts_death_is_confirmed_by_another() {
+        given late h1
+        lab power-off h1 >/dev/null
+        wherry stop late --force --timeout 60 >/dev/null || fail "not confirmed: $(instance_field late .status)"
+        [[ $(instance_field late '.status | "\(.state) \(.host != 1)"') == "stopped true" ]] ||
+                fail "it was not another host: $(instance_field late .status)"
+        no_qemu late
+        wherry start late --timeout 90 >/dev/null
+        soon "late runs: $(where late)" 60 elsewhere late h1
+        comes_back h1
+        removed late
+}
+
 # is_here HOST NAME START: what that host's hostd says about that start of it, as another asks who would lift its fence.
 is_here() {
         curl --silent --show-error --fail -X POST -H "X-Auth-Token: $(cat "/run/wherry-lab/$1/cluster.token")" \
