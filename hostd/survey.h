@@ -33,8 +33,9 @@ struct survey_host {
         char api[128];            /* where its hostd listens */
         char nonce[UUID_LEN + 1]; /* of the hostd that joined last */
         bool drained;
-        bool cut_off;        /* its bridge's uplink is dead */
-        int64_t disarmed_ms; /* of a host that stopped in order: how long nobody acts */
+        bool cut_off;          /* its bridge's uplink is dead */
+        char cannot_start[64]; /* why not; empty: it can */
+        int64_t disarmed_ms;   /* of a host that stopped in order: how long nobody acts */
         unsigned cpus;
         uint64_t memory; /* bytes */
 };

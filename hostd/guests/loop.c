@@ -118,6 +118,10 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                 return r;
         case ACTION_START:
                 return guest_start(g, l, err);
+        case ACTION_HAND_ON:
+                guest_give_up(g, l);
+                guest_backoff(g);
+                return 0;
         case ACTION_STOP:
         case ACTION_RESTART:
                 return guest_stop(g, l, err);
@@ -202,6 +206,22 @@ static void guest_judge_end(struct guest *g, struct guest_look *l)
         pthread_mutex_lock(&g->lock);
         g->powered_off = v->guest_powered_off;
         pthread_mutex_unlock(&g->lock);
+}
+
+/* Since when another host is to start what is ours? */
+static void guest_placed_look(struct guest *g, struct guest_look *l)
+{
+        struct instance_view *v = &l->view;
+        bool elsewhere = v->record && v->host == v->me && v->qemu == QEMU_NONE &&
+                         v->placement_epoch == v->epoch && v->placement_host && v->placement_host != v->me;
+
+        if (!elsewhere)
+                g->placed_ms = 0;
+        else if (!g->placed_ms || g->placed_host != v->placement_host || g->placed_epoch != v->epoch)
+                g->placed_ms = v->now_ms;
+        g->placed_host = v->placement_host;
+        g->placed_epoch = v->epoch;
+        v->placed_ms = g->placed_ms;
 }
 
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
@@ -298,6 +318,9 @@ static int64_t guest_step(struct guest *g)
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
         l.view.crashed = g->crashed;
+        l.view.fixed = guest_fixed(&l);
+        l.view.failed_starts = guest_chain(&l) ? 0 : g->failed_starts; /* a chain hands on by itself */
+        guest_placed_look(g, &l);
         if (!l.view.replaced) /* the record is the other machine's to write */
                 guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);
@@ -314,8 +337,10 @@ static int64_t guest_step(struct guest *g)
         else if (action == ACTION_NONE)
                 wait = l.view.retry_ms > l.view.now_ms
                            ? MIN_OF(l.view.retry_ms - l.view.now_ms, LOOK_EVERY_MS)
-                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending ? LOOK_AGAIN_MS
-                                                                                  : LOOK_EVERY_MS;
+                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending || l.view.placed_ms ||
+                               l.view.no_libvirt_ms
+                           ? LOOK_AGAIN_MS
+                           : LOOK_EVERY_MS;
         else {
                 r = guest_do(g, &l, action, &e);
                 if (r < 0) {
@@ -326,6 +351,7 @@ static int64_t guest_step(struct guest *g)
                 }
                 if (r < 0 && r != -EAGAIN && action == ACTION_START) {
                         guest_backoff(g);
+                        g->failed_starts += r == -ETIME ? STARTS_HERE : 1;
                         wait = 0;
                 }
         }

@@ -72,13 +72,14 @@ static int status_fence(struct guest *g, const struct guest_look *l, struct err 
 {
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
+        const uint32_t taken[] = {l->instance.start.uid, l->instance.entry_start.uid};
         struct disk_reader *reader = NULL;
         struct start nobody;
         int r;
 
         if (l->lease.host == 0 || l->instance.start_epoch == l->lease.epoch)
                 return 0;
-        start_init(&nobody, g->id, l->lease.epoch, NULL);
+        start_init(&nobody, g->id, l->lease.epoch, NULL, taken, ARRAY_SIZE(taken));
         r = lease_fence(g->ctx->store, g->id, &l->lease, &nobody, disks, n, err);
         start_forget(g->ctx->store, g->id, &nobody);
         /* On a directory a QEMU that lives keeps its lock, and with that the disk. */
