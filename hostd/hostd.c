@@ -45,6 +45,8 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
         if (kind == VIRT_CONNECTED || kind == VIRT_DISCONNECTED) {
                 bool key = kind == VIRT_CONNECTED && ctx->rbd_secret;
 
+                if (self->virt_connected && kind == VIRT_DISCONNECTED)
+                        self->virt_lost_ms = clock_ms();
                 self->virt_connected = kind == VIRT_CONNECTED && !key;
                 self->secret_due = key;
                 self->rescan = true;

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "common/clock.h"
+#include "common/util.h"
 #include "migrate/isolation.h"
 
 bool self_trusted(const struct context *ctx)
@@ -14,6 +15,13 @@ bool self_trusted(const struct context *ctx)
 bool self_works(const struct context *ctx)
 {
         return !ctx->self->quit && !ctx->self->replaced;
+}
+
+int64_t self_no_libvirt_ms(const struct context *ctx)
+{
+        int64_t lost = ctx->self->virt_lost_ms;
+
+        return ctx->self->virt_connected ? 0 : MAX_OF(lost, 1);
 }
 
 int self_can_start(const struct context *ctx, struct err *err)

@@ -183,7 +183,7 @@ static bool chain_has(const struct failover_chain *c, unsigned host)
 }
 
 /* The oldest makes room: who failed three hosts ago may have mended. */
-static void chain_add(struct failover_chain *c, unsigned host)
+void failover_tried(struct failover_chain *c, unsigned host)
 {
         size_t n = 0;
 
@@ -202,7 +202,7 @@ unsigned failover_hand_on(struct failover *f, struct failover_chain *chain, unsi
         struct failover_item *item = &f->items[0];
 
         chain->tries++;
-        chain_add(chain, me);
+        failover_tried(chain, me);
         for (int round = 0; round < 2; round++) {
                 item->tries = 0;
                 for (size_t i = 0; i < FAILOVER_TRIES && chain->tried[i]; i++)

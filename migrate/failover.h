@@ -89,6 +89,8 @@ struct failover_chain {
         unsigned tries;                 /* starts that failed so far */
         unsigned tried[FAILOVER_TRIES]; /* hosts that no longer get it in this round; 0: unused */
 };
+/* That host gets it no more in this round. */
+void failover_tried(struct failover_chain *chain, unsigned host);
 /*
  * `me` could not start item->instance: counts it and picks the next host, `me` itself where no other fits.
  * After FAILOVER_TRIES it begins a new round. err: why no other fits, set only when `me` is returned.

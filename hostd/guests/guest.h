@@ -68,6 +68,7 @@ struct guest {
         bool powered_off;   /* it ended by its own wish */
         int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
         bool ended_event;   /* any end was reported since the flag was cleared */
+        char end_word[16];  /* libvirt's word for the last end; empty: none was reported */
         bool io_error;      /* a disk error has stopped it, and it has not run since */
         char io_word[16];   /* QEMU's word for it */
         struct health_stop stop;
@@ -84,14 +85,21 @@ struct guest {
         uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
-        int64_t stalled_ms; /* since when its QEMU stands and nobody says why */
-        unsigned failures;  /* starts that failed, or runs that crashed early, in a row */
-        bool ran;           /* a QEMU of ours was seen running and we have not ended it */
+        int64_t stalled_ms;     /* since when its QEMU stands and nobody says why */
+        unsigned failures;      /* starts that failed, or runs that crashed early, in a row */
+        unsigned failed_starts; /* in a row, since it was last handed on */
+        unsigned placed_host;   /* the placement of a guest of ours on another host */
+        uint64_t placed_epoch;
+        int64_t placed_ms; /* and since when it is seen */
+        bool ran;          /* a QEMU of ours was seen running and we have not ended it */
         int64_t retry_ms, started_ms;
-        uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
-        uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
-        uint64_t uplink_epoch; /* plus one: at which it was to leave for the network's sake */
-        int64_t void_ms;       /* since when a move has arrived here that its source has not told of */
+        bool crashed;                       /* its last run here ended by itself; until the next start */
+        char crash[64];                     /* and why */
+        char retry_at[CLOCK_STAMP_LEN + 1]; /* retry_ms for people */
+        uint64_t paused_epoch;              /* the epoch of the placement for which retry_ms was set */
+        uint64_t ended_epoch;               /* of a run whose end is our own doing, plus one */
+        uint64_t uplink_epoch;              /* plus one: at which it was to leave for the network's sake */
+        int64_t void_ms; /* since when a move has arrived here that its source has not told of */
         struct guest_move move;
         char complaint[256]; /* the last failure that was logged: said once */
 };
@@ -103,8 +111,10 @@ struct guest_look {
         struct lease lease;
         struct virt_domain domain;
         struct instance_view view;
-        const char *state; /* for the status; NULL: nothing is to be written */
-        char reason[200];  /* empty: none */
+        /* for the status */
+        const char *state;
+        char reason[200]; /* empty: none */
+        unsigned tries;
 };
 /* look.c */
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
@@ -123,6 +133,10 @@ void guest_run(void *arg); /* the thread; frees the guest at its end */
 /* start.c */
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err);
+
+/* launch.c: virt_start() with a deadline. -ETIME: libvirt has not started it in time, and it will not run.
+ */
+int guest_launch(struct guest *g, const char *xml, struct err *err);
 
 /* stop.c */
 /* Ends the QEMU at once, in libvirt's eyes too, and waits until the process is gone. */
@@ -162,6 +176,8 @@ struct guest_status {
         const char *state;
         const char *reason; /* of a state that is not as wanted, or NULL */
         const char *error;  /* of a failed start, or NULL */
+        unsigned tries;     /* restarting: the next start's number in a row; 0: none is due */
+        const char *next;   /* and when it comes, as a time for people */
         bool restarted;     /* a restart that was asked for is done by it */
 };
 int guest_record_status(struct context *ctx, const char *id, const struct guest_status *status,
@@ -195,9 +211,16 @@ int guest_record_move(struct context *ctx, const char *id, const struct move_out
 /* The failover that this look's placement belongs to, or NULL: a start that somebody else's death asks for.
  */
 const json_t *guest_failover(const struct guest_look *l);
-/* That start has failed here, at `mine`: another host gets it, or this one again where no other fits. */
-void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *mine,
+/* Its user has named the host that is to start it. */
+bool guest_fixed(const struct guest_look *l);
+/* Who has tried it since it was to start, or NULL: the failover's, or that of a start that was handed on. */
+const json_t *guest_chain(const struct guest_look *l);
+/* It does not start here, the name being `at`: another host gets it, or this one again where no other fits.
+ */
+void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *at,
                    const struct err *why);
+/* The same, for the reasons that instance_decide() knows. */
+void guest_give_up(struct guest *g, const struct guest_look *l);
 /* After many failed starts the next one waits: sets retry_ms, once for each placement. */
 void guest_failover_pause(struct guest *g, const struct guest_look *l);
 

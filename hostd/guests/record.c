@@ -32,6 +32,13 @@ static void status_set(json_t *doc, const struct guest_status *s, const struct l
                 json_object_set_new(status, "since", json_string(clock_stamp(stamp)));
         json_object_set_new(status, "state", json_string(s->state));
         json_object_set_new(status, "reason", reason[0] ? json_string(reason) : json_null());
+        if (s->tries) {
+                json_object_set_new(status, "tries", json_integer(s->tries));
+                json_object_set_new(status, "next", json_string(s->next));
+        } else {
+                json_object_del(status, "tries");
+                json_object_del(status, "next");
+        }
         json_object_set_new(status, "host", json_integer(mine->host));
         json_object_set_new(status, "epoch", json_integer((json_int_t)mine->epoch));
         json_object_set_new(status, "error", s->error ? json_string(s->error) : json_null());

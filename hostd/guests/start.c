@@ -139,7 +139,7 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         g->starting_epoch = mine->epoch;
         g->phases = *p;
         pthread_mutex_unlock(&g->lock);
-        r = virt_start(ctx->virt, xml, err);
+        r = guest_launch(g, xml, err);
         if (virt_unanswered(r))
                 r = start_await(g, &key.start, r);
         pthread_mutex_lock(&g->lock);
@@ -148,7 +148,10 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         if (r < 0) {
                 struct err ignored = {0};
 
-                guest_kill(g, &ignored);
+                if (r == -ETIME) /* libvirt would not answer this either */
+                        guest_kill_processes(g, &ignored);
+                else
+                        guest_kill(g, &ignored);
                 start_forget(ctx->store, g->id, &key.start);
         }
         return r;
@@ -162,11 +165,12 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
         guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "failed", .error = err_text(why)},
                             mine, &ignored);
         event_add(g->ctx, "start-failed", g->id, l->instance.name, "%s", err_text(why));
-        if (guest_failover(l))
+        if (guest_chain(l))
                 guest_hand_on(g, l, mine, why);
 }
 
-/* Another host may have the room that this one lacks: a failover's start goes on to the next at once. */
+/* Another host may have the room that this one lacks: a start that others have tried, or a failover's, goes on to
+ * the next at once. */
 static void start_refused(struct guest *g, const struct guest_look *l, const struct err *why)
 {
         struct err ignored = {0};
@@ -177,7 +181,7 @@ static void start_refused(struct guest *g, const struct guest_look *l, const str
                                     &l->lease, &ignored);
                 event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
         }
-        if (guest_failover(l))
+        if (guest_chain(l))
                 guest_hand_on(g, l, &l->lease, why);
 }
 
@@ -213,6 +217,8 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         g->started_ms = clock_ms();
         g->ran = true;
         plug_announce(ctx, g->id, i->mac, i->address);
+        g->crashed = false;
+        g->failed_starts = 0;
         if (guest_failover(l))
                 event_add(ctx, "failover", g->id, i->name,
                           "runs here now: claim %lld ms, fence %lld ms, start %lld ms",

@@ -158,6 +158,14 @@ void guests_wake_all(struct context *ctx)
         pthread_mutex_unlock(&t->lock);
 }
 
+/* With guest->lock held. A panic is followed by the end that it causes. */
+static void note_end(struct guest *g, const char *word)
+{
+        g->ended_event = true;
+        if (!streq(g->end_word, "panicked"))
+                snprintf(g->end_word, sizeof(g->end_word), "%s", word);
+}
+
 /* With guest->lock held. */
 static bool end_wished(const struct guest *g, const char *detail)
 {
@@ -177,19 +185,23 @@ static void note_event(struct guest *g, enum virt_event_kind kind, const char *d
         case VIRT_STARTED:
                 g->powered_off = g->io_error = false;
                 g->pressed_ms = 0;
+                g->end_word[0] = '\0';
                 break;
         case VIRT_RESUMED:
                 g->io_error = false;
                 break;
         case VIRT_SHUTDOWN:
-                g->ended_event = true;
+                note_end(g, "shutdown");
                 g->powered_off = end_wished(g, detail);
                 break;
         case VIRT_POWERDOWN:
                 g->pressed_ms = clock_ms();
                 return;
         case VIRT_STOPPED:
-                g->ended_event = !streq(detail, "migrated");
+                if (!streq(detail, "migrated"))
+                        note_end(g, detail);
+                else
+                        g->ended_event = false;
                 break;
         case VIRT_IO_ERROR:
                 snprintf(g->io_word, sizeof(g->io_word), "%s", detail);

@@ -98,7 +98,7 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
         }
         if (virDomainGetUUIDString(dom, uuid) == 0)
                 virt_post(arg, kind, uuid,
-                          event == VIR_DOMAIN_EVENT_CRASHED ? "crashed" : detail_name(event, detail));
+                          event == VIR_DOMAIN_EVENT_CRASHED ? "panicked" : detail_name(event, detail));
         return 0;
 }
 

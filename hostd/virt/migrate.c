@@ -88,7 +88,7 @@ int virt_destination_xml(const char *live, const char *wanted, char **ret, struc
                               *with_machine = NULL;
         const char *mark = strstr(wanted, "machine='");
         size_t start, len, wanted_start, wanted_len;
-        char *xml;
+        char *xml, *panic;
 
         if (!machine || !mark)
                 return err_set(err, -EINVAL, "domain XML without a machine type");
@@ -96,6 +96,10 @@ int virt_destination_xml(const char *live, const char *wanted, char **ret, struc
         with_machine = spliced(wanted, (size_t)(mark - wanted), strcspn(mark, "'"), machine);
         if (!with_machine)
                 return err_set(err, -ENOMEM, "domain XML: out of memory");
+        /* A guest that an older hostd started has no such device, and cannot get one on its way. */
+        panic = strstr(live, "<panic ") ? NULL : strstr(with_machine, "<panic ");
+        if (panic)
+                memset(panic, ' ', strcspn(panic, ">") + 1);
         if (!cpu_element(live, &start, &len)) {
                 *ret = take(with_machine);
                 return 0;

@@ -23,7 +23,8 @@ enum virt_event_kind {
         VIRT_RESUMED,   /* vCPUs run; detail: libvirt's reason ("unpaused", "migrated", ...) */
         VIRT_SUSPENDED, /* vCPUs stopped; detail: reason ("migrated", "ioerror", ...) */
         VIRT_SHUTDOWN,  /* the guest powered itself off (or was asked to and did) */
-        VIRT_STOPPED,   /* any other end; detail: "crashed", "destroyed", "migrated", "failed", ... */
+        VIRT_STOPPED, /* any other end; detail: "panicked", "crashed", "destroyed", "migrated", "failed", ...
+                       */
         VIRT_IO_ERROR,  /* a disk stopped the guest; detail: libvirt's reason ("eacces"?, "enospc", "other":
                            as it says) */
         VIRT_POWERDOWN, /* somebody on this host pressed the guest's power button, we or another */

@@ -212,6 +212,15 @@ void chaos_hint(struct host *h, unsigned one_in)
                          fault_now, h);
 }
 
+/* For good, under a hostd that lives on: what should start there has to start elsewhere. */
+static void lose_libvirtd(struct host *h)
+{
+        if (!h->context || h->term)
+                return;
+        h->no_libvirtd = true;
+        libvirtd_kill(h, false);
+}
+
 void chaos_run(void *arg)
 {
         unsigned gone = 0;
@@ -243,6 +252,8 @@ void chaos_run(void *arg)
                 if (i + 1 != gone)
                         host_power_on(&W.hosts[i]);
         }
+        if (!gone && W.n_machines == W.n_hosts && rnd(3) == 0)
+                lose_libvirtd(&W.hosts[rnd(W.n_hosts)]);
         /* The one that is gone for good must not be brought back by what was planned before. */
         while (gone) {
                 host_power_off(&W.hosts[gone - 1]);

@@ -171,10 +171,14 @@ static int run_start(struct call *c)
         q = qemu_find(c->host, c->instance);
         if (q)
                 return err_set(&c->err, -EEXIST, "the domain exists");
+        if (!W.quiet && rnd(60) == 0) /* it hangs, and goes on when nobody waits any more */
+                co_sleep(rnd_between(60, 300) * SIM_S);
         q = qemu_new(c->host, c->xml, QEMU_ALONE);
         libvirt_ask(q, GATE_REGISTER, &r, &c->err);
         if (r == 0)
-                co_sleep(rnd_between(50, 600) * SIM_MS); /* until its monitor answers */
+                co_sleep(!W.quiet && rnd(60) == 0
+                             ? rnd_between(60, 300) * SIM_S
+                             : rnd_between(50, 600) * SIM_MS); /* until its monitor answers */
         if (r == 0 && q->alive && rnd(60) == 0 && !W.quiet)
                 r = err_set(&c->err, -EIO, "QEMU does not start");
         if (r == 0 && (!q->alive || !libvirt_may_run(q, proc_current())))
@@ -389,7 +393,7 @@ static void again(void *arg)
 {
         struct host *h = arg;
 
-        if (h->powered && !h->libvirtd)
+        if (h->powered && !h->libvirtd && !h->no_libvirtd)
                 libvirtd_start(h);
 }
 
@@ -434,6 +438,9 @@ void libvirtd_kill(struct host *h, bool forgets)
                 if (forgets && rnd(2) == 0)
                         q->known = false;
         }
-        h->libvirtd_again_ns = sched_now() + rnd_between(100, rnd(2) ? 1000 : 6000) * SIM_MS;
+        h->libvirtd_again_ns = sched_now() + rnd_between(100, rnd(6) == 0 ? 40000
+                                                              : rnd(2)    ? 1000
+                                                                          : 6000) *
+                                                 SIM_MS;
         event_at(h->libvirtd_again_ns, again, h);
 }

@@ -178,6 +178,7 @@ struct host {
         struct proc *libvirtd;
         struct call *calls; /* that somebody waits for */
         int64_t libvirtd_again_ns;
+        bool no_libvirtd; /* for good */
         struct qemu *qemus;
         /* what its hostd did to the storage */
         uint64_t operations, listed;
