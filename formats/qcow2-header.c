@@ -243,23 +243,6 @@ static const char *extended_entry(const struct qcow2 *q, uint64_t offset, uint64
         return NULL;
 }
 
-static enum qcow2_from subcluster_from(const struct qcow2_mapping *m, uint64_t i)
-{
-        return m->subclusters >> i & 1 ? QCOW2_FILE : m->zeros >> i & 1 ? QCOW2_ZEROS : QCOW2_BELOW;
-}
-
-enum qcow2_from qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
-                                 uint64_t *ret_len)
-{
-        uint64_t size = q->cluster_size / 32, i = within / size, end = i + 1;
-        enum qcow2_from from = subcluster_from(m, i);
-
-        while (end < 32 && subcluster_from(m, end) == from)
-                end++;
-        *ret_len = end * size - within;
-        return from;
-}
-
 const char *qcow2_l2_entry(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, struct qcow2_mapping *ret)
 {
         uint64_t offset = entry & ENTRY_OFFSET;

@@ -27,6 +27,7 @@ struct qcow2_image {
         struct inflater *inflater;
         uint8_t *packed;          /* a compressed cluster as it lies in the file */
         uint8_t *cluster;         /* the last one that was decompressed */
+        uint8_t *spare;           /* extended L2 entries: room for a cluster */
         uint64_t guest;           /* its guest offset, NOWHERE: none */
         struct overlay_file file; /* an overlay's own bytes; img->src reads through it */
         struct source below;      /* what an overlay lies on; size 0: nothing */
@@ -49,6 +50,7 @@ static void qcow2_close(void *state)
         free(s->l2);
         free(s->packed);
         free(s->cluster);
+        free(s->spare);
         free(s);
 }
 
@@ -170,17 +172,22 @@ static int qcow2_read(struct image *img, uint8_t *buf, size_t len, uint64_t offs
 
         while (len > 0) {
                 uint64_t within = offset % s->q.cluster_size;
+                size_t n = (size_t)MIN_OF((uint64_t)len, s->q.cluster_size - within);
                 struct piece p;
-                size_t n;
+                bool mixed;
                 int r = piece_at(img, offset, &p, err);
 
                 if (r < 0)
                         return r;
-                n = (size_t)MIN_OF((uint64_t)len, p.len);
+                mixed = s->q.extended && p.len < n; /* never of a compressed cluster */
+                n = mixed ? n : (size_t)MIN_OF((uint64_t)len, p.len);
                 if (p.m.kind == QCOW2_COMPRESSED) {
                         r = decompress(img, &p.m, offset - within, err);
                         if (r == 0)
                                 memcpy(buf, s->cluster + within, n);
+                } else if (mixed) {
+                        r = qcow2_mixed_read(&s->q, &p.m, &img->src, &s->below, buf, s->spare, n, offset,
+                                             err);
                 } else if (p.from == QCOW2_FILE) {
                         r = source_read(&img->src, buf, n, p.host, err);
                 } else if (p.from == QCOW2_BELOW) {
@@ -243,7 +250,8 @@ static int header_read(struct image *img, uint8_t *head, struct image_info *info
 static int open_checked(struct image *img, struct qcow2_image *s, struct err *err)
 {
         s->l2 = malloc((size_t)s->q.cluster_size);
-        if (!s->l2)
+        s->spare = s->q.extended ? malloc((size_t)s->q.cluster_size) : NULL;
+        if (!s->l2 || (s->q.extended && !s->spare))
                 return err_set(err, -ENOMEM, "out of memory");
         s->l1_first = s->l2_at = s->guest = NOWHERE;
         img->state = s;

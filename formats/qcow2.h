@@ -44,9 +44,18 @@ static inline unsigned qcow2_l2_entry_len(const struct qcow2 *q)
 
 /* Where the byte at `within` of a cluster that is not compressed comes from; QCOW2_BELOW: from the backing
  * file, zeros where there is none. ret_len: for how many bytes of the cluster from there on that is so. */
-enum qcow2_from { QCOW2_BELOW, QCOW2_ZEROS, QCOW2_FILE };
+enum qcow2_from { QCOW2_BELOW, QCOW2_ZEROS, QCOW2_FILE, QCOW2_FROM_MAX };
 enum qcow2_from qcow2_subcluster(const struct qcow2 *q, const struct qcow2_mapping *m, uint64_t within,
                                  uint64_t *ret_len);
+
+/*
+ * n guest bytes of one cluster that is not compressed, of any mixture, by at most one read of each source: a
+ * read may be a round trip to a server, and every second subcluster may come from elsewhere. below: size 0
+ * where there is none. spare: a cluster's room.
+ */
+int qcow2_mixed_read(const struct qcow2 *q, const struct qcow2_mapping *m, const struct source *file,
+                     const struct source *below, uint8_t *buf, uint8_t *spare, size_t n, uint64_t guest,
+                     struct err *err);
 
 /* Guest bytes that one L2 table maps. */
 static inline uint64_t qcow2_l2_reach(const struct qcow2 *q)

@@ -153,6 +153,8 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
 
         if (!self_trusted(ctx))
                 problem(list, "storage", "its heartbeats do not reach the storage");
+        if (ctx->self->leaving)
+                problem(list, "leaving", "it goes down");
         if (!ctx->self->virt_connected)
                 problem(list, "libvirt", "its libvirt does not answer");
         if (if_nametoindex(ctx->config->bridge) == 0) {
@@ -180,7 +182,12 @@ static void preflight(struct context *ctx, const struct instance *i, const json_
         survey_done(&s);
         r = guests_admit_arrival(ctx, i, json_array_size(list) == 0, &e);
         if (r < 0)
-                problem(list, r == -EEXIST ? "group" : r == -ENOSPC ? "room" : "starting", err_text(&e));
+                problem(list,
+                        r == -EEXIST   ? "group"
+                        : r == -ENOSPC ? "room"
+                        : r == -EUSERS ? "turn"
+                                       : "starting",
+                        err_text(&e));
 }
 
 static int post_preflight(struct http_request *req, void *userdata, struct err *err)

@@ -40,6 +40,12 @@ static void config_keys(struct config *c, struct conf_key keys[N_KEYS])
             {"host", "gate_socket", "/run/wherry/gate.sock", "where the lock driver asks", &c->gate_socket},
             {"host", "cpus", "0", "cores to offer; 0: all", &c->cpus_text},
             {"host", "memory", "0", "memory to offer, e.g. 64G; 0: all but 512 MiB", &c->memory_text},
+            {"host", "moves_out", "2",
+             "so many guests leave at the same time; the others wait for their turn", &c->moves_out_text},
+            {"host", "moves_in", "2", "so many guests arrive at the same time", &c->moves_in_text},
+            {"host", "handover_seconds", "300",
+             "how long a reboot may take to hand guests on, at most 1500; 0: they end with the host",
+             &c->handover_text},
             {"api", "listen", "127.0.0.1:7070", "ADDRESS:PORT that imaged and other hosts call", &c->listen},
             {"api", "token_file", "/etc/wherry/cluster-token", "the cluster's token, the same on every host",
              &c->token_file},
@@ -74,6 +80,19 @@ static int fill_in(char **value, char *fresh, struct err *err)
         return 0;
 }
 
+/* A number of moves at the same time. */
+static int moves_parse(const char *path, const char *name, const char *text, unsigned *ret, struct err *err)
+{
+        char *end;
+        unsigned long n = strtoul(text, &end, 10);
+
+        if (end == text || *end || n < 1 || n > 1000)
+                return err_set(err, -EINVAL, "%s: [host] %s = %s is not a number from 1 to 1000", path, name,
+                               text);
+        *ret = (unsigned)n;
+        return 0;
+}
+
 static int config_check(const char *path, struct config *c, struct err *err)
 {
         char hostname[65] = "";
@@ -100,6 +119,11 @@ static int config_check(const char *path, struct config *c, struct err *err)
         if (*end || c->number > 65535)
                 return err_set(err, -EINVAL, "%s: [host] number = %s is not a number from 0 to 65535", path,
                                c->number_text);
+        c->handover_ms = (int64_t)strtoul(c->handover_text, &end, 10) * 1000;
+        if (*end || c->handover_ms > 1500 * 1000)
+                return err_set(err, -EINVAL,
+                               "%s: [host] handover_seconds = %s is not a number from 0 to 1500", path,
+                               c->handover_text);
         if (!streq(c->accel, "auto") && !streq(c->accel, "kvm") && !streq(c->accel, "tcg"))
                 return err_set(err, -EINVAL, "%s: [host] accel = %s is none of auto, kvm, tcg", path,
                                c->accel);
@@ -107,7 +131,8 @@ static int config_check(const char *path, struct config *c, struct err *err)
         if (!c->migration_tls && !streq(c->migration_tls_text, "no"))
                 return err_set(err, -EINVAL, "%s: [host] migration_tls = %s is neither yes nor no", path,
                                c->migration_tls_text);
-        return 0;
+        r = moves_parse(path, "moves_out", c->moves_out_text, &c->moves_out, err);
+        return r < 0 ? r : moves_parse(path, "moves_in", c->moves_in_text, &c->moves_in, err);
 }
 
 int config_load(const char *path, struct config *ret, struct err *err)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "common/err.h"
@@ -13,11 +14,14 @@ struct config {
         char *name, *number_text, *address, *storage_address, *accel, *emulator, *libvirt_uri, *peer_uri,
             *bridge;
         char *dhcp_hosts_dir, *gate_socket, *cpus_text, *memory_text;
+        char *handover_text;
         char *listen, *token_file;
-        char *migration_tls_text;
+        char *migration_tls_text, *moves_out_text, *moves_in_text;
+        unsigned moves_out, moves_in;
         bool migration_tls;
-        unsigned number; /* 0: find a free one */
-        char *token;     /* read from token_file */
+        unsigned number;     /* 0: find a free one */
+        int64_t handover_ms; /* of an orderly shutdown of the host; 0: hand nothing on */
+        char *token;         /* read from token_file */
 };
 
 int config_load(const char *path, struct config *ret, struct err *err);

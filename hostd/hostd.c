@@ -21,11 +21,13 @@
 #include "hostd/gate-socket.h"
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
+#include "hostd/handover.h"
 #include "hostd/plug/plug.h"
 #include "hostd/ring/ring.h"
 #include "hostd/scan.h"
 #include "hostd/secret.h"
 #include "hostd/self.h"
+#include "hostd/shutdown.h"
 #include "hostd/tasks.h"
 
 #define MEMORY_RESERVE (512ULL << 20) /* for the host itself */
@@ -43,6 +45,8 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
         if (kind == VIRT_CONNECTED || kind == VIRT_DISCONNECTED) {
                 bool key = kind == VIRT_CONNECTED && ctx->rbd_secret;
 
+                if (self->virt_connected && kind == VIRT_DISCONNECTED)
+                        self->virt_lost_ms = clock_ms();
                 self->virt_connected = kind == VIRT_CONNECTED && !key;
                 self->secret_due = key;
                 self->rescan = true;
@@ -226,7 +230,10 @@ static int serve(struct context *ctx, int signals, struct err *err)
                             ctx->config->name, ctx->number);
         }
         sd_notify(0, "STOPPING=1");
-        log_info("host %s: orderly end: guests run on", ctx->config->name);
+        if (shutdown_queued())
+                handover_run(ctx);
+        else
+                log_info("host %s: orderly end: guests run on", ctx->config->name);
         ring_leave(ctx);
         return 0;
 }

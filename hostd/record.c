@@ -93,6 +93,7 @@ static void read_status(const json_t *doc, struct instance *i)
 
         i->state = json_get_str(status, "state", "");
         i->reason = json_get_str(status, "reason", "");
+        i->tries = (unsigned)json_get_int(status, "tries", 0);
         i->state_host = (unsigned)json_get_int(status, "host", 0);
         i->state_epoch = (uint64_t)json_get_int(status, "epoch", 0);
         i->restart_done = json_get_int(status, "restart", 0);
@@ -180,6 +181,12 @@ int instance_change(struct store *s, const struct instance *i, record_edit edit,
                 return err_set(err, -ENOMEM, "instance %s: out of memory", i->id);
         r = change_once(s, RECORD_INSTANCE, i->id, doc, i->version, edit, arg, err);
         return r == -ESTALE ? record_change(s, RECORD_INSTANCE, i->id, edit, arg, err) : r;
+}
+
+bool instance_told_off(const struct instance *i, const struct lease *lease)
+{
+        return i->doc && (strcmp(i->state, "stopped") == 0 || strcmp(i->state, "pending") == 0) &&
+               i->state_host == lease->host && i->state_epoch == lease->epoch;
 }
 
 void instance_done(struct instance *i)

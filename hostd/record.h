@@ -49,13 +49,15 @@ struct instance {
         uint64_t start_epoch;
         const char *start_boot;     /* of the kernel that it ran under, "" where that is not known */
         const char *state, *reason; /* status.state and .reason, "" when there is none */
-        unsigned state_host;
+        unsigned state_host, tries;
         uint64_t state_epoch;
 };
 int instance_load(struct store *s, const char *id, struct instance *ret, struct err *err);
 /* record_change() of an instance that has been loaded: if nobody has changed it since, one write is all. */
 int instance_change(struct store *s, const struct instance *i, record_edit edit, void *arg, struct err *err);
 int instance_from_json(json_t *doc /* stolen, also on failure */, struct instance *ret, struct err *err);
+/* Its status says that nothing runs of it, at the epoch of that name. */
+bool instance_told_off(const struct instance *i, const struct lease *lease);
 void instance_done(struct instance *i); /* leaves it zeroed */
 
 /* Its disks, as the store's calls want them: disk0 and the seed. Returns their number. */

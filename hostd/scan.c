@@ -15,6 +15,7 @@
 #include "hostd/peers.h"
 #include "hostd/record.h"
 #include "hostd/ring/ring.h"
+#include "hostd/ready.h"
 #include "hostd/secret.h"
 #include "hostd/self.h"
 #include "hostd/survey.h"
@@ -90,7 +91,7 @@ static void scan_stranded(struct context *ctx, const struct survey *s)
                 for (size_t i = 0; i < s->n_instances; i++) {
                         const struct survey_instance *in = &s->instances[i];
 
-                        if (in->wanted != WANTED_RUNNING ||
+                        if (!survey_due(in) ||
                             (in->placement ? in->placement : in->lease.host) != ring[h].number)
                                 continue;
                         takeover_start(ctx, ring[h].number);
@@ -127,6 +128,7 @@ static void scan_run(struct context *ctx)
         int r;
 
         give_secret(ctx);
+        ready_tell(ctx);
         if (survey_all(ctx->store, &s, &e) < 0) {
                 log_warn("host %s: scan: %s", ctx->config->name, err_text(&e));
                 return;

@@ -43,6 +43,7 @@ static int add_host(void *arg, const char *id, uint64_t version, const char *tex
         h.ring.maintenance = json_get_bool(doc, "maintenance", false);
         h.drained = json_get_bool(doc, "drained", false);
         h.cut_off = json_get_bool(doc, "uplink_dead", false);
+        snprintf(h.cannot_start, sizeof(h.cannot_start), "%.63s", json_get_str(doc, "cannot_start", ""));
         h.cpus = (unsigned)json_get_int(doc, "cpus", 0);
         h.memory = (uint64_t)json_get_int(doc, "memory", 0);
         snprintf(h.name, sizeof(h.name), "%.64s", json_get_str(doc, "name", id));
@@ -87,6 +88,7 @@ static int add_record(void *arg, const char *id, uint64_t version, const char *t
         if (!found || json_parse(text, id, &doc, NULL) < 0 || instance_from_json(doc, &i, NULL) < 0)
                 return 0;
         found->wanted = i.wanted;
+        found->told_off = instance_told_off(&i, &found->lease);
         found->priority = i.priority;
         found->cpus = i.cpus;
         found->memory = i.memory;
@@ -94,6 +96,11 @@ static int add_record(void *arg, const char *id, uint64_t version, const char *t
         found->placement = i.placement_epoch == found->lease.epoch ? i.placement_host : 0;
         instance_done(&i);
         return 0;
+}
+
+bool survey_due(const struct survey_instance *in)
+{
+        return in->wanted == WANTED_RUNNING || (in->wanted == WANTED_STOPPED && !in->told_off);
 }
 
 int survey_hosts(struct store *s, struct survey *ret, struct err *err)
@@ -156,6 +163,7 @@ int survey_plan(const struct survey *s, struct planner_host **ret, size_t *ret_n
                                            .alive = h->ring.state == HOST_UP,
                                            .drained = h->drained,
                                            .cut_off = h->cut_off,
+                                           .cannot_start = h->cannot_start,
                                            .cpus = h->cpus,
                                            .memory = h->memory};
                 for (size_t k = 0; k < s->n_instances; k++) {

@@ -18,20 +18,24 @@ struct survey_instance {
         char id[UUID_LEN + 1];
         struct lease lease;
         enum wanted wanted;
+        bool told_off; /* its status says that nothing runs of it */
         int priority;
         unsigned cpus;
         uint64_t memory;           /* bytes */
         unsigned placement;        /* the host that may claim it at this epoch; 0: none */
         char group[GROUP_LEN + 1]; /* "owner/group", empty: none */
 };
+/* Whoever took its host over has something to do for it: to start it, or to say that it stands. */
+bool survey_due(const struct survey_instance *in);
 struct survey_host {
         struct ring_host ring;
         char name[65];
         char api[128];            /* where its hostd listens */
         char nonce[UUID_LEN + 1]; /* of the hostd that joined last */
         bool drained;
-        bool cut_off;        /* its bridge's uplink is dead */
-        int64_t disarmed_ms; /* of a host that stopped in order: how long nobody acts */
+        bool cut_off;          /* its bridge's uplink is dead */
+        char cannot_start[64]; /* why not; empty: it can */
+        int64_t disarmed_ms;   /* of a host that stopped in order: how long nobody acts */
         unsigned cpus;
         uint64_t memory; /* bytes */
 };

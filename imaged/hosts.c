@@ -343,12 +343,17 @@ int hosts_view(struct hosts *h, struct planner_host **ret, size_t *ret_n, struct
         view = calloc(n + 1, sizeof(*view));
         for (struct host *x = h->list; view && x; x = x->next, i++) {
                 char *name = strdup(json_get_str(x->record, "name", "unnamed"));
+                char *cannot = strdup(json_get_str(x->record, "cannot_start", ""));
 
-                if (!name)
+                if (!name || !cannot) {
+                        free(name);
+                        free(cannot);
                         break;
+                }
                 view[i] = (struct planner_host){.number = x->number,
                                                 .name = name,
                                                 .alive = host_alive(x),
+                                                .cannot_start = cannot,
                                                 .drained = json_get_bool(x->record, "drained", false),
                                                 .cut_off = json_get_bool(x->record, "uplink_dead", false),
                                                 .cpus = (unsigned)json_get_int(x->record, "cpus", 0),
@@ -366,8 +371,10 @@ int hosts_view(struct hosts *h, struct planner_host **ret, size_t *ret_n, struct
 
 void hosts_view_free(struct planner_host *view, size_t n)
 {
-        for (size_t i = 0; view && i < n; i++)
+        for (size_t i = 0; view && i < n; i++) {
                 free((char *)view[i].name);
+                free((char *)view[i].cannot_start);
+        }
         free(view);
 }
 

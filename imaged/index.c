@@ -107,7 +107,8 @@ static bool one_of(const char *word, const char *const *words)
 
 unsigned index_seat(const json_t *record)
 {
-        static const char *const busy[] = {"starting", "running", "stopping", "migrating", "paused", NULL};
+        static const char *const busy[] = {"starting", "running",    "stopping", "migrating",
+                                           "paused",   "restarting", NULL};
         const char *state = json_get_str(json_object_get(record, "status"), "state", "");
 
         return streq(json_get_str(record, "wanted", NULL), "running") ||

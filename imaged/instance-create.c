@@ -34,6 +34,7 @@ struct creation {
         char id[UUID_LEN + 1], by[UUID_LEN + 1];
         json_t *image; /* the record of spec.image or spec.iso */
         unsigned host;
+        bool fixed;      /* the user has named it */
         json_t *network; /* the record's member, once leased */
         json_t *record;  /* as it is in the end */
 };
@@ -127,6 +128,7 @@ static int host_pick(struct creation *c, struct err *err)
                                  &p.only, err);
                 if (r < 0)
                         return r == -ENOENT ? err_wrap(err, -EINVAL, "host") : r;
+                c->fixed = true;
         }
         return place_pick(c->im, &p, &c->host, err);
 }
@@ -219,6 +221,8 @@ static int change_complete(json_t *record, void *arg, struct err *err)
         json_object_set(record, "network", c->network);
         json_object_set_new(record, "wanted", json_string("running"));
         json_object_set_new(record, "placement", json_pack("{s:i,s:i}", "host", (int)c->host, "epoch", 0));
+        if (c->fixed)
+                json_object_set_new(json_object_get(record, "placement"), "fixed", json_true());
         return 0;
 }
 

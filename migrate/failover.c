@@ -97,8 +97,8 @@ static size_t hosts_for(const struct failover *f, const struct failover_item *it
         return n;
 }
 
-static void place(struct failover *f, struct failover_item *item, const struct planner_host *hosts,
-                  size_t n_hosts, int64_t now_ms)
+void failover_place(struct failover *f, struct failover_item *item, const struct planner_host *hosts,
+                    size_t n_hosts, int64_t now_ms)
 {
         _cleanup_(freep) struct planner_host *left = calloc(n_hosts + 1, sizeof(*left));
         _cleanup_(freep) unsigned *avoid = calloc(f->n_seats + f->n_items + 1, sizeof(*avoid));
@@ -134,7 +134,7 @@ struct failover_item *failover_next(struct failover *f, const struct planner_hos
 
                 if (item->state != FAILOVER_WAITING)
                         continue;
-                place(f, item, hosts, n_hosts, now_ms);
+                failover_place(f, item, hosts, n_hosts, now_ms);
                 return item->state == FAILOVER_WAITING ? NULL : item;
         }
         return NULL;
@@ -183,7 +183,7 @@ static bool chain_has(const struct failover_chain *c, unsigned host)
 }
 
 /* The oldest makes room: who failed three hosts ago may have mended. */
-static void chain_add(struct failover_chain *c, unsigned host)
+void failover_tried(struct failover_chain *c, unsigned host)
 {
         size_t n = 0;
 
@@ -202,13 +202,13 @@ unsigned failover_hand_on(struct failover *f, struct failover_chain *chain, unsi
         struct failover_item *item = &f->items[0];
 
         chain->tries++;
-        chain_add(chain, me);
+        failover_tried(chain, me);
         for (int round = 0; round < 2; round++) {
                 item->tries = 0;
                 for (size_t i = 0; i < FAILOVER_TRIES && chain->tried[i]; i++)
                         item->refused[item->tries++] = chain->tried[i];
                 item->state = FAILOVER_WAITING;
-                place(f, item, hosts, n_hosts, 0);
+                failover_place(f, item, hosts, n_hosts, 0);
                 if (item->state == FAILOVER_PLACED)
                         return item->target;
                 if (chain->tries < FAILOVER_TRIES && round == 0)

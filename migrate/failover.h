@@ -68,6 +68,10 @@ void failover_init(struct failover *f, unsigned dead, struct failover_item *item
  */
 struct failover_item *failover_next(struct failover *f, const struct planner_host *hosts, size_t n_hosts,
                                     int64_t now_ms);
+/* Picks the target of one that is WAITING: PLACED then, or FAILED; WAITING still where there is no memory.
+ */
+void failover_place(struct failover *f, struct failover_item *item, const struct planner_host *hosts,
+                    size_t n_hosts, int64_t now_ms);
 /* What was seen: the name of that instance is at `epoch`; moved on is DONE; too late is WAITING again,
  * elsewhere. */
 void failover_seen(struct failover *f, struct failover_item *item, uint64_t epoch, int64_t now_ms);
@@ -85,6 +89,8 @@ struct failover_chain {
         unsigned tries;                 /* starts that failed so far */
         unsigned tried[FAILOVER_TRIES]; /* hosts that no longer get it in this round; 0: unused */
 };
+/* That host gets it no more in this round. */
+void failover_tried(struct failover_chain *chain, unsigned host);
 /*
  * `me` could not start item->instance: counts it and picks the next host, `me` itself where no other fits.
  * After FAILOVER_TRIES it begins a new round. err: why no other fits, set only when `me` is returned.

@@ -95,3 +95,35 @@ enum health_verdict health_stopped(struct health_stop *s, enum health_rights rig
         s->full = false;
         return HEALTH_GO_ON;
 }
+
+/* --- a crash --- */
+
+#define RESTART_MIN_MS 1000
+#define RESTART_MAX_MS 60000
+
+const char *health_end_name(const char *word)
+{
+        static const struct {
+                const char *word, *name;
+        } names[] = {
+            {"panicked", "its kernel panicked"},
+            {"destroyed", "it was ended on its host by somebody else"},
+            {"crashed", "its QEMU crashed or was killed"},
+            {"failed", "its QEMU crashed or was killed"},
+            {"shutdown", "its QEMU was ended by a signal"},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (strcmp(word, names[i].word) == 0)
+                        return names[i].name;
+        return "its QEMU is gone, and nobody saw why";
+}
+
+int64_t health_restart_pause_ms(unsigned n)
+{
+        int64_t pause = RESTART_MIN_MS;
+
+        for (unsigned i = 1; i < n && pause < RESTART_MAX_MS; i++)
+                pause *= 2;
+        return MIN_OF(pause, RESTART_MAX_MS);
+}

@@ -82,3 +82,12 @@ bool health_stop_ask(const struct health_stop *s, enum health_room room, int64_t
 enum health_verdict { HEALTH_STAND, HEALTH_GO_ON, HEALTH_KILL };
 enum health_verdict health_stopped(struct health_stop *s, enum health_rights rights, enum health_room room,
                                    int64_t now_ms);
+
+/* --- a crash: the QEMU has ended, and nobody had asked for it --- */
+
+/* What libvirt's word for the end means, for people. */
+const char *health_end_name(const char *word);
+/* How long the n-th start in a row waits (n from 1): 1 s, 2 s, 4 s ... at most 60 s. */
+int64_t health_restart_pause_ms(unsigned n);
+/* A run of that length forgives the failures before it. */
+#define HEALTH_RUN_LONG_ENOUGH_MS 60000

@@ -10,7 +10,7 @@ const char *instance_action_name(enum instance_action a)
             [ACTION_NOTE_OFF] = "note-off", [ACTION_START] = "start",     [ACTION_STOP] = "stop",
             [ACTION_RESTART] = "restart",   [ACTION_MIGRATE] = "migrate", [ACTION_RESUME] = "resume",
             [ACTION_RECLAIM] = "reclaim",   [ACTION_REMOVE] = "remove",   [ACTION_CLAIM] = "claim",
-            [ACTION_SETTLE] = "settle",
+            [ACTION_SETTLE] = "settle",     [ACTION_HAND_ON] = "hand-on",
         };
 
         return (unsigned)a < ACTION_MAX ? names[a] : "?";
@@ -22,9 +22,15 @@ static unsigned placed_on(const struct instance_view *v)
         return v->placement_epoch == v->epoch ? v->placement_host : 0;
 }
 
-static bool may_start(const struct instance_view *v)
+/* It should run, from here or from elsewhere. */
+static enum instance_action start(const struct instance_view *v)
 {
-        return v->trusted && v->now_ms >= v->retry_ms;
+        if (!v->trusted || v->leaving || v->now_ms < v->retry_ms)
+                return ACTION_NONE;
+        if (v->no_libvirt_ms)
+                return !v->fixed && v->now_ms - v->no_libvirt_ms >= LIBVIRT_PATIENCE_MS ? ACTION_HAND_ON
+                                                                                        : ACTION_NONE;
+        return v->failed_starts >= STARTS_HERE && !v->fixed ? ACTION_HAND_ON : ACTION_START;
 }
 
 /* The source of a migration was to run on, its hostd had won the claim for it, and died before the record
@@ -47,6 +53,8 @@ static enum instance_action decide_running(const struct instance_view *v)
         /* An entry with me as the source and no migration in flight: the destination might still commit. */
         if (v->qemu_epoch != v->epoch || (v->entry_epoch == v->epoch && v->entry_source == v->me))
                 return ACTION_RECLAIM;
+        if (v->leave)
+                return ACTION_STOP;
         if (v->qemu == QEMU_PAUSED && v->qemu_go_on && v->trusted)
                 return ACTION_RESUME;
         if (v->pause == PAUSE_PASSING)
@@ -62,6 +70,7 @@ static enum instance_action decide_running(const struct instance_view *v)
 static enum instance_action decide_absent(const struct instance_view *v)
 {
         unsigned placed = placed_on(v);
+        enum instance_action action;
 
         if (v->wanted == WANTED_DELETED)
                 return ACTION_REMOVE;
@@ -69,9 +78,14 @@ static enum instance_action decide_absent(const struct instance_view *v)
                 return ACTION_NOTE_OFF;
         if (v->wanted == WANTED_STOPPED)
                 return v->settled ? ACTION_FORGET : ACTION_SETTLE;
+        /* Until that one has claimed it, nobody else looks after it. */
         if (placed && placed != v->me)
-                return ACTION_FORGET;
-        return may_start(v) ? ACTION_START : ACTION_NONE;
+                return v->trusted && v->now_ms >= v->retry_ms && v->placed_ms &&
+                               v->now_ms - v->placed_ms >= PLACEMENT_PATIENCE_MS
+                           ? ACTION_HAND_ON
+                           : ACTION_NONE;
+        action = start(v);
+        return action == ACTION_NONE && v->crashed && !v->settled ? ACTION_SETTLE : action;
 }
 
 /*
@@ -113,10 +127,11 @@ enum instance_action instance_decide(const struct instance_view *v)
         if (placed_on(v) != v->me)
                 return ACTION_FORGET;
         if (v->wanted == WANTED_RUNNING)
-                return may_start(v) ? ACTION_START : ACTION_NONE;
-        if (v->wanted == WANTED_DELETED)
-                return v->trusted ? ACTION_CLAIM : ACTION_NONE;
-        return ACTION_FORGET;
+                return start(v);
+        /* Its owner is dead, and can no longer say that nothing runs: whoever has the name says it. */
+        if (v->wanted == WANTED_STOPPED && v->told_off)
+                return ACTION_FORGET;
+        return v->trusted ? ACTION_CLAIM : ACTION_NONE;
 }
 
 static enum gate_action refuse(const char **why, const char *text)

@@ -9,7 +9,7 @@
 /*
  * What one host has to do about one instance: a pure function of what is so. hostd looks, asks, does that
  * one thing, and looks again; so a hostd that was killed anywhere just starts over. The rules in brackets
- * are OWNERSHIP.md's.
+ * are docs/ownership.md's.
  */
 
 enum wanted { WANTED_RUNNING, WANTED_STOPPED, WANTED_DELETED };
@@ -20,10 +20,18 @@ enum qemu_state {
         QEMU_PAUSED, /* vCPUs stand still: starting, arriving, or stopped by an I/O error */
 };
 
+/* A placement that nobody has claimed by then goes to the next host. The one that names the dead owner's
+ * heir has a shorter one (FAILOVER_PATIENCE_MS): whoever placed it acts first. */
+#define PLACEMENT_PATIENCE_MS 12000
+#define LIBVIRT_PATIENCE_MS 10000 /* a libvirtd that is away for less is waited for */
+#define STARTS_HERE 3             /* failed ones in a row, then another host has a try */
+
 struct instance_view {
         unsigned me;    /* this host's number */
         bool trusted;   /* this host's heartbeats reach the storage */
         bool replaced;  /* another machine has this host's number: the name "of me" is not this machine's */
+        bool leaving;   /* this host goes down in order: nothing starts here any more */
+        bool leave;     /* and this guest is to power off here, whatever is wanted */
         int64_t now_ms; /* monotonic */
 
         /* the name on the storage: rule 1, it alone decides */
@@ -37,6 +45,7 @@ struct instance_view {
         uint64_t placement_epoch;
         bool restart;     /* asked for and not done */
         bool settled;     /* the record's status says what is so */
+        bool told_off;    /* its status says that nothing runs at this epoch */
         unsigned move_to; /* a request to migrate; 0: none. void unless move_epoch == epoch */
         uint64_t move_epoch;
         unsigned entry_source, entry_destination; /* the migration entry; void unless entry_epoch == epoch */
@@ -51,7 +60,13 @@ struct instance_view {
         enum health_pause pause;
         bool guest_powered_off; /* the guest ended itself since we last wrote the record */
 
-        int64_t retry_ms; /* no start before this time: back-off after crashes and failed starts */
+        bool crashed;      /* its last run here ended by itself, and it has not been started since */
+        int64_t placed_ms; /* since when the placement of a guest that is mine names another host; 0: it does
+                              not */
+        int64_t no_libvirt_ms;  /* since when libvirt does not answer here; 0: it does */
+        unsigned failed_starts; /* here, in a row */
+        bool fixed;             /* its user has named this host */
+        int64_t retry_ms;       /* no start before this time: back-off after crashes and failed starts */
 };
 
 enum instance_action {
@@ -60,6 +75,7 @@ enum instance_action {
         ACTION_KILL,     /* end the QEMU now: it is not, or no longer, the owner's */
         ACTION_NOTE_OFF, /* record that the guest powered itself off: wanted stopped */
         ACTION_START,    /* claim, fence, start, gate [rule 2] */
+        ACTION_HAND_ON,  /* place it on another host */
         ACTION_STOP,     /* ask the guest to power off, end it when it does not */
         ACTION_RESTART,  /* STOP, and START follows */
         ACTION_MIGRATE,  /* to move_to */
@@ -67,7 +83,7 @@ enum instance_action {
         ACTION_RECLAIM,  /* a running source after a failed migration: claim, fence, so that the destination
                             cannot commit */
         ACTION_REMOVE,   /* take the disks and the record away */
-        ACTION_CLAIM,    /* claim only, so that REMOVE may follow */
+        ACTION_CLAIM,    /* claim only, so that REMOVE or SETTLE may follow */
         ACTION_SETTLE,   /* write what is so into the record's status */
         ACTION_MAX
 };
@@ -76,7 +92,7 @@ const char *instance_action_name(enum instance_action a);
 enum instance_action instance_decide(const struct instance_view *v);
 
 /*
- * The gate's decision (rules 4 to 6 and migration 4, 5) about a QEMU whose vCPUs are about to run.
+ * The gate's decision (rules 4 to 7 and migration 4, 5) about a QEMU whose vCPUs are about to run.
  * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let
  * run before.
  */

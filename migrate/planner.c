@@ -45,6 +45,8 @@ bool planner_fits(const struct planner_host *h, const struct planner_need *need,
                 snprintf(why, n_why, "is drained");
         else if (h->cut_off)
                 snprintf(why, n_why, "has no network for guests");
+        else if (h->cannot_start && h->cannot_start[0])
+                snprintf(why, n_why, "can start no guest: %.60s", h->cannot_start);
         else if (avoided(need, h->number))
                 snprintf(why, n_why, "has another instance of its group");
         else if (memory_free(h) < memory)

@@ -15,7 +15,8 @@ struct planner_host {
         unsigned number;
         const char *name;
         bool alive, drained;
-        bool cut_off; /* its guests would have no network */
+        bool cut_off;             /* its guests would have no network */
+        const char *cannot_start; /* why it can start no guest now; borrowed; NULL or empty: it can */
         unsigned cpus, cpus_used;
         uint64_t memory, memory_used; /* bytes */
 };

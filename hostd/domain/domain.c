@@ -190,6 +190,7 @@ static int emit_devices(FILE *f, const struct domain_spec *s, struct err *err)
               "    <console type='pty'><target type='serial' port='0'/></console>\n"
               "    <graphics type='vnc'><listen type='socket'/></graphics>\n"
               "    <video><model type='vga'/></video>\n"
+              "    <panic model='isa'/>\n"
               "    <memballoon model='virtio'/>\n"
               "    <rng model='virtio'><backend model='builtin'/></rng>\n"
               "  </devices>\n",

@@ -137,18 +137,31 @@ static int gate_carry_out(struct context *ctx, const struct gate_request *req, c
         if (action == GATE_CHECK)
                 r = lease_gate(ctx->store, i->id, &lease, start, disks, n, err);
         else
-                r = lease_commit(ctx->store, i->id, &lease, ctx->number, start, disks, n, &lease, err);
+                r = lease_commit(ctx->store, i->id,
+                                 &(struct commit_claim){.from = lease,
+                                                        .host = ctx->number,
+                                                        .again = req->again,
+                                                        .last = &i->start,
+                                                        .start = start},
+                                 disks, n, &lease, err);
         if (r == 0 && (action != GATE_CHECK || fresh))
                 r = guest_record_start(ctx, i, start, &lease, fresh,
                                        fresh && gate_phases(ctx, req, &phases) ? &phases : NULL, err);
         return r;
 }
 
-/* ret_stranger: the record says that it was let run here, at this epoch, and this hostd has not seen it yet.
+static bool unknown(int r)
+{
+        return r < 0 && r != -EACCES && r != -ESTALE && r != -ENOENT;
+}
+
+/*
  * Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
- * message then, in place of QEMU's own about files that it may not open. */
-static int gate_answer(struct context *ctx, const struct gate_request *req, bool *ret_stranger,
-                       struct err *err)
+ * message then, in place of QEMU's own about files that it may not open. ret_spare: after a no it may stand.
+ * That is so where the storage did not answer, and nothing was claimed for it; and where the record says
+ * that it was let run here, at this epoch, by a hostd before this one, which has yet to look at it.
+ */
+static int gate_answer(struct context *ctx, const struct gate_request *req, bool *ret_spare, struct err *err)
 {
         const char *id = req->lease.instance, *why = NULL;
         struct instance i = {0};
@@ -165,6 +178,7 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
         if (r == 0)
                 r = lease_find(ctx->store, id, &lease, err);
         if (r < 0) {
+                *ret_spare = unknown(r);
                 instance_done(&i);
                 return r;
         }
@@ -180,8 +194,8 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
         v.attempt_equal =
             streq(req->lease.attempt, i.entry_attempt) && streq(req->lease.start.id, i.entry_start.id);
         action = gate_decide(&v, &why);
-        *ret_stranger = action == GATE_REFUSE && !v.known && !v.destination && v.host == v.me &&
-                        streq(i.start.id, req->lease.start.id) && i.start_epoch == v.epoch;
+        *ret_spare = action == GATE_REFUSE && !v.known && !v.destination && v.host == v.me &&
+                     streq(i.start.id, req->lease.start.id) && i.start_epoch == v.epoch;
         if (action == GATE_REFUSE)
                 r = err_set(err, -EACCES,
                             "instance %s must not run on host %s: %s (disk at epoch %llu of host %u, this "
@@ -192,6 +206,7 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
                 lease = (struct lease){.epoch = i.entry_epoch, .host = i.entry_source};
         if (r == 0 && req->question == GATE_ACQUIRE)
                 r = gate_carry_out(ctx, req, &i, lease, action, err);
+        *ret_spare |= action == GATE_CHECK && unknown(r);
         if (r < 0 || req->question == GATE_ACQUIRE)
                 log_info("instance %s: gate%s: pid %d, start %s: %s%s", id,
                          req->again ? ", asked again" : "", (int)req->pid, req->lease.start.id,
@@ -204,41 +219,37 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
         return r;
 }
 
-/* What the storage did not answer is no reason to end a guest that a disk error has stopped and that was to
- * go on: it stands, and the next look decides. */
-static bool gate_spares(struct context *ctx, const struct gate_request *req, int r)
+/* Is it the QEMU of a start that is being carried out? That ends it itself. */
+static bool gate_starting(struct context *ctx, const struct gate_request *req)
 {
-        bool spared = false;
+        bool starting = false;
         struct guest *g;
 
-        if (r == -EACCES || r == -ESTALE || r == -ENOENT)
-                return false;
         pthread_mutex_lock(&ctx->guests->lock);
         g = guests_find(ctx->guests, req->lease.instance);
         if (g) {
                 pthread_mutex_lock(&g->lock);
-                spared = g->io_error && g->known_pid == req->pid;
+                starting = streq(g->starting.id, req->lease.start.id);
                 pthread_mutex_unlock(&g->lock);
         }
         pthread_mutex_unlock(&ctx->guests->lock);
-        return spared;
+        return starting;
 }
 
 int guest_gate(void *arg, const struct gate_request *req, struct err *err)
 {
         struct context *ctx = arg;
-        bool stranger = false;
+        bool spare = false;
         int r;
 
         if (req->question == GATE_RELEASE)
                 return 0; /* vCPUs stand: a hint only */
         if (req->question == GATE_ACQUIRE)
                 gate_begin(ctx, req->lease.instance);
-        r = gate_answer(ctx, req, &stranger, err);
-        /* A no kills the QEMU: libvirt might leave it behind, paused. One that this hostd has yet to look at
-         * stays paused until then. */
-        if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE && !stranger &&
-            !gate_spares(ctx, req, r)) {
+        r = gate_answer(ctx, req, &spare, err);
+        /* A no kills the QEMU: libvirt might leave it behind, paused. One that is spared the next look sees.
+         */
+        if (r < 0 && req->pid > 0 && req->question == GATE_ACQUIRE && !(spare && !gate_starting(ctx, req))) {
                 struct err ignored = {0};
 
                 virt_kill_pid(ctx->virt, req->pid, req->lease.instance, &ignored);

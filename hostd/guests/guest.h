@@ -25,6 +25,15 @@ struct guest_room {
         unsigned cpus;
         uint64_t memory;          /* bytes, without QEMU's own */
         int64_t arrives_until_ms; /* a preflight has promised it */
+        bool arriving;            /* by a migration; it takes one of the turns to arrive */
+};
+
+/* Its turn to leave this host: turn.c. */
+struct guest_turn {
+        int64_t since_ms;      /* since when it waits; 0: it does not */
+        int64_t first_ms;      /* that, while it leaves */
+        int64_t not_before_ms; /* its destination has no turn for it until then */
+        bool leaving;
 };
 
 /* A move from here whose outcome has not been told yet. */
@@ -49,6 +58,7 @@ struct guest {
         /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
         struct guest_room room;
+        struct guest_turn turn;
         bool early, looked; /* found by the first scan of this hostd; its thread has had a look */
 
         /* lock; never held during a blocking call */
@@ -58,11 +68,15 @@ struct guest {
         bool powered_off;   /* it ended by its own wish */
         int64_t pressed_ms; /* when its power button was pressed last; 0: not in this run */
         bool ended_event;   /* any end was reported since the flag was cleared */
+        char end_word[16];  /* libvirt's word for the last end; empty: none was reported */
         bool io_error;      /* a disk error has stopped it, and it has not run since */
         char io_word[16];   /* QEMU's word for it */
         struct health_stop stop;
-        bool ending;           /* we are ending it: an end is not the guest's own */
-        struct start starting; /* the start being carried out; id empty: none */
+        bool ending;               /* we are ending it: an end is not the guest's own */
+        bool leave, leave_at_once; /* its host goes down: it is to power off, or to end */
+        bool busy;                 /* its thread is at work */
+        bool runs;                 /* it was seen running at its last look */
+        struct start starting;     /* the start being carried out; id empty: none */
         uint64_t starting_epoch;
         struct start_phases phases; /* of that start */
         pid_t known_pid;            /* the QEMU that was let run */
@@ -71,14 +85,21 @@ struct guest {
         uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
-        int64_t stalled_ms; /* since when its QEMU stands and nobody says why */
-        unsigned failures;  /* starts that failed, or runs that crashed early, in a row */
-        bool ran;           /* a QEMU of ours was seen running and we have not ended it */
+        int64_t stalled_ms;     /* since when its QEMU stands and nobody says why */
+        unsigned failures;      /* starts that failed, or runs that crashed early, in a row */
+        unsigned failed_starts; /* in a row, since it was last handed on */
+        unsigned placed_host;   /* the placement of a guest of ours on another host */
+        uint64_t placed_epoch;
+        int64_t placed_ms; /* and since when it is seen */
+        bool ran;          /* a QEMU of ours was seen running and we have not ended it */
         int64_t retry_ms, started_ms;
-        uint64_t paused_epoch; /* the epoch of the placement for which retry_ms was set */
-        uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
-        uint64_t uplink_epoch; /* plus one: at which it was to leave for the network's sake */
-        int64_t void_ms;       /* since when a move has arrived here that its source has not told of */
+        bool crashed;                       /* its last run here ended by itself; until the next start */
+        char crash[64];                     /* and why */
+        char retry_at[CLOCK_STAMP_LEN + 1]; /* retry_ms for people */
+        uint64_t paused_epoch;              /* the epoch of the placement for which retry_ms was set */
+        uint64_t ended_epoch;               /* of a run whose end is our own doing, plus one */
+        uint64_t uplink_epoch;              /* plus one: at which it was to leave for the network's sake */
+        int64_t void_ms; /* since when a move has arrived here that its source has not told of */
         struct guest_move move;
         char complaint[256]; /* the last failure that was logged: said once */
 };
@@ -90,8 +111,10 @@ struct guest_look {
         struct lease lease;
         struct virt_domain domain;
         struct instance_view view;
-        const char *state; /* for the status; NULL: nothing is to be written */
-        char reason[200];  /* empty: none */
+        /* for the status */
+        const char *state;
+        char reason[200]; /* empty: none */
+        unsigned tries;
 };
 /* look.c */
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err);
@@ -111,6 +134,10 @@ void guest_run(void *arg); /* the thread; frees the guest at its end */
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err);
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err);
 
+/* launch.c: virt_start() with a deadline. -ETIME: libvirt has not started it in time, and it will not run.
+ */
+int guest_launch(struct guest *g, const char *xml, struct err *err);
+
 /* stop.c */
 /* Ends the QEMU at once, in libvirt's eyes too, and waits until the process is gone. */
 int guest_kill(struct guest *g, struct err *err);
@@ -122,6 +149,14 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err);
  * says. */
 int guest_xml(struct context *ctx, const struct instance *i, const struct lease *lease,
               const struct domain_lease *key, const char *bridge, char **ret, struct err *err);
+
+/* turn.c */
+/* 0: it may leave, until guest_turn_end(); -EAGAIN: it waits, and who is before it. */
+int guest_turn_take(struct guest *g, struct err *err);
+/* Gives a turn back that cannot be used yet; it waits on as if it had not had it. */
+void guest_turn_back(struct guest *g);
+/* It has left, or does not want to: the next one's turn. */
+void guest_turn_end(struct guest *g);
 
 /* move.c */
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err);
@@ -141,6 +176,8 @@ struct guest_status {
         const char *state;
         const char *reason; /* of a state that is not as wanted, or NULL */
         const char *error;  /* of a failed start, or NULL */
+        unsigned tries;     /* restarting: the next start's number in a row; 0: none is due */
+        const char *next;   /* and when it comes, as a time for people */
         bool restarted;     /* a restart that was asked for is done by it */
 };
 int guest_record_status(struct context *ctx, const char *id, const struct guest_status *status,
@@ -164,6 +201,9 @@ struct move_outcome {
         const char *error;             /* why, where it is not done */
         int64_t total_ms, downtime_ms; /* -1: not known */
 };
+/* The move of that serial waits for its turn, and why. Writes only what is new. */
+int guest_record_waiting(struct context *ctx, const char *id, int64_t serial, const char *why,
+                         struct err *err);
 /* Returns 1 when it was told, 0 when the record holds an outcome already that is no worse. */
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err);
 
@@ -171,9 +211,16 @@ int guest_record_move(struct context *ctx, const char *id, const struct move_out
 /* The failover that this look's placement belongs to, or NULL: a start that somebody else's death asks for.
  */
 const json_t *guest_failover(const struct guest_look *l);
-/* That start has failed here, at `mine`: another host gets it, or this one again where no other fits. */
-void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *mine,
+/* Its user has named the host that is to start it. */
+bool guest_fixed(const struct guest_look *l);
+/* Who has tried it since it was to start, or NULL: the failover's, or that of a start that was handed on. */
+const json_t *guest_chain(const struct guest_look *l);
+/* It does not start here, the name being `at`: another host gets it, or this one again where no other fits.
+ */
+void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *at,
                    const struct err *why);
+/* The same, for the reasons that instance_decide() knows. */
+void guest_give_up(struct guest *g, const struct guest_look *l);
 /* After many failed starts the next one waits: sets retry_ms, once for each placement. */
 void guest_failover_pause(struct guest *g, const struct guest_look *l);
 

@@ -14,12 +14,13 @@
 #include "migrate/failover.h"
 
 /*
- * A failover's target from its own side. The winner of the dead host's record names it and watches its
- * claim; from the claim on the target is the owner, and where its start fails it hands the instance on
- * itself: by a placement at the epoch that it has just won. So nothing depends on the winner living on.
+ * A start that failed here, or a placement that nobody has taken, goes on to another host: by a placement at
+ * the epoch that the name has. Of a failover the winner of the dead host's record watches the first claim
+ * only; from the claim on the target is the owner. So nothing depends on the winner living on.
  */
 
-const json_t *guest_failover(const struct guest_look *l)
+/* Nothing has run by this placement yet. */
+static bool placement_open(const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
         bool fresh = i->placement_epoch == l->lease.epoch;
@@ -27,21 +28,43 @@ const json_t *guest_failover(const struct guest_look *l)
         bool unfinished = l->lease.host && l->lease.host == i->placement_host &&
                           i->placement_epoch < l->lease.epoch && i->start_epoch <= i->placement_epoch;
 
-        return fresh || unfinished ? json_path(i->doc, "placement.failover") : NULL;
+        return fresh || unfinished;
 }
 
-static void chain_read(const json_t *failover, struct failover_chain *ret)
+const json_t *guest_failover(const struct guest_look *l)
 {
-        const json_t *tried = json_object_get(failover, "tried");
+        return placement_open(l) ? json_path(l->instance.doc, "placement.failover") : NULL;
+}
 
-        *ret = (struct failover_chain){.tries = (unsigned)json_get_int(failover, "tries", 0)};
+const json_t *guest_chain(const struct guest_look *l)
+{
+        const json_t *failover = guest_failover(l);
+
+        if (failover)
+                return failover;
+        return placement_open(l) ? json_path(l->instance.doc, "placement.chain") : NULL;
+}
+
+bool guest_fixed(const struct guest_look *l)
+{
+        return placement_open(l) &&
+               json_get_bool(json_object_get(l->instance.doc, "placement"), "fixed", false);
+}
+
+static void chain_read(const json_t *from, struct failover_chain *ret)
+{
+        const json_t *tried = json_object_get(from, "tried");
+
+        *ret = (struct failover_chain){.tries = (unsigned)json_get_int(from, "tries", 0)};
         for (size_t i = 0; i < FAILOVER_TRIES; i++)
                 ret->tried[i] = (unsigned)json_integer_value(json_array_get(tried, i));
 }
 
 struct handing {
-        uint64_t placed; /* epoch of the placement that this start had */
-        const struct lease *mine;
+        unsigned placed_host; /* the placement as it was seen */
+        uint64_t placed_epoch;
+        bool failover;
+        const struct lease *at; /* the name */
         unsigned to;
         struct failover_chain chain;
         const char *error; /* for the status, or NULL: what the start wrote stays */
@@ -51,21 +74,31 @@ struct handing {
 static int edit_hand_on(json_t *doc, void *arg, struct err *err)
 {
         struct handing *h = arg;
-        json_t *placement = json_object_get(doc, "placement"), *failover, *tried;
+        json_t *placement = json_object_get(doc, "placement"), *failover, *tried = json_array(), *fresh;
 
         h->done = false;
-        failover = json_object_get(placement, "failover");
-        if (!failover || (uint64_t)json_get_int(placement, "epoch", 0) != h->placed)
-                return 0; /* somebody has other plans for it */
-        tried = json_array();
-        for (size_t i = 0; i < FAILOVER_TRIES && h->chain.tried[i]; i++)
-                json_array_append_new(tried, json_integer(h->chain.tried[i]));
         if (!tried)
                 return err_set(err, -ENOMEM, "out of memory");
-        json_object_set_new(failover, "tried", tried);
-        json_object_set_new(failover, "tries", json_integer(h->chain.tries));
-        json_object_set_new(placement, "host", json_integer(h->to));
-        json_object_set_new(placement, "epoch", json_integer((json_int_t)h->mine->epoch));
+        failover = h->failover ? json_object_get(placement, "failover") : NULL;
+        if (strcmp(json_get_str(doc, "wanted", ""), "running") != 0 || (h->failover && !failover) ||
+            (unsigned)json_get_int(placement, "host", 0) != h->placed_host ||
+            (uint64_t)json_get_int(placement, "epoch", 0) != h->placed_epoch) {
+                json_decref(tried);
+                return 0; /* somebody has other plans for it */
+        }
+        for (size_t i = 0; i < FAILOVER_TRIES && h->chain.tried[i]; i++)
+                json_array_append_new(tried, json_integer(h->chain.tried[i]));
+        fresh = json_pack("{s:i,s:I}", "host", (int)h->to, "epoch", (json_int_t)h->at->epoch);
+        if (failover) {
+                json_object_set(fresh, "failover", failover);
+                json_object_set_new(failover, "tried", tried);
+                json_object_set_new(failover, "tries", json_integer(h->chain.tries));
+        } else {
+                json_object_set_new(fresh, "chain",
+                                    json_pack("{s:i,s:o}", "tries", (int)h->chain.tries, "tried", tried));
+        }
+        if (json_object_set_new(doc, "placement", fresh) < 0)
+                return err_set(err, -ENOMEM, "out of memory");
         if (h->error)
                 json_object_set_new(json_object_get(doc, "status"), "error", json_string(h->error));
         h->done = true;
@@ -105,26 +138,34 @@ static void hand_on_tell(struct guest *g, const struct instance *i, const struct
 {
         unsigned from = (unsigned)json_get_int(json_path(i->doc, "placement.failover"), "from", 0);
 
-        if (h->chain.tries == FAILOVER_TRIES)
+        if (h->failover && h->chain.tries == FAILOVER_TRIES)
                 event_add(
                     g->ctx, "failover-failed", g->id, i->name,
                     "not restarted yet after the loss of host %u: %u starts failed, the last one here: %s; "
                     "trying on, with pauses",
                     from, h->chain.tries, err_text(why));
         else if (h->to != g->ctx->number)
-                event_add(g->ctx, "failover-retry", g->id, i->name, "host %u tries it next", h->to);
+                event_add(g->ctx, h->failover ? "failover-retry" : "start-handed-on", g->id, i->name,
+                          "host %u tries it next: %s", h->to, err_text(why));
 }
 
-void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *mine,
+void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *at,
                    const struct err *why)
 {
         const struct instance *i = &l->instance;
-        struct handing h = {.placed = i->placement_epoch, .mine = mine, .to = g->ctx->number};
+        struct handing h = {.placed_host = i->placement_host,
+                            .placed_epoch = i->placement_epoch,
+                            .failover = guest_failover(l) != NULL,
+                            .at = at,
+                            .to = g->ctx->number};
         struct err e = {0}, none = {0};
         char text[640];
         int r;
 
-        chain_read(guest_failover(l), &h.chain);
+        chain_read(guest_chain(l), &h.chain);
+        /* One that has not taken it is tried, too. */
+        if (l->view.placed_ms)
+                failover_tried(&h.chain, i->placement_host);
         r = hand_on_where(g, i, &h.chain, &h.to, &none);
         if (none.code < 0) {
                 snprintf(text, sizeof(text), "%.320s; nowhere else: %.290s", err_text(why), err_text(&none));
@@ -138,21 +179,39 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
         }
         if (!h.done)
                 return;
+        g->failed_starts = 0;
         hand_on_tell(g, i, &h, why);
         if (h.to != g->ctx->number && peer_look(g->ctx, h.to, g->id, true, &e) < 0)
                 log_warn("instance %s: handed on to host %u, which does not answer: %s", g->id, h.to,
                          err_text(&e));
 }
 
+/* Why this host does not start it: see instance_decide(). */
+void guest_give_up(struct guest *g, const struct guest_look *l)
+{
+        const struct instance_view *v = &l->view;
+        struct err why = {0};
+
+        if (v->placed_ms)
+                err_set(&why, -ETIMEDOUT, "host %u has not taken it", l->instance.placement_host);
+        else if (v->no_libvirt_ms)
+                err_set(&why, -ENOTCONN, "host %s: its libvirt does not answer", g->ctx->config->name);
+        else
+                err_set(&why, -EIO, "host %s: %u starts failed: %s", g->ctx->config->name, v->failed_starts,
+                        g->complaint);
+        log_info("instance %s: handed on: %s", g->id, err_text(&why));
+        guest_hand_on(g, l, &l->lease, &why);
+}
+
 void guest_failover_pause(struct guest *g, const struct guest_look *l)
 {
-        const json_t *failover = guest_failover(l);
+        const json_t *chain = guest_chain(l);
         int64_t until;
 
-        if (!failover || g->paused_epoch == l->lease.epoch + 1)
+        if (!chain || g->paused_epoch == l->lease.epoch + 1)
                 return;
         g->paused_epoch = l->lease.epoch + 1; /* 0 stays "none" */
-        until = clock_ms() + failover_pause_ms((unsigned)json_get_int(failover, "tries", 0));
+        until = clock_ms() + failover_pause_ms((unsigned)json_get_int(chain, "tries", 0));
         if (l->instance.placement_host == g->ctx->number && until > g->retry_ms)
                 g->retry_ms = until;
 }

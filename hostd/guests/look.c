@@ -62,11 +62,28 @@ static bool look_stalled(struct guest *g, const struct virt_domain *d)
         return clock_ms() - g->stalled_ms >= STALLED_MS;
 }
 
+/* Where no process is, no guest is: nothing starts one while libvirt does not answer, and what it starts
+ * later the gate refuses. One that is there is unknown. */
+static int look_without_libvirt(struct guest *g, struct err *err)
+{
+        _cleanup_(freep) struct virt_domain *list = NULL;
+        size_t n = 0;
+        int r = virt_processes(g->ctx->virt, &list, &n, err);
+
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (streq(list[i].lease.instance, g->id))
+                        r = err_set(err, -ENOTCONN,
+                                    "instance %s: no connection to libvirt: its guest is unknown", g->id);
+        return r;
+}
+
 static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
 {
         struct instance_view *v = &l->view;
         int r;
 
+        if (v->no_libvirt_ms)
+                return 0; /* and no process */
         r = virt_find(g->ctx->virt, g->id, &l->domain, err);
         if (r == -ENOENT)
                 r = look_forgotten(g, l, err);
@@ -215,11 +232,17 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
             .view = {.me = g->ctx->number, .now_ms = clock_ms(), .retry_ms = g->retry_ms}};
         int r;
 
-        if (!g->ctx->self->virt_connected)
+        l.view.no_libvirt_ms = self_no_libvirt_ms(g->ctx);
+        r = l.view.no_libvirt_ms ? look_without_libvirt(g, err) : 0;
+        if (r == -ENOTCONN)
                 return look_disowned(g, ret, err);
+        if (r < 0)
+                return r;
         l.view.trusted = self_trusted(g->ctx);
         l.view.replaced = g->ctx->self->replaced;
+        l.view.leaving = g->ctx->self->leaving;
         pthread_mutex_lock(&g->lock);
+        l.view.leave = g->leave;
         l.view.guest_powered_off = g->powered_off;
         pthread_mutex_unlock(&g->lock);
         /* The QEMU first, then the name: a name that moves on in between makes the QEMU look too old, which
@@ -237,6 +260,7 @@ int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
                 guest_look_done(&l);
                 return r;
         }
+        l.view.told_off = instance_told_off(&l.instance, &l.lease);
         look_stopped(g, &l);
         look_adopt(g, &l);
         *ret = l;

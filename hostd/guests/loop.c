@@ -19,8 +19,6 @@
 
 #define LOOK_EVERY_MS 10000 /* where nothing wakes us: news that got lost */
 #define LOOK_AGAIN_MS 1000  /* after a failure */
-#define BACKOFF_MAX_MS 60000
-#define RUN_LONG_ENOUGH_MS 60000 /* a run of that length forgives the crashes before it */
 
 int guest_new(struct context *ctx, const char *id, struct guest **ret)
 {
@@ -70,6 +68,18 @@ static int guest_remove(struct guest *g, const struct guest_look *l, struct err 
         return 0;
 }
 
+/* Crashes and failed starts in a row. */
+static void guest_backoff(struct guest *g)
+{
+        int64_t now = clock_ms(), pause;
+
+        if (g->started_ms && now - g->started_ms > HEALTH_RUN_LONG_ENOUGH_MS)
+                g->failures = 0;
+        pause = health_restart_pause_ms(++g->failures);
+        g->retry_ms = now + pause;
+        clock_stamp_ago(-pause, g->retry_at);
+}
+
 static int guest_do(struct guest *g, const struct guest_look *l, enum instance_action action,
                     struct err *err)
 {
@@ -100,13 +110,18 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                         pthread_mutex_lock(&g->lock);
                         g->powered_off = false;
                         pthread_mutex_unlock(&g->lock);
-                        g->failures =
-                            0; /* the guest's own wish is no crash: its next start is not held back */
+                        /* The guest's own wish is no crash: its next start is not held back. */
+                        g->failures = 0;
                         g->retry_ms = 0;
+                        g->crashed = false;
                 }
                 return r;
         case ACTION_START:
                 return guest_start(g, l, err);
+        case ACTION_HAND_ON:
+                guest_give_up(g, l);
+                guest_backoff(g);
+                return 0;
         case ACTION_STOP:
         case ACTION_RESTART:
                 return guest_stop(g, l, err);
@@ -119,7 +134,8 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
         case ACTION_REMOVE:
                 return guest_remove(g, l, err);
         case ACTION_CLAIM:
-                return guest_claim(g, l, &mine, err);
+                r = guest_claim(g, l, &mine, err);
+                return r == -ESTALE ? 0 : r;
         case ACTION_SETTLE:
                 return guest_settle(g, l, err);
         default:
@@ -127,17 +143,19 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
         }
 }
 
-/* Crashes and failed starts in a row: 1 s, 2 s, 4 s ... between tries. */
-static void guest_backoff(struct guest *g)
+/* Somebody has to say that it ended, and when it comes back: its user sees no more than a reboot. */
+static void guest_crash(struct guest *g, const struct guest_look *l)
 {
-        int64_t now = clock_ms(), pause = 1000;
-
-        if (g->started_ms && now - g->started_ms > RUN_LONG_ENOUGH_MS)
-                g->failures = 0;
-        for (unsigned i = 0; i < g->failures && pause < BACKOFF_MAX_MS; i++)
-                pause *= 2;
-        g->failures++;
-        g->retry_ms = now + MIN_OF(pause, BACKOFF_MAX_MS);
+        guest_backoff(g);
+        g->crashed = true;
+        pthread_mutex_lock(&g->lock);
+        snprintf(g->crash, sizeof(g->crash), "%s", health_end_name(g->end_word));
+        g->end_word[0] = '\0';
+        pthread_mutex_unlock(&g->lock);
+        if (l->view.wanted == WANTED_RUNNING && !l->view.restart)
+                event_add(g->ctx, "instance-crashed", g->id, l->instance.name,
+                          "%s; start %u comes in %lld s", g->crash, g->failures,
+                          (long long)(g->retry_ms - clock_ms() + 500) / 1000);
 }
 
 /* Has a QEMU that ran here ended, neither by us nor by a migration nor by the guest's own wish? Once for
@@ -190,6 +208,22 @@ static void guest_judge_end(struct guest *g, struct guest_look *l)
         pthread_mutex_unlock(&g->lock);
 }
 
+/* Since when another host is to start what is ours? */
+static void guest_placed_look(struct guest *g, struct guest_look *l)
+{
+        struct instance_view *v = &l->view;
+        bool elsewhere = v->record && v->host == v->me && v->qemu == QEMU_NONE &&
+                         v->placement_epoch == v->epoch && v->placement_host && v->placement_host != v->me;
+
+        if (!elsewhere)
+                g->placed_ms = 0;
+        else if (!g->placed_ms || g->placed_host != v->placement_host || g->placed_epoch != v->epoch)
+                g->placed_ms = v->now_ms;
+        g->placed_host = v->placement_host;
+        g->placed_epoch = v->epoch;
+        v->placed_ms = g->placed_ms;
+}
+
 static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
 {
         if (strncmp(g->complaint, err_text(err), sizeof(g->complaint) - 1) == 0)
@@ -212,10 +246,12 @@ static bool guest_wait(struct guest *g, int64_t ms)
                 until.tv_nsec -= 1000000000;
         }
         pthread_mutex_lock(&g->lock);
+        g->busy = false;
         while (!g->wake && !g->ctx->self->quit && r == 0)
                 r = pthread_cond_timedwait(&g->woken, &g->lock, &until);
         g->wake = false;
         g->ended_event = false;
+        g->busy = true; /* until it waits again */
         pthread_mutex_unlock(&g->lock);
         return !g->ctx->self->quit;
 }
@@ -270,17 +306,27 @@ static int64_t guest_step(struct guest *g)
                 guest_complain(g, ACTION_NONE, &e);
                 return LOOK_AGAIN_MS;
         }
+        pthread_mutex_lock(&g->lock);
+        g->runs = l.view.qemu == QEMU_RUNNING;
+        pthread_mutex_unlock(&g->lock);
         guest_judge_end(g, &l);
         if (guest_crashed(g, &l))
-                guest_backoff(g);
+                guest_crash(g, &l);
         room = guest_room_look(g, &l);
         guest_room_looked(g, 0);
         plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;
-        guest_status_look(g, &l);
+        l.view.crashed = g->crashed;
+        l.view.fixed = guest_fixed(&l);
+        l.view.failed_starts = guest_chain(&l) ? 0 : g->failed_starts; /* a chain hands on by itself */
+        guest_placed_look(g, &l);
+        if (!l.view.replaced) /* the record is the other machine's to write */
+                guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);
         action = instance_decide(&l.view);
+        if (action != ACTION_MIGRATE)
+                guest_turn_end(g); /* others need not wait behind it */
         if (action == ACTION_FORGET && room)
                 wait = LOOK_AGAIN_MS; /* a migration is on its way here */
         else if (action == ACTION_FORGET) {
@@ -291,8 +337,10 @@ static int64_t guest_step(struct guest *g)
         else if (action == ACTION_NONE)
                 wait = l.view.retry_ms > l.view.now_ms
                            ? MIN_OF(l.view.retry_ms - l.view.now_ms, LOOK_EVERY_MS)
-                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending ? LOOK_AGAIN_MS
-                                                                                  : LOOK_EVERY_MS;
+                       : l.view.qemu == QEMU_PAUSED || !l.view.trusted || pending || l.view.placed_ms ||
+                               l.view.no_libvirt_ms
+                           ? LOOK_AGAIN_MS
+                           : LOOK_EVERY_MS;
         else {
                 r = guest_do(g, &l, action, &e);
                 if (r < 0) {
@@ -303,6 +351,7 @@ static int64_t guest_step(struct guest *g)
                 }
                 if (r < 0 && r != -EAGAIN && action == ACTION_START) {
                         guest_backoff(g);
+                        g->failed_starts += r == -ETIME ? STARTS_HERE : 1;
                         wait = 0;
                 }
         }

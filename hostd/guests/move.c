@@ -16,7 +16,7 @@
 #include "migrate/move.h"
 
 /*
- * A live migration from here, OWNERSHIP.md's "Migration A → B" from A's side:
+ * A live migration from here, docs/ownership.md's "Migration from A to B" from A's side:
  *
  *   preflight   the destination says what is in the way, all at once
  *   entry       {attempt, source, destination, epoch} into the record, never removed
@@ -69,6 +69,10 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
         if (r < 0)
                 return err_wrap(err, r, "preflight on host %s", json_get_str(mv->host, "name", "?"));
         problems = json_object_get(mv->preflight, "problems");
+        if (json_array_size(problems) == 1 &&
+            streq(json_get_str(json_array_get(problems, 0), "code", ""), "turn"))
+                return err_set(err, -EAGAIN, "%s",
+                               json_get_str(json_array_get(problems, 0), "message", "?"));
         json_array_foreach (problems, k, p)
                 snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", k ? "; " : "",
                          json_get_str(p, "message", "?"));
@@ -111,6 +115,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
 
 static int move_prepare(struct guest *g, const struct guest_look *l, struct move *mv, struct err *err)
 {
+        const uint32_t taken[] = {l->instance.start.uid, l->instance.entry_start.uid};
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
         int r;
@@ -121,7 +126,7 @@ static int move_prepare(struct guest *g, const struct guest_look *l, struct move
         if (r < 0)
                 return r;
         uuid_random(mv->attempt);
-        start_init(&mv->start, g->id, l->lease.epoch, mv->attempt);
+        start_init(&mv->start, g->id, l->lease.epoch, mv->attempt, taken, ARRAY_SIZE(taken));
         r = guest_record_entry(g->ctx, &l->instance, &l->lease, mv->attempt, mv->to, &mv->start, err);
         if (r == 0)
                 r = lease_grant(g->ctx->store, g->id, &l->lease, &mv->start, disks, n, err);
@@ -185,8 +190,8 @@ static void tell_own(struct guest *g, const struct guest_look *l, bool done)
                           (unsigned long long)p->transferred);
         else if (r > 0 && done)
                 event_add(g->ctx, "instance-migrated", g->id, name,
-                          "to host %s in %lld ms; libvirt's answer was lost, so the downtime is not known",
-                          m->to_name, (long long)o.total_ms);
+                          "to host %s in %lld ms; its downtime is not known", m->to_name,
+                          (long long)o.total_ms);
         else if (r > 0)
                 event_add(g->ctx, "migration-failed", g->id, name, "to host %s: %s", m->to_name,
                           err_text(&m->why));
@@ -214,15 +219,33 @@ static void move_end(struct guest *g, const struct guest_look *l, bool done)
         }
 }
 
+/* It is tried again; so the record is the only one that hears of it. */
+static int move_waits(struct guest *g, const struct guest_look *l, const struct err *why, struct err *err)
+{
+        int r = guest_record_waiting(g->ctx, g->id, l->instance.move_serial, err_text(why), err);
+
+        g->move = (struct guest_move){0};
+        return r < 0 ? r : err_set(err, -EAGAIN, "waits for its turn: %s", err_text(why));
+}
+
 int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct move mv = {.to = l->view.move_to};
         struct guest_move *m = &g->move;
         enum move_verdict verdict = MOVE_FAILED;
-        int r;
+        struct err why = {0};
+        int r = guest_turn_take(g, &why);
 
+        if (r < 0)
+                return move_waits(g, l, &why, err);
         *m = (struct guest_move){.serial = l->instance.move_serial, .to = mv.to, .begun_ms = clock_ms()};
         r = move_prepare(g, l, &mv, &m->why);
+        if (r == -EAGAIN) {
+                guest_turn_back(g);
+                why = m->why;
+                move_done(&mv);
+                return move_waits(g, l, &why, err);
+        }
         if (r == 0)
                 r = move_run(g, l, &mv, &m->figures, &m->why);
         if (r == 0)
@@ -235,6 +258,7 @@ int guest_migrate(struct guest *g, const struct guest_look *l, struct err *err)
                 r = verdict_now(g, false, &verdict, err);
         if (r == 0 && verdict != MOVE_OPEN)
                 move_end(g, l, verdict == MOVE_DONE);
+        guest_turn_end(g);
         move_done(&mv);
         return r; /* an entry at our epoch makes the next decision a RECLAIM, which closes an open one */
 }
@@ -243,6 +267,8 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
         const struct start *start = &l->domain.lease.start;
+        const struct commit_claim c = {
+            .from = l->lease, .host = ctx->number, .last = &l->instance.start, .start = start};
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
         struct lease mine;
@@ -253,11 +279,9 @@ int guest_reclaim(struct guest *g, const struct guest_look *l, struct err *err)
                 if (r < 0)
                         return r;
         }
-        r = lease_claim(ctx->store, g->id, &l->lease, ctx->number, &mine, err);
+        r = lease_commit(ctx->store, g->id, &c, disks, n, &mine, err);
         if (r == -ESTALE)
                 return 0; /* the destination has committed: the next look ends our QEMU */
-        if (r == 0)
-                r = lease_fence(ctx->store, g->id, &mine, start, disks, n, err);
         if (r == 0)
                 r = guest_record_start(ctx, &l->instance, start, &mine, false, NULL, err);
         if (r == 0)
@@ -273,7 +297,9 @@ static int tell_for_source(struct guest *g, const struct guest_look *l, bool don
         struct move_outcome o = {.serial = i->move_serial,
                                  .done = done,
                                  .error = begun ? "its source was interrupted before the switchover"
-                                                : "the instance was started anew before it could move",
+                                          : i->wanted != WANTED_RUNNING
+                                              ? "the instance was stopped before its turn came"
+                                              : "the instance was started anew before it could move",
                                  .total_ms = -1,
                                  .downtime_ms = -1};
         struct err e = {0};
@@ -289,6 +315,16 @@ static int tell_for_source(struct guest *g, const struct guest_look *l, bool don
         return r;
 }
 
+/* A stop has come before the move's turn: nothing of it has begun. */
+static bool move_given_up(const struct guest *g, const struct guest_look *l)
+{
+        const struct instance *i = &l->instance;
+        bool begun = i->entry_source && i->entry_epoch == i->move_epoch;
+
+        return l->record && i->wanted != WANTED_RUNNING && l->lease.host == g->ctx->number &&
+               i->move_epoch == l->lease.epoch && !begun;
+}
+
 bool guest_move_settle(struct guest *g, const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
@@ -297,6 +333,8 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l)
         enum move_verdict verdict = MOVE_OPEN;
         struct err e = {0};
 
+        if (move_given_up(g, l) && !own && !told)
+                return tell_for_source(g, l, false) < 0;
         if (!l->record || (told && !own) || (!own && l->lease.host != g->ctx->number) ||
             (!own && i->move_epoch == l->lease.epoch)) {
                 g->void_ms = 0;

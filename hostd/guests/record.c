@@ -6,6 +6,7 @@
 #include "common/json.h"
 #include "hostd/guests/guest.h"
 #include "hostd/self.h"
+#include "migrate/start.h"
 
 #define RECEIPTS_MAX 16
 
@@ -31,6 +32,13 @@ static void status_set(json_t *doc, const struct guest_status *s, const struct l
                 json_object_set_new(status, "since", json_string(clock_stamp(stamp)));
         json_object_set_new(status, "state", json_string(s->state));
         json_object_set_new(status, "reason", reason[0] ? json_string(reason) : json_null());
+        if (s->tries) {
+                json_object_set_new(status, "tries", json_integer(s->tries));
+                json_object_set_new(status, "next", json_string(s->next));
+        } else {
+                json_object_del(status, "tries");
+                json_object_del(status, "next");
+        }
         json_object_set_new(status, "host", json_integer(mine->host));
         json_object_set_new(status, "epoch", json_integer((json_int_t)mine->epoch));
         json_object_set_new(status, "error", s->error ? json_string(s->error) : json_null());
@@ -88,6 +96,7 @@ struct start_edit {
         const struct start *start;
         const struct lease *mine;
         bool fresh;
+        const char *last; /* the start on which this was decided; what is not fresh has its memory */
         const struct start_phases *phases;
 };
 
@@ -129,8 +138,19 @@ static int add_receipt(json_t *doc, const struct start_edit *e, struct err *err)
 static int edit_start(json_t *doc, void *arg, struct err *err)
 {
         const struct start_edit *e = arg;
-        json_t *start = start_to_json(e->start, e->mine->epoch), *status;
+        json_t *start = json_object_get(doc, "start"), *status;
+        const struct start_change change = {.stored = json_get_str(start, "id", ""),
+                                            .stored_epoch = (uint64_t)json_get_int(start, "epoch", 0),
+                                            .start = e->start->id,
+                                            .epoch = e->mine->epoch,
+                                            .memory = e->fresh ? NULL : e->last};
 
+        if (!start_follows(&change))
+                return err_set(err, -EACCES,
+                               "start %s may not run at epoch %llu: start %s was let run at %llu",
+                               change.start, (unsigned long long)change.epoch, change.stored,
+                               (unsigned long long)change.stored_epoch);
+        start = start_to_json(e->start, e->mine->epoch);
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
@@ -156,7 +176,8 @@ int guest_record_start(struct context *ctx, const struct instance *i, const stru
                        const struct lease *mine, bool fresh, const struct start_phases *phases,
                        struct err *err)
 {
-        struct start_edit e = {.ctx = ctx, .start = start, .mine = mine, .fresh = fresh, .phases = phases};
+        struct start_edit e = {
+            .ctx = ctx, .start = start, .mine = mine, .fresh = fresh, .last = i->start.id, .phases = phases};
 
         return instance_change(ctx->store, i, edit_start, &e, err);
 }
@@ -201,6 +222,7 @@ static int edit_entry(json_t *doc, void *arg, struct err *err)
         if (!entry)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(doc, "migration", entry);
+        json_object_del(status_of(doc), "waiting");
         status_set(doc, &(struct guest_status){.state = "migrating"}, e->mine);
         return 1;
 }
@@ -242,7 +264,35 @@ static int edit_move(json_t *doc, void *arg, struct err *err)
         if (commit && o->done)
                 json_object_set(move, "commit_ms", commit);
         json_object_set_new(status, "move", move);
+        json_object_del(status, "waiting");
         return 1;
+}
+
+struct waiting_edit {
+        int64_t serial;
+        const char *why;
+};
+
+static int edit_waiting(json_t *doc, void *arg, struct err *err)
+{
+        const struct waiting_edit *e = arg;
+        json_t *status = status_of(doc), *before = json_object_get(status, "waiting"), *now;
+
+        if (json_get_int(before, "serial", 0) == e->serial && streq(json_get_str(before, "why", ""), e->why))
+                return 0;
+        now = json_pack("{s:I,s:s}", "serial", (json_int_t)e->serial, "why", e->why);
+        if (!now)
+                return err_set(err, -ENOMEM, "out of memory");
+        json_object_set_new(status, "waiting", now);
+        return 1;
+}
+
+int guest_record_waiting(struct context *ctx, const char *id, int64_t serial, const char *why,
+                         struct err *err)
+{
+        struct waiting_edit e = {.serial = serial, .why = why};
+
+        return record_change(ctx->store, RECORD_INSTANCE, id, edit_waiting, &e, err);
 }
 
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err)

@@ -8,6 +8,7 @@
 #include "hostd/guests/table.h"
 #include "hostd/guests/room.h"
 #include "migrate/planner.h"
+#include "migrate/turn.h"
 
 /*
  * What this host has promised to run: every guest that runs, starts or arrives here, or that is its own and should
@@ -42,6 +43,19 @@ static bool room_known(const struct guests *t)
                 if (t->list[i]->early && !t->list[i]->looked)
                         return false;
         return t->scanned;
+}
+
+/* With the table's lock held: may one more arrive beside those that do? */
+static int room_turn(struct context *ctx, const struct guest *g, struct err *err)
+{
+        unsigned arriving = 0;
+
+        for (size_t i = 0; i < ctx->guests->n; i++)
+                arriving += ctx->guests->list[i] != g && ctx->guests->list[i]->room.arriving;
+        if (turn_arrives(ctx->config->moves_in, arriving))
+                return 0;
+        return err_set(err, -EUSERS, "host %s takes %u at the same time, and others are arriving",
+                       ctx->config->name, ctx->config->moves_in);
 }
 
 /* With the table's lock held. */
@@ -101,8 +115,11 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
         g = guests_find(t, i->id);
         r = hold && !g ? err_set(err, -EAGAIN, "host %s ends, or is out of memory", ctx->config->name)
                        : room_check(ctx, g, i, err);
+        if (r == 0 && hold)
+                r = room_turn(ctx, g, err);
         if (r == 0 && hold) {
                 room_hold(g, i);
+                g->room.arriving = true;
                 g->room.arrives_until_ms = clock_ms() + ARRIVAL_MS;
         }
         pthread_mutex_unlock(&t->lock);
@@ -135,6 +152,9 @@ bool guest_room_look(struct guest *g, const struct guest_look *l)
         bool here = l->record && l->view.qemu != QEMU_NONE, held;
 
         pthread_mutex_lock(&t->lock);
+        if (l->record && l->view.host == l->view.me)
+                g->room.arrives_until_ms = 0; /* it is here */
+        g->room.arriving = l->record && (arrives(&l->view) || clock_ms() < g->room.arrives_until_ms);
         snprintf(g->seat, sizeof(g->seat), "%s", here ? l->instance.group : "");
         if (!room_needed(g, l))
                 g->room = (struct guest_room){0};

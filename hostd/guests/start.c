@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <poll.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/plug/plug.h"
+#include "hostd/self.h"
 
 /* On a directory QEMU opens files, as the user that libvirt runs it as. On nfs they are the start's own, on
  * rbd nobody's. */
@@ -72,7 +74,33 @@ int guest_xml(struct context *ctx, const struct instance *i, const struct lease 
 
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err)
 {
-        return lease_claim(g->ctx->store, g->id, &l->lease, g->ctx->number, ret, err);
+        return lease_claim(g->ctx->store, g->id, &l->lease, g->ctx->number, false, ret, err);
+}
+
+/*
+ * libvirt's answer to a start is lost. Its daemon may be busy with it yet, or be on its way down: what it
+ * says when it is here again counts. Where it does not come, the caller ends whatever has begun.
+ */
+#define START_ANSWER_MS 8000
+#define START_LOOK_MS 100
+
+static int start_await(struct guest *g, const struct start *start, int r)
+{
+        int64_t until = clock_ms() + START_ANSWER_MS;
+
+        while (clock_ms() < until && !g->ctx->self->quit) {
+                struct virt_domain d;
+                int found = -ENOTCONN;
+
+                if (g->ctx->self->virt_connected)
+                        found = virt_find(g->ctx->virt, g->id, &d, NULL);
+                if (found == 0 && d.running && streq(d.lease.start.id, start->id))
+                        return 0;
+                if (found == -ENOENT)
+                        return r;
+                poll(NULL, 0, START_LOOK_MS);
+        }
+        return r;
 }
 
 /* fence, QEMU; the gate says yes in between, on its own thread. */
@@ -82,6 +110,7 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
         struct domain_lease key = {.epoch = mine->epoch};
+        const uint32_t taken[] = {i->start.uid, i->entry_start.uid};
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(i, disks);
         _cleanup_(freep) char *xml = NULL;
@@ -89,8 +118,10 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         int r;
 
         snprintf(key.instance, sizeof(key.instance), "%s", g->id);
-        start_init(&key.start, g->id, mine->epoch, NULL);
-        r = lease_fence(ctx->store, g->id, mine, &key.start, disks, n, err);
+        do {
+                start_init(&key.start, g->id, mine->epoch, NULL, taken, ARRAY_SIZE(taken));
+                r = lease_fence(ctx->store, g->id, mine, &key.start, disks, n, err);
+        } while (r == -EEXIST);
         p->fence_ms = clock_ms() - t;
         clock_stamp(p->fence_since);
         if (r == 0)
@@ -108,14 +139,19 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         g->starting_epoch = mine->epoch;
         g->phases = *p;
         pthread_mutex_unlock(&g->lock);
-        r = virt_start(ctx->virt, xml, err);
+        r = guest_launch(g, xml, err);
+        if (virt_unanswered(r))
+                r = start_await(g, &key.start, r);
         pthread_mutex_lock(&g->lock);
         g->starting = (struct start){0};
         pthread_mutex_unlock(&g->lock);
         if (r < 0) {
                 struct err ignored = {0};
 
-                guest_kill(g, &ignored);
+                if (r == -ETIME) /* libvirt would not answer this either */
+                        guest_kill_processes(g, &ignored);
+                else
+                        guest_kill(g, &ignored);
                 start_forget(ctx->store, g->id, &key.start);
         }
         return r;
@@ -129,11 +165,12 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
         guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "failed", .error = err_text(why)},
                             mine, &ignored);
         event_add(g->ctx, "start-failed", g->id, l->instance.name, "%s", err_text(why));
-        if (guest_failover(l))
+        if (guest_chain(l))
                 guest_hand_on(g, l, mine, why);
 }
 
-/* Another host may have the room that this one lacks: a failover's start goes on to the next at once. */
+/* Another host may have the room that this one lacks: a start that others have tried, or a failover's, goes on to
+ * the next at once. */
 static void start_refused(struct guest *g, const struct guest_look *l, const struct err *why)
 {
         struct err ignored = {0};
@@ -144,7 +181,7 @@ static void start_refused(struct guest *g, const struct guest_look *l, const str
                                     &l->lease, &ignored);
                 event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
         }
-        if (guest_failover(l))
+        if (guest_chain(l))
                 guest_hand_on(g, l, &l->lease, why);
 }
 
@@ -180,6 +217,8 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         g->started_ms = clock_ms();
         g->ran = true;
         plug_announce(ctx, g->id, i->mac, i->address);
+        g->crashed = false;
+        g->failed_starts = 0;
         if (guest_failover(l))
                 event_add(ctx, "failover", g->id, i->name,
                           "runs here now: claim %lld ms, fence %lld ms, start %lld ms",

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <string.h>
 
 #include "common/util.h"
@@ -36,30 +37,72 @@ static void status_tell(struct guest *g, const struct guest_look *l)
                           i->reason);
 }
 
+static void status_absent(struct guest *g, struct guest_look *l)
+{
+        if (l->view.wanted == WANTED_RUNNING && g->crashed) {
+                l->state = "restarting";
+                l->tries = g->failures;
+                snprintf(l->reason, sizeof(l->reason), "%s", g->crash);
+        } else {
+                l->state = "stopped";
+        }
+}
+
 void guest_status_look(struct guest *g, struct guest_look *l)
 {
         const struct instance *i = &l->instance;
         struct instance_view *v = &l->view;
 
-        l->state = NULL;
         l->reason[0] = '\0';
-        if (v->pause != PAUSE_NONE && v->pause != PAUSE_PASSING)
+        l->tries = 0;
+        if (v->qemu == QEMU_NONE)
+                status_absent(g, l);
+        else if (v->pause != PAUSE_NONE && v->pause != PAUSE_PASSING)
                 status_paused(g, l);
         else
-                l->state = v->qemu == QEMU_NONE ? "stopped" : "running";
+                l->state = "running";
         v->settled = l->record && streq(i->state, l->state) && streq(i->reason, l->reason) &&
-                     i->state_host == l->lease.host && i->state_epoch == l->lease.epoch;
+                     i->tries == l->tries && i->state_host == l->lease.host &&
+                     i->state_epoch == l->lease.epoch;
+}
+
+/* Its last owner may be dead and its QEMU alive. Nobody has run it at this epoch, so nobody has shut that
+ * one out yet; "stopped" means that nothing writes. */
+static int status_fence(struct guest *g, const struct guest_look *l, struct err *err)
+{
+        struct disk_spec disks[INSTANCE_DISKS];
+        size_t n = instance_disks(&l->instance, disks);
+        const uint32_t taken[] = {l->instance.start.uid, l->instance.entry_start.uid};
+        struct disk_reader *reader = NULL;
+        struct start nobody;
+        int r;
+
+        if (l->lease.host == 0 || l->instance.start_epoch == l->lease.epoch)
+                return 0;
+        start_init(&nobody, g->id, l->lease.epoch, NULL, taken, ARRAY_SIZE(taken));
+        r = lease_fence(g->ctx->store, g->id, &l->lease, &nobody, disks, n, err);
+        start_forget(g->ctx->store, g->id, &nobody);
+        /* On a directory a QEMU that lives keeps its lock, and with that the disk. */
+        if (r == 0)
+                r = disk_reader_open(g->ctx->store, g->id, &l->lease, &disks[0], &reader, err);
+        disk_reader_close(reader);
+        return r == -EOPNOTSUPP ? 0 : r;
 }
 
 int guest_settle(struct guest *g, const struct guest_look *l, struct err *err)
 {
-        const struct guest_status s = {
-            .state = l->state, .reason = l->reason, .restarted = l->view.qemu == QEMU_NONE};
-        int r;
+        bool stopped = streq(l->state, "stopped");
+        const struct guest_status s = {.state = l->state,
+                                       .reason = l->reason,
+                                       .tries = l->tries,
+                                       .next = g->retry_at,
+                                       .restarted = stopped};
+        int r = stopped ? status_fence(g, l, err) : 0;
 
-        if (l->view.qemu == QEMU_NONE)
+        if (stopped)
                 dhcp_remove(g->ctx, g->id);
-        r = guest_record_status(g->ctx, g->id, &s, &l->lease, err);
+        if (r == 0)
+                r = guest_record_status(g->ctx, g->id, &s, &l->lease, err);
         if (r == 0)
                 status_tell(g, l);
         return r;

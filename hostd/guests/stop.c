@@ -41,6 +41,8 @@ int guest_kill(struct guest *g, struct err *err)
         r = result == -EBUSY ? 0 : result;
         if (r == 0)
                 r = virt_kill(g->ctx->virt, g->id, err);
+        if (virt_unanswered(r)) /* the kernel has shown that it is gone */
+                r = 0;
         pthread_mutex_lock(&g->lock);
         g->ending = false;
         g->io_error = g->powered_off = g->ended_event = false;
@@ -86,6 +88,10 @@ static enum stop_end stop_wait(struct guest *g, const struct lease *mine, int64_
                 clock_gettime(CLOCK_MONOTONIC, &ts);
                 ts.tv_sec++;
                 pthread_mutex_lock(&g->lock);
+                if (g->leave_at_once) {
+                        pthread_mutex_unlock(&g->lock);
+                        return STOP_FORCE;
+                }
                 while (!g->wake && !g->ended_event && !g->ctx->self->quit)
                         if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
                                 break;
@@ -100,15 +106,17 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
         enum stop_end end = STOP_ENDED;
+        bool at_once;
         int r = 0;
 
         pthread_mutex_lock(&g->lock);
         g->ending = true;
         g->ended_event = false;
+        at_once = i->stop_force || g->leave_at_once;
         pthread_mutex_unlock(&g->lock);
-        if (!i->stop_force && l->view.qemu == QEMU_RUNNING) {
+        if (!at_once && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(ctx->virt, g->id, err);
-                if (r == 0)
+                if (r == 0 || virt_unanswered(r))
                         end = stop_wait(g, &l->lease, clock_ms() + STOP_PATIENCE_MS);
                 if (end == STOP_LOST)
                         return 0;
@@ -122,6 +130,8 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         r = guest_kill(g, err); /* clears `ending` and what the end reported */
         g->ended_epoch = l->lease.epoch + 1;
         if (r == 0)
-                event_add(ctx, "instance-stopped", g->id, i->name, "stopped as asked");
+                event_add(ctx, "instance-stopped", g->id, i->name,
+                          l->view.leave && l->view.wanted == WANTED_RUNNING ? "its host goes down"
+                                                                            : "stopped as asked");
         return r;
 }

@@ -89,6 +89,55 @@ void guests_wake(struct context *ctx, const char *instance)
         pthread_mutex_unlock(&t->lock);
 }
 
+void guests_leave(struct context *ctx, const char *instance, bool at_once)
+{
+        struct guest *g;
+
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                g->leave = true;
+                g->leave_at_once |= at_once;
+                g->wake = true;
+                pthread_cond_signal(&g->woken);
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+}
+
+bool guests_busy(struct context *ctx, const char *instance)
+{
+        struct guest *g;
+        bool busy = false;
+
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                busy = g->busy || g->wake;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+        return busy;
+}
+
+bool guests_movable(struct context *ctx, const char *instance)
+{
+        struct guest *g;
+        bool runs = false;
+
+        pthread_mutex_lock(&ctx->guests->lock);
+        g = guests_find(ctx->guests, instance);
+        if (g) {
+                pthread_mutex_lock(&g->lock);
+                runs = g->runs;
+                pthread_mutex_unlock(&g->lock);
+        }
+        pthread_mutex_unlock(&ctx->guests->lock);
+        return runs;
+}
+
 void guests_scanned(struct context *ctx)
 {
         pthread_mutex_lock(&ctx->guests->lock);
@@ -107,6 +156,14 @@ void guests_wake_all(struct context *ctx)
                 pthread_mutex_unlock(&t->list[i]->lock);
         }
         pthread_mutex_unlock(&t->lock);
+}
+
+/* With guest->lock held. A panic is followed by the end that it causes. */
+static void note_end(struct guest *g, const char *word)
+{
+        g->ended_event = true;
+        if (!streq(g->end_word, "panicked"))
+                snprintf(g->end_word, sizeof(g->end_word), "%s", word);
 }
 
 /* With guest->lock held. */
@@ -128,19 +185,23 @@ static void note_event(struct guest *g, enum virt_event_kind kind, const char *d
         case VIRT_STARTED:
                 g->powered_off = g->io_error = false;
                 g->pressed_ms = 0;
+                g->end_word[0] = '\0';
                 break;
         case VIRT_RESUMED:
                 g->io_error = false;
                 break;
         case VIRT_SHUTDOWN:
-                g->ended_event = true;
+                note_end(g, "shutdown");
                 g->powered_off = end_wished(g, detail);
                 break;
         case VIRT_POWERDOWN:
                 g->pressed_ms = clock_ms();
                 return;
         case VIRT_STOPPED:
-                g->ended_event = !streq(detail, "migrated");
+                if (!streq(detail, "migrated"))
+                        note_end(g, detail);
+                else
+                        g->ended_event = false;
                 break;
         case VIRT_IO_ERROR:
                 snprintf(g->io_word, sizeof(g->io_word), "%s", detail);

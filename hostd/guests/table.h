@@ -23,6 +23,12 @@ struct guests *guests_free(struct guests *t); /* every guest's thread has ended;
 
 /* Looks at that instance soon; makes its guest when there is none. Any thread, never blocks. */
 void guests_wake(struct context *ctx, const char *instance);
+/* This host goes down: the guest powers off here, or is ended at_once, and does not start here again. */
+void guests_leave(struct context *ctx, const char *instance, bool at_once);
+/* Is its thread in the middle of something? Then a QEMU of it may be about to begin. */
+bool guests_busy(struct context *ctx, const char *instance);
+/* Does it run here, as far as its thread has seen? */
+bool guests_movable(struct context *ctx, const char *instance);
 /* At the end: wakes every thread, so that it sees that hostd ends. */
 void guests_wake_all(struct context *ctx);
 /* A scan has woken everything that it found. Main. */

@@ -100,8 +100,16 @@ static int edit_place(json_t *doc, void *arg, struct err *err)
 static int uplink_restart(struct guest *g, const struct guest_look *l, struct leaving *to, struct err *err)
 {
         struct err ignored = {0};
-        int r = guest_stop(g, l, err);
+        bool io_error;
+        int r;
 
+        /* The look is some storage calls old. A guest that a disk error has stopped since is never killed. */
+        pthread_mutex_lock(&g->lock);
+        io_error = g->io_error;
+        pthread_mutex_unlock(&g->lock);
+        if (io_error)
+                return 0;
+        r = guest_stop(g, l, err);
         if (r == 0 && g->ended_epoch != l->lease.epoch + 1)
                 return 0; /* hostd ends, or the disk has moved on: its QEMU was not ended here */
         if (r == 0)
@@ -119,7 +127,8 @@ bool guest_uplink(struct guest *g, const struct guest_look *l)
         enum uplink_way way;
         int r;
 
-        if (!uplink_leaves(&l->view, (enum uplink)ctx->self->uplink))
+        if (ctx->self->leaving || /* it hands them on anyway */
+            !uplink_leaves(&l->view, (enum uplink)ctx->self->uplink))
                 return false;
         to.to = uplink_target(g, &l->instance, &e);
         if (!to.to) {

@@ -105,9 +105,10 @@ static bool host_up(const struct survey *s, unsigned number)
 }
 
 /*
- * What the dead host owned, or was meant to start, and that should run. What lies on it but was placed on a
- * living host already, by whoever began this work or by a user, is given that host's time, and then another.
- * In the survey it counts as the dead host's from here on: the machine counts what it has placed itself.
+ * What the dead host owned, or was meant to start, and that should run; or that should stand, and whose
+ * record does not say so yet: the one that claims it says so. What lies on it but was placed on a living
+ * host already, by whoever began this work or by a user, is given that host's time, and then another. In the
+ * survey it counts as the dead host's from here on: the machine counts what it has placed itself.
  */
 static int collect(struct takeover *t, struct survey *s)
 {
@@ -119,14 +120,15 @@ static int collect(struct takeover *t, struct survey *s)
         for (size_t i = 0; i < s->n_instances; i++) {
                 struct survey_instance *in = &s->instances[i];
                 bool placed = in->placement && in->placement != t->dead;
+                bool run = in->wanted == WANTED_RUNNING;
 
-                if (in->wanted != WANTED_RUNNING || (placed && in->lease.host != t->dead) ||
+                if (!survey_due(in) || (placed && in->lease.host != t->dead) ||
                     (!placed && (in->placement ? in->placement : in->lease.host) != t->dead))
                         continue;
                 items[n] = (struct failover_item){.priority = in->priority,
-                                                  .cpus = in->cpus,
-                                                  .memory = in->memory,
-                                                  .group = in->group,
+                                                  .cpus = run ? in->cpus : 0,
+                                                  .memory = run ? in->memory : 0,
+                                                  .group = run ? in->group : NULL,
                                                   .epoch = in->lease.epoch};
                 if (placed && host_up(s, in->placement)) {
                         items[n].state = FAILOVER_PLACED;

@@ -10,7 +10,6 @@
 #include "common/util.h"
 #include "hostd/events.h"
 #include "hostd/peers.h"
-#include "hostd/plug/plug.h"
 #include "hostd/record.h"
 #include "hostd/ring/internal.h"
 #include "hostd/self.h"

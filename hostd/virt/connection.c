@@ -137,12 +137,11 @@ static void virt_ref(struct virt *v)
         pthread_mutex_unlock(&v->lock);
 }
 
-static int virt_connect(struct virt *v, struct err *err)
+int virt_conn_own(struct virt *v, virConnectPtr *ret, struct err *err)
 {
-        _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
+        _cleanup_(virt_connect_freep) virConnectPtr conn = virConnectOpen(v->uri);
         int r;
 
-        conn = virConnectOpen(v->uri);
         if (!conn)
                 return virt_error(err, "connect to libvirt at %s", v->uri);
         r = virt_daemon_check(v->uri, v->driver_name, err);
@@ -150,6 +149,22 @@ static int virt_connect(struct virt *v, struct err *err)
                 return r;
         if (virConnectSetKeepAlive(conn, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT) < 0)
                 return virt_error(err, "libvirt at %s: keepalive", v->uri);
+        *ret = take(conn);
+        return r;
+}
+
+static int virt_connect(struct virt *v, struct err *err)
+{
+        _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
+        int r = virt_conn_own(v, &conn, err);
+
+        if (r < 0)
+                return r;
+        if (r > 0)
+                log_warn("libvirtd (process %d) still has the lock driver of before the upgrade; restart "
+                         "it, which "
+                         "no guest notices",
+                         r);
         pthread_mutex_lock(&v->lock);
         v->conn = conn;
         v->lost = false;
@@ -329,13 +344,24 @@ int virt_conn(struct virt *v, virConnectPtr *ret, struct err *err)
         return r;
 }
 
+static int lookup(virConnectPtr conn, const char *instance, virDomainPtr *ret, struct err *err)
+{
+        *ret = virDomainLookupByUUIDString(conn, instance);
+        return *ret ? 0 : virt_error(err, "instance %s", instance);
+}
+
 int virt_lookup(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err)
 {
         _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
         int r = virt_conn(v, &conn, err);
 
-        if (r < 0)
-                return r;
-        *ret = virDomainLookupByUUIDString(conn, instance);
-        return *ret ? 0 : virt_error(err, "instance %s", instance);
+        return r < 0 ? r : lookup(conn, instance, ret, err);
+}
+
+int virt_lookup_own(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err)
+{
+        _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
+        int r = virt_conn_own(v, &conn, err);
+
+        return r < 0 ? r : lookup(conn, instance, ret, err); /* the domain keeps the connection */
 }

@@ -11,7 +11,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "common/log.h"
 #include "common/util.h"
 #include "hostd/virt/internal.h"
 
@@ -141,13 +140,8 @@ int virt_daemon_check(const char *uri, const char *driver_name, struct err *err)
         r = file_read(path, MAPS_MAX, &maps, &len, err);
         if (r < 0)
                 return err_wrap(err, r, "does libvirtd have the lock driver loaded");
-        if (has_mapped(maps, driver_name, &replaced)) {
-                if (replaced)
-                        log_warn("libvirtd (process %d) still has the lock driver of before the upgrade; "
-                                 "restart it, which no guest notices",
-                                 (int)pid);
-                return 0;
-        }
+        if (has_mapped(maps, driver_name, &replaced))
+                return replaced ? (int)pid : 0;
         return err_set(
             err, -ENOEXEC,
             "libvirtd (process %d) runs without the lock driver: set lock_manager = \"%.*s\" in "

@@ -124,11 +124,16 @@ int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, str
         return r == 0 ? err_set(err, -ENOENT, "instance %s: gone", instance) : MIN_OF(r, 0);
 }
 
+bool virt_unanswered(int r)
+{
+        return r == -ENOTCONN || r == -ETIMEDOUT;
+}
+
 int virt_start(struct virt *v, const char *xml, struct err *err)
 {
         _cleanup_(virt_connect_freep) virConnectPtr conn = NULL;
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_conn(v, &conn, err);
+        int r = virt_conn_own(v, &conn, err);
 
         if (r < 0)
                 return r;
@@ -139,7 +144,7 @@ int virt_start(struct virt *v, const char *xml, struct err *err)
 int virt_shutdown(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_lookup(v, instance, &dom, err);
+        int r = virt_lookup_own(v, instance, &dom, err);
 
         if (r < 0)
                 return r;
@@ -152,7 +157,7 @@ int virt_kill(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
         const virError *e;
-        int r = virt_lookup(v, instance, &dom, err);
+        int r = virt_lookup_own(v, instance, &dom, err);
 
         if (r == -ENOENT)
                 return 0;
@@ -172,7 +177,7 @@ int virt_kill(struct virt *v, const char *instance, struct err *err)
 int virt_resume(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_lookup(v, instance, &dom, err);
+        int r = virt_lookup_own(v, instance, &dom, err);
 
         if (r < 0)
                 return r;

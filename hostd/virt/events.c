@@ -12,7 +12,7 @@
 
 /*
  * libvirt's events, copied and posted. The end of a migration job is taken from QEMU's own MIGRATION event,
- * which libvirt passes on: libvirt's job-completed event tells of success only, and OWNERSHIP (migration, 5)
+ * which libvirt passes on: libvirt's job-completed event tells of success only, and docs/ownership.md (migration, 5)
  * needs the failures.
  */
 
@@ -98,7 +98,7 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
         }
         if (virDomainGetUUIDString(dom, uuid) == 0)
                 virt_post(arg, kind, uuid,
-                          event == VIR_DOMAIN_EVENT_CRASHED ? "crashed" : detail_name(event, detail));
+                          event == VIR_DOMAIN_EVENT_CRASHED ? "panicked" : detail_name(event, detail));
         return 0;
 }
 

@@ -50,6 +50,11 @@ void virt_domain_freep(virDomainPtr *d);
 int virt_conn(struct virt *v, virConnectPtr *ret, struct err *err);
 /* The domain whose UUID is the instance's; -ENOENT. */
 int virt_lookup(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
+/* The same over a connection of its own, for a call that may take long. libvirtd works on five calls of a client
+ * at the same time, and hears nothing else from it meanwhile: it would take hostd for dead after 30 s.
+ * virt_conn_own() returns what virt_daemon_check() says. */
+int virt_conn_own(struct virt *v, virConnectPtr *ret, struct err *err);
+int virt_lookup_own(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
 /* This thread's last libvirt error as a -errno, with "what: text" in err. Call at once after the failure. */
 int virt_error(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -67,7 +72,8 @@ struct cmdlines *cmdlines_new(void);
 struct cmdlines *cmdlines_free(struct cmdlines *c);
 int cmdline_instance(struct cmdlines *c, pid_t pid, char ret[UUID_LEN + 1]);
 
-/* daemon.c: the libvirtd behind uri has the lock driver loaded, else -ENOEXEC and what to configure. */
+/* daemon.c: 0 where the libvirtd behind uri has the lock driver loaded, its PID where an upgrade has replaced the
+ * driver's file since; else -ENOEXEC and what to configure. */
 int virt_daemon_check(const char *uri, const char *driver_name, struct err *err);
 
 /* migrate.c */

@@ -88,7 +88,7 @@ int virt_destination_xml(const char *live, const char *wanted, char **ret, struc
                               *with_machine = NULL;
         const char *mark = strstr(wanted, "machine='");
         size_t start, len, wanted_start, wanted_len;
-        char *xml;
+        char *xml, *panic;
 
         if (!machine || !mark)
                 return err_set(err, -EINVAL, "domain XML without a machine type");
@@ -96,6 +96,10 @@ int virt_destination_xml(const char *live, const char *wanted, char **ret, struc
         with_machine = spliced(wanted, (size_t)(mark - wanted), strcspn(mark, "'"), machine);
         if (!with_machine)
                 return err_set(err, -ENOMEM, "domain XML: out of memory");
+        /* A guest that an older hostd started has no such device, and cannot get one on its way. */
+        panic = strstr(live, "<panic ") ? NULL : strstr(with_machine, "<panic ");
+        if (panic)
+                memset(panic, ' ', strcspn(panic, ">") + 1);
         if (!cpu_element(live, &start, &len)) {
                 *ret = take(with_machine);
                 return 0;
@@ -179,7 +183,7 @@ int virt_migrate(struct virt *v, const struct virt_migration *m, struct virt_pro
         _cleanup_(params_done) struct params params = {0};
         struct virt_waiter waiter = {.instance = m->instance};
         int64_t begin = clock_ms();
-        int r = virt_lookup(v, m->instance, &dom, err);
+        int r = virt_lookup_own(v, m->instance, &dom, err);
 
         if (r < 0)
                 return r;
@@ -231,7 +235,7 @@ int virt_migrate_progress(struct virt *v, const char *instance, struct virt_prog
 int virt_migrate_abort(struct virt *v, const char *instance, struct err *err)
 {
         _cleanup_(virt_domain_freep) virDomainPtr dom = NULL;
-        int r = virt_lookup(v, instance, &dom, err);
+        int r = virt_lookup_own(v, instance, &dom, err);
 
         if (r < 0)
                 return r;

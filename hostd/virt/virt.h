@@ -23,7 +23,8 @@ enum virt_event_kind {
         VIRT_RESUMED,   /* vCPUs run; detail: libvirt's reason ("unpaused", "migrated", ...) */
         VIRT_SUSPENDED, /* vCPUs stopped; detail: reason ("migrated", "ioerror", ...) */
         VIRT_SHUTDOWN,  /* the guest powered itself off (or was asked to and did) */
-        VIRT_STOPPED,   /* any other end; detail: "crashed", "destroyed", "migrated", "failed", ... */
+        VIRT_STOPPED, /* any other end; detail: "panicked", "crashed", "destroyed", "migrated", "failed", ...
+                       */
         VIRT_IO_ERROR,  /* a disk stopped the guest; detail: libvirt's reason ("eacces"?, "enospc", "other":
                            as it says) */
         VIRT_POWERDOWN, /* somebody on this host pressed the guest's power button, we or another */
@@ -66,6 +67,9 @@ int virt_list(struct virt *v, struct virt_domain **ret, size_t *ret_n,
 
 /* The one domain of that instance; -ENOENT: libvirt knows none. */
 int virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
+
+/* Did libvirt's answer get lost? Then what was asked for may be done, be done later, or never. */
+bool virt_unanswered(int r);
 
 /* Transient, never autostarted. Returns when the vCPUs run (the gate has said yes). */
 int virt_start(struct virt *v, const char *xml, struct err *err);

@@ -80,6 +80,8 @@ static const char *host_state(const json_t *host)
                 return state;
         if (json_get_bool(host, "uplink_dead", false))
                 return "uplink dead";
+        if (json_get_str(host, "cannot_start", "")[0])
+                return "up, starts nothing";
         if (json_get_bool(host, "drained", false))
                 return json_get_bool(host, "maintenance", false) ? "drained, maintenance" : "drained";
         return json_get_bool(host, "maintenance", false) ? "maintenance" : state;
@@ -219,6 +221,8 @@ static int show_rows(struct table *t, const json_t *host)
                 r = add_pair(t, "name", json_get_str(host, "name", NULL));
         if (r == 0)
                 r = add_pair(t, "state", host_state(host));
+        if (r == 0 && json_get_str(host, "cannot_start", "")[0])
+                r = add_pair(t, "starts nothing", json_get_str(host, "cannot_start", NULL));
         if (r == 0)
                 r = add_pair(t, "address", json_get_str(host, "address", NULL));
         if (r == 0)

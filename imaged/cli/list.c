@@ -16,6 +16,23 @@
 
 /* ls and show. */
 
+/* Its host does not answer, so nobody knows what is so now. */
+static bool unknown(const json_t *status, const json_t *hosts)
+{
+        static const char *const ended[] = {"pending", "stopped", "deleted", "failed"};
+        int64_t number = json_get_int(status, "host", 0);
+        const json_t *host;
+        size_t i;
+
+        for (i = 0; i < ARRAY_SIZE(ended); i++)
+                if (streq(json_get_str(status, "state", "pending"), ended[i]))
+                        return false;
+        json_array_foreach (hosts, i, host)
+                if (json_get_int(host, "number", 0) == number)
+                        return !json_get_bool(host, "alive", true);
+        return false;
+}
+
 static int add_row(struct table *t, const json_t *rec, const json_t *hosts, time_t now)
 {
         const json_t *status = json_object_get(rec, "status");
@@ -26,7 +43,9 @@ static int add_row(struct table *t, const json_t *rec, const json_t *hosts, time
         char buf[HUMAN_LEN];
         int r = table_add(t, json_get_str(rec, "name", NULL));
 
-        if (r == 0 && !going && streq(state, "paused") && reason[0])
+        if (r == 0 && !going && unknown(status, hosts))
+                r = table_addf(t, "unknown (was %s)", state);
+        else if (r == 0 && !going && streq(state, "paused") && reason[0])
                 r = table_addf(t, "paused: %s", reason);
         else if (r == 0)
                 r = table_add(t, going ? "removing" : state);
@@ -144,6 +163,17 @@ static int pair_last_move(int r, struct table *t, const json_t *status)
         return pair(r, t, "last move", text);
 }
 
+static int pair_waiting(int r, struct table *t, const json_t *status)
+{
+        const json_t *waiting = json_object_get(status, "waiting");
+        _cleanup_(freep) char *text = NULL;
+
+        if (!json_is_object(waiting))
+                return r;
+        text = str_printf("waits for its turn: %s", json_get_str(waiting, "why", "?"));
+        return text ? pair(r, t, "next move", text) : -ENOMEM;
+}
+
 static int pair_receipts(int r, struct table *t, const json_t *rec, const json_t *hosts, time_t now)
 {
         const json_t *receipts = json_object_get(rec, "receipts"), *receipt;
@@ -162,6 +192,25 @@ static int pair_receipts(int r, struct table *t, const json_t *rec, const json_t
         return r;
 }
 
+/* "running, since 3 minutes ago", and what its host cannot say any more. */
+static int pair_state(int r, struct table *t, const json_t *status, const json_t *hosts, time_t now)
+{
+        const char *state = json_get_str(status, "state", "pending");
+        int64_t tries = json_get_int(status, "tries", 0);
+        char text[160], buf[HUMAN_LEN];
+
+        snprintf(text, sizeof(text), "%s%s, since %s",
+                 unknown(status, hosts) ? "unknown: its host does not answer; it said " : "", state,
+                 human_age(json_get_str(status, "since", NULL), now, buf));
+        r = pair(r, t, "state", text);
+        r = pair(r, t, "reason", json_get_str(status, "reason", NULL));
+        if (tries == 0)
+                return r;
+        snprintf(text, sizeof(text), "start %lld at %s", (long long)tries,
+                 json_get_str(status, "next", "?"));
+        return pair(r, t, "next try", text);
+}
+
 static int show_rows(struct cli *cli, struct table *t, const json_t *rec, const json_t *hosts)
 {
         const json_t *status = json_object_get(rec, "status");
@@ -171,10 +220,7 @@ static int show_rows(struct cli *cli, struct table *t, const json_t *rec, const 
 
         r = pair(0, t, "name", json_get_str(rec, "name", NULL));
         r = pair(r, t, "id", json_get_str(rec, "id", NULL));
-        snprintf(text, sizeof(text), "%s, since %s", json_get_str(status, "state", "pending"),
-                 human_age(json_get_str(status, "since", NULL), now, buf));
-        r = pair(r, t, "state", text);
-        r = pair(r, t, "reason", json_get_str(status, "reason", NULL));
+        r = pair_state(r, t, status, hosts, now);
         r = pair(r, t, "error", json_get_str(status, "error", NULL));
         r = pair(r, t, "wanted", json_get_str(rec, "wanted", NULL));
         r = pair(r, t, "host", host_label(hosts, json_get_int(status, "host", 0), buf, sizeof(buf)));
@@ -192,6 +238,7 @@ static int show_rows(struct cli *cli, struct table *t, const json_t *rec, const 
         r = pair(r, t, "owner", json_get_str(rec, "owner", NULL));
         r = pair(r, t, "created", human_age(json_get_str(rec, "created", NULL), now, buf));
         r = pair_last_move(r, t, status);
+        r = pair_waiting(r, t, status);
         return pair_receipts(r, t, rec, hosts, now);
 }
 

@@ -30,9 +30,21 @@ int move_reached(const json_t *rec, int64_t serial, struct err *err)
         return streq(state, "done") || streq(state, "completed");
 }
 
+/* Says once that the move waits for its turn. */
+static void tell_waiting(struct cli *cli, const json_t *rec, int64_t serial, bool *told)
+{
+        const json_t *waiting = json_path(rec, "status.waiting");
+
+        if (*told || cli->json || !json_is_object(waiting) || json_get_int(waiting, "serial", 0) != serial)
+                return;
+        *told = true;
+        fprintf(stderr, "%s waits for its turn: %s\n", json_get_str(rec, "name", "?"),
+                json_get_str(waiting, "why", "?"));
+}
+
 /* One look: the bar while a migration runs at the source, and whether the record says that it has ended. */
-static int look(struct cli *cli, const char *path, int64_t serial, struct progress *progress, json_t **ret,
-                struct err *err)
+static int look(struct cli *cli, const char *path, int64_t serial, struct progress *progress, bool *told,
+                json_t **ret, struct err *err)
 {
         _cleanup_(json_decrefpp) json_t *rec = NULL, *job = NULL;
         int r = cli_call(cli, "GET", NULL, &rec, err, "%s", path);
@@ -40,6 +52,8 @@ static int look(struct cli *cli, const char *path, int64_t serial, struct progre
         if (r < 0)
                 return r;
         r = move_reached(rec, serial, err);
+        if (r == 0)
+                tell_waiting(cli, rec, serial, told);
         if (r > 0)
                 *ret = take(rec);
         if (r != 0 || !progress_due(progress))
@@ -58,6 +72,7 @@ static int watch(struct cli *cli, const char *path, int64_t serial, json_t **ret
         struct progress progress;
         struct pacer pacer;
         int64_t seconds;
+        bool told = false;
         int r = cli_number(cli, "--timeout", 1, 1000000, &seconds, err);
 
         if (r < 0)
@@ -66,7 +81,7 @@ static int watch(struct cli *cli, const char *path, int64_t serial, json_t **ret
         interrupt_catch(cli->http);
         progress_begin(&progress, what ? what : "moving", cli->json);
         do {
-                r = look(cli, path, serial, &progress, ret, err);
+                r = look(cli, path, serial, &progress, &told, ret, err);
                 if (http_away(r))
                         r = 0; /* imaged may be started again while we watch */
                 if (r == 0)
@@ -122,6 +137,9 @@ int cmd_migrate(struct cli *cli, struct err *err)
         if (!path || !body)
                 return err_set(err, -ENOMEM, "out of memory");
         r = cli_call(cli, "POST", body, &asked, err, "%s/migrate", path);
+        if (http_away(r))
+                return err_wrap(err, r, "whether %s moves is not known, \"wherry show %s\" tells", name,
+                                name);
         if (r < 0)
                 return err_wrap(err, r, "%s is not moved", name);
         if (cli_given(cli, "--no-wait")) {

@@ -115,7 +115,7 @@ struct engine_leases {
         int (*find)(struct store *s, const char *instance, struct lease *ret, struct err *err);
         int (*list)(struct store *s, lease_cb cb, void *arg, struct err *err);
         int (*claim)(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                     struct lease *ret, struct err *err);
+                     bool again, struct lease *ret, struct err *err);
         int (*fence)(struct store *s, const char *instance, const struct lease *mine,
                      const struct start *start, const struct disk_spec *disks, size_t n_disks,
                      struct err *err);
@@ -140,9 +140,9 @@ struct engine_leases {
                     struct err *err);
         int (*remove)(struct store *s, const char *instance, const struct lease *mine,
                       const struct disk_spec *disks, size_t n_disks, struct err *err);
-        int (*commit)(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                      const struct start *start, const struct disk_spec *disks, size_t n_disks,
-                      struct lease *ret, struct err *err); /* optional: claim, fence, gate in turn */
+        int (*commit)(struct store *s, const char *instance, const struct commit_claim *c,
+                      const struct disk_spec *disks, size_t n_disks, struct lease *ret,
+                      struct err *err); /* optional: claim, fence, gate in turn */
 };
 
 struct engine {
@@ -180,3 +180,6 @@ extern const struct engine engine_rbd; /* rbd-*.c; in store.c's table where HAVE
 void lease_name_format(const char *instance, const struct lease *lease, char ret[LEASE_NAME_MAX + 1]);
 int lease_name_parse(const char *name, char ret_instance[STORE_ID_MAX + 1], struct lease *ret);
 bool store_id_valid(const char *id);
+
+/* The user of a start on nfs, store-names.c; see start_init(). */
+uint32_t start_uid(const char *instance, uint64_t epoch, const char *attempt, const char *id);

@@ -11,7 +11,7 @@
 /*
  * On a directory the fence is QEMU's own image lock, and the lock driver's second one until the vCPUs run.
  * QEMU opens its image again by path after the gate has renamed the folder, so that path leads through a
- * symbolic link that belongs to this one QEMU start. OWNERSHIP, section Directory.
+ * symbolic link that belongs to this one QEMU start. docs/ownership.md, "Directory".
  */
 static int link_in(struct files *f, const char *shard, const char *link, const char *target, struct err *err)
 {

@@ -10,7 +10,7 @@
 
 /*
  * On NFS the server itself refuses everybody but the owner: every QEMU start has a user of its own, and its
- * disks are that user's with mode 0600. OWNERSHIP, section NFS.
+ * disks are that user's with mode 0600. docs/ownership.md, "NFS".
  */
 struct paths {
         size_t n;
@@ -44,15 +44,15 @@ static int paths_init(struct paths *ret, const char *instance, const struct leas
         return 0;
 }
 
-static int own(struct store *s, const char *instance, const struct lease *mine, int64_t uid, uint32_t gid,
-               uint32_t mode, const struct disk_spec *disks, size_t n_disks, struct err *err)
+static int own(struct store *s, const char *instance, const struct lease *mine, const struct fs_taking *t,
+               const struct disk_spec *disks, size_t n_disks, struct err *err)
 {
         _cleanup_(paths_done) struct paths p = {};
         int r = paths_init(&p, instance, mine, disks, n_disks);
 
         if (r < 0)
                 return err_set(err, r, "instance %s: out of memory", instance);
-        r = fs_nfs_own(files_of(s)->fs, (const char *const *)p.path, p.n, uid, gid, mode, err);
+        r = fs_nfs_own(files_of(s)->fs, (const char *const *)p.path, p.n, t, err);
         if (r == -ENOENT)
                 return err_set(err, -ESTALE, "instance %s: epoch %" PRIu64 " of host %u has passed",
                                instance, mine->epoch, mine->host);
@@ -63,18 +63,22 @@ static int nfs_fence(struct store *s, const char *instance, const struct lease *
                      const struct start *start, const struct disk_spec *disks, size_t n_disks,
                      struct err *err)
 {
+        const struct fs_taking t = {.take = FS_TAKE_ANY, .uid = start->uid, .mode = 0600};
+
         if (start->uid == 0)
                 return err_set(err, -EINVAL, "instance %s: a start as root cannot be fenced", instance);
-        return own(s, instance, mine, start->uid, 0, 0600, disks, n_disks, err);
+        return own(s, instance, mine, &t, disks, n_disks, err);
 }
 
 static int nfs_grant(struct store *s, const char *instance, const struct lease *mine,
                      const struct start *destination, const struct disk_spec *disks, size_t n_disks,
                      struct err *err)
 {
+        const struct fs_taking t = {.take = FS_TAKE_NOTHING, .gid = destination->gid, .mode = 0660};
+
         if (destination->gid == 0)
                 return err_set(err, -EINVAL, "instance %s: this start is no migration attempt's", instance);
-        return own(s, instance, mine, -1, destination->gid, 0660, disks, n_disks, err);
+        return own(s, instance, mine, &t, disks, n_disks, err);
 }
 
 /* The name first, and last the owner: fenced by nobody else since. */
@@ -129,6 +133,23 @@ static int nfs_may_write(struct store *s, const char *instance, const struct lea
         return r < 0 ? err_wrap(err, r, "instance %s", instance) : 0;
 }
 
+static int nfs_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                      const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err)
+{
+        const struct fs_taking t = {
+            .take = FS_TAKE_FROM, .uid = c->start->uid, .from = c->last->uid, .mode = 0600};
+        int r;
+
+        if (c->start->uid == 0)
+                return err_set(err, -EINVAL, "instance %s: a start as root cannot be fenced", instance);
+        r = files_lease_claim(s, instance, &c->from, c->host, c->again, ret, err);
+        if (r >= 0)
+                r = own(s, instance, ret, &t, disks, n_disks, err);
+        if (r == -EPERM)
+                return err_wrap(err, -ESTALE, "lost");
+        return r < 0 ? r : nfs_gate(s, instance, ret, c->start, disks, n_disks, err);
+}
+
 static int nfs_attach(struct store *s, const char *instance, const struct lease *lease,
                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
                       struct attach *ret, struct err *err)
@@ -169,6 +190,7 @@ const struct engine_leases files_leases_nfs = {
     .gate = nfs_gate,
     .may_write = nfs_may_write,
     .attach = nfs_attach,
+    .commit = nfs_commit,
     .remove = files_lease_remove,
 };
 
@@ -187,8 +209,10 @@ static int doubt(struct err *err, const char *text)
 static int try_fence(struct fs *fs, const char *path, struct fs_nfs_writer *first,
                      struct fs_nfs_writer *second, struct err *err)
 {
+        static const struct fs_taking first_takes = {.take = FS_TAKE_ANY, .uid = FIRST_UID, .mode = 0600};
+        static const struct fs_taking second_takes = {.take = FS_TAKE_ANY, .uid = SECOND_UID, .mode = 0600};
         struct err why = {};
-        int r = fs_nfs_own(fs, &path, 1, FIRST_UID, 0, 0600, &why);
+        int r = fs_nfs_own(fs, &path, 1, &first_takes, &why);
 
         if (r == -EACCES || r == -EINVAL)
                 return doubt(err, "the server does not let root give a file away, so it cannot fence: set "
@@ -201,7 +225,7 @@ static int try_fence(struct fs *fs, const char *path, struct fs_nfs_writer *firs
                                   "it must take users "
                                   "as the client names them (sec=sys, no all_squash)");
         if (r >= 0)
-                r = fs_nfs_own(fs, &path, 1, SECOND_UID, 0, 0600, &why);
+                r = fs_nfs_own(fs, &path, 1, &second_takes, &why);
         if (r < 0)
                 return err_set(err, r, "self-test: %s", err_text(&why));
         r = fs_nfs_try_write(fs, path, FIRST_UID, first, &why);

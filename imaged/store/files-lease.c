@@ -333,30 +333,43 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
 /* --- owning them
  * --------------------------------------------------------------------------------------------------- */
 
+/*
+ * A rename that did not work: 0: it is won all the same; else -ESTALE or -ETIMEDOUT. Only a rename without
+ * an answer may have been mine: one that was answered "not there" was not, even if the new name is there.
+ * Then another process with this host's number made it.
+ */
+static int claim_judge(struct files *f, const char *old, const char *new, bool unanswered, bool again)
+{
+        struct fs_attr a;
+        int r = f->fs->ops->stat(f->fs, new, &a, NULL);
+
+        if (r == 0)
+                return unanswered || again ? 0 : -ESTALE;
+        if (!unanswered)
+                return -ESTALE;
+        if (r == -ENOENT && f->fs->ops->stat(f->fs, old, &a, NULL) == -ENOENT)
+                return -ESTALE;
+        return -ETIMEDOUT;
+}
+
 int files_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                      struct lease *ret, struct err *err)
+                      bool again, struct lease *ret, struct err *err)
 {
         const struct lease to = {.epoch = from->epoch + 1, .host = host};
         struct files *f = files_of(s);
         char old[FILES_PATH_MAX], new[FILES_PATH_MAX], shard[FILES_PATH_MAX];
         struct err lost = {};
-        struct fs_attr a;
-        int r, q;
+        int r;
 
         files_lease_path(instance, from, old);
         files_lease_path(instance, &to, new);
         files_shard("instances", instance, shard);
         r = f->fs->ops->rename(f->fs, old, new, &lost);
-        if (r == -ENOENT || r == -ETIMEDOUT || r == -EEXIST) {
-                /* Lost, or won with the reply lost: the new name tells. */
-                q = f->fs->ops->stat(f->fs, new, &a, NULL);
-                if (q == -ENOENT && r == -ETIMEDOUT)
-                        q = f->fs->ops->stat(f->fs, old, &a, NULL) == -ENOENT ? -ENOENT : -ETIMEDOUT;
-                if (q == -ENOENT)
-                        return err_set(err, -ESTALE, "instance %s: epoch %" PRIu64 " of host %u has passed",
-                                       instance, from->epoch, from->host);
-                r = q < 0 ? -ETIMEDOUT : 0;
-        }
+        if (r == -ENOENT || r == -ETIMEDOUT || r == -EEXIST)
+                r = claim_judge(f, old, new, r == -ETIMEDOUT, again);
+        if (r == -ESTALE)
+                return err_set(err, r, "instance %s: epoch %" PRIu64 " of host %u has passed", instance,
+                               from->epoch, from->host);
         if (r < 0)
                 return err_set(err, r, "instance %s: claim of epoch %" PRIu64 ": %s", instance, to.epoch,
                                err_text(&lost));

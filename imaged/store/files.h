@@ -94,7 +94,7 @@ int files_lease_create(struct store *s, const char *instance, const struct disk_
 int files_lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err);
 int files_lease_list(struct store *s, lease_cb cb, void *arg, struct err *err);
 int files_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                      struct lease *ret, struct err *err);
+                      bool again, struct lease *ret, struct err *err);
 int files_lease_remove(struct store *s, const char *instance, const struct lease *mine,
                        const struct disk_spec *disks, size_t n_disks, struct err *err);
 

@@ -20,41 +20,61 @@
  * guarded;
  * - an owner that is the right one already is left out of the request. A source that runs on after a failed
  * migration keeps its uid while its vCPUs run: for that one, to take the disks back late would be a second
- * writer.
+ * writer;
+ * - a guest that brings its memory along takes the disks from the one start whose memory it has. Another
+ * owner has written since, or is about to: a start of another host with the same number.
  */
 #define GUARDED_TRIES 4
 #define GRANT_TRIES 100
 
-static bool owned(const struct fs_attr *a, const struct nfs_change *change)
+static bool owned(const struct fs_attr *a, const struct fs_taking *t)
 {
-        return (change->uid < 0 || a->uid == change->uid) && a->gid == change->gid &&
-               a->mode == change->mode;
+        return (t->take == FS_TAKE_NOTHING || a->uid == t->uid) && a->gid == t->gid && a->mode == t->mode;
 }
 
-static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const struct nfs_change *change)
+/* May `t` have it from that owner? first: no request of ours has been sent yet. */
+static int takes_from(const struct fs_taking *t, uint32_t owner, bool first)
+{
+        if (t->take == FS_TAKE_ANY && owner == t->uid && first)
+                return -EEXIST;
+        if (t->take == FS_TAKE_FROM && owner != t->uid && owner != t->from)
+                return -EPERM;
+        return 0;
+}
+
+static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const struct fs_taking *t)
 {
         int64_t deadline = clock_ms() + nfs_server_timeout_ms(n->conns);
-        bool grant = change->uid < 0;
-        int tries = grant ? GRANT_TRIES : GUARDED_TRIES + 1;
+        int tries = t->take == FS_TAKE_NOTHING ? GRANT_TRIES : GUARDED_TRIES + 1;
+        bool first = true;
 
         for (int i = 0; i < tries;) {
-                bool guarded = grant || i < GUARDED_TRIES;
-                struct nfs_change wanted = *change;
+                struct nfs_change wanted = {.uid = -1, .gid = t->gid, .mode = t->mode, .size = -1};
                 struct nfs_found found;
                 struct fs_attr now;
+                bool guarded;
                 int r = nfs_lookup_path(n, c, path, &found);
 
-                if (r >= 0 && !grant && found.attr.uid == change->uid)
-                        wanted.uid = -1;
                 if (r >= 0)
-                        r = nfs3_setattr(c, &found.fh, &wanted, guarded ? &found.attr : NULL);
+                        r = takes_from(t, found.attr.uid, first);
+                if (r == -EBUSY && nfs_pause(deadline)) /* the LOOKUP was not done; no try of ours */
+                        continue;
+                if (r < 0)
+                        return r;
+                if (t->take != FS_TAKE_NOTHING && found.attr.uid != t->uid)
+                        wanted.uid = t->uid;
+                /* Unguarded it may come after another start's: only where that does no harm. */
+                guarded = i < GUARDED_TRIES || t->take == FS_TAKE_NOTHING ||
+                          (t->take == FS_TAKE_FROM && wanted.uid >= 0);
+                r = nfs3_setattr(c, &found.fh, &wanted, guarded ? &found.attr : NULL);
+                first = false;
                 if (r >= 0)
                         r = nfs3_getattr(c, &found.fh, &now);
                 if (r == -EBUSY && nfs_pause(deadline)) /* not done; no try of ours */
                         continue;
                 if (r < 0 && r != -EAGAIN)
                         return r;
-                if (r >= 0 && owned(&now, change))
+                if (r >= 0 && owned(&now, t))
                         return 0;
                 i++; /* the guard did not hold, somebody's request came between, or the server did a part
                         only */
@@ -62,10 +82,9 @@ static int own_one(struct fs_nfs *n, struct nfs_conn *c, const char *path, const
         return -EBUSY;
 }
 
-int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n_paths, int64_t uid, uint32_t gid,
-               uint32_t mode, struct err *err)
+int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n_paths, const struct fs_taking *t,
+               struct err *err)
 {
-        const struct nfs_change change = {.uid = uid, .gid = gid, .mode = mode, .size = -1};
         struct fs_nfs *n = nfs_of(fs);
         struct nfs_conn *c;
         int r = nfs_conn_new(n->conns, 0, 0, &c, err);
@@ -73,14 +92,17 @@ int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n_paths, int64_t 
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n_paths && r >= 0; i++) {
-                r = own_one(n, c, paths[i], &change);
+                r = own_one(n, c, paths[i], t);
                 if (r == -ESTALE) { /* a folder's cached handle died with its server's file system */
                         nfs_forget(n, NULL);
-                        r = own_one(n, c, paths[i], &change);
+                        r = own_one(n, c, paths[i], t);
                 }
                 if (r == -ESTALE)
                         r = -ENOENT;
-                if (r < 0)
+                if (r == -EEXIST || r == -EPERM)
+                        err_set(err, r, "%s: user %u may not take it: it belongs to another start", paths[i],
+                                t->uid);
+                else if (r < 0)
                         nfs_fail(fs, "change the owner", paths[i], r, err);
         }
         nfs_conn_free(c);

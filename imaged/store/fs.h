@@ -108,11 +108,21 @@ const char *fs_nfs_server(struct fs *fs);
 const char *fs_nfs_path(struct fs *fs); /* "/EXPORT[/PATH]" */
 /*
  * Owner, group and mode of each file in ONE guarded SETATTR, over a fresh connection that is never
- * re-established: the request runs once or not at all, and never after this call has returned 0. OWNERSHIP,
- * section NFS. uid -1: only group and mode, always guarded. Else after some tries one that is not guarded.
- * -ETIMEDOUT: the connection was lost, unknown. -ENOENT: the name has moved on. -EACCES: root is squashed.
+ * re-established: the request runs once or not at all, and never after this call has returned 0.
+ * docs/ownership.md, "NFS". -ETIMEDOUT: the connection was lost, unknown. -ENOENT: the name has moved on.
+ * -EACCES: root is squashed.
  */
-int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n, int64_t uid, uint32_t gid, uint32_t mode,
+enum fs_take {
+        FS_TAKE_NOTHING, /* a grant: only group and mode, always guarded */
+        FS_TAKE_ANY,     /* from whoever has it, after some tries without the guard; -EEXIST: it is uid's
+                            already */
+        FS_TAKE_FROM,    /* from `from` or uid itself, always guarded; -EPERM: it is somebody else's */
+};
+struct fs_taking {
+        enum fs_take take;
+        uint32_t uid, from, gid, mode;
+};
+int fs_nfs_own(struct fs *fs, const char *const *paths, size_t n, const struct fs_taking *t,
                struct err *err);
 
 /* Whether the server grants that user and group the right to write each file, by its ACCESS procedure: 0.

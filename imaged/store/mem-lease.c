@@ -75,12 +75,12 @@ static bool is(const struct item *i, uint64_t epoch, unsigned host)
 }
 
 static int mem_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                     struct lease *ret, struct err *err)
+                     bool again, struct lease *ret, struct err *err)
 {
         _cleanup_(mem_unlockp) struct mem *m = mem_lock(s);
         struct item *i = *item_find(&m->instances, instance);
 
-        if (!is(i, from->epoch, from->host) && !is(i, from->epoch + 1, host))
+        if (!is(i, from->epoch, from->host) && !(again && is(i, from->epoch + 1, host)))
                 return err_set(err, -ESTALE, "instance %s: epoch %" PRIu64 " of host %u has passed",
                                instance, from->epoch, from->host);
         i->lease = (struct lease){.epoch = from->epoch + 1, .host = host};

@@ -87,10 +87,11 @@ static int commit_slowly(struct store *s, const char *instance, const struct lea
         return r < 0 ? r : rbd_lease_gate(s, instance, mine, start, disks, n_disks, err);
 }
 
-int rbd_lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
-                     struct lease *ret, struct err *err)
+int rbd_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                     const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err)
 {
+        const struct lease *from = &c->from;
+        const struct start *start = c->start;
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(gate_look_done) struct gate_look look = {0};
@@ -104,7 +105,7 @@ int rbd_lease_commit(struct store *s, const char *instance, const struct lease *
         lease_name_format(instance, from, name);
         r = gate_look(&look, io, instance, from, err);
         if (r < 0 || from->epoch == 0 || !all_spared(&look.gate, start)) {
-                r = rbd_leases.claim(s, instance, from, host, &mine, err);
+                r = rbd_leases.claim(s, instance, from, c->host, c->again, &mine, err);
                 if (r == 0)
                         r = commit_slowly(s, instance, &mine, start, disks, n_disks, err);
         } else {
@@ -118,8 +119,8 @@ int rbd_lease_commit(struct store *s, const char *instance, const struct lease *
                                                                   .n_disks = n_disks};
 
                 opening_begin(&opening);
-                r = lease_claim_image(io, instance, pool_list_id(&look.images, name), from, host, &mine,
-                                      &later, err);
+                r = lease_claim_image(io, instance, pool_list_id(&look.images, name), from, c->host,
+                                      c->again, &mine, &later, err);
                 if (r == 0)
                         r = opening_wait(&opening, err);
                 if (r == 0)

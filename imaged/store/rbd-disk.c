@@ -223,8 +223,8 @@ int disk_name_mend(rados_ioctx_t io, const char *name, const char *id)
         return rados_write_op_operate(op, io, oid, NULL, 0);
 }
 
-/* An earlier try of this rename that was cut off: the name says the same image. Only one host makes names
- * with its number, so nobody else's. */
+/* The name says the same image: an earlier try of this rename that was cut off, or at the same time one of
+ * another host with my number. Both want the object as it is. */
 static bool is_begun(rados_ioctx_t io, const char *oid, const char *id)
 {
         char there[132], bytes[132];
@@ -255,15 +255,12 @@ int disk_rename(rados_ioctx_t io, const char *id, const char *old, const char *n
         named = pool_op_wait(&name);
         r = pool_op_wait(&entry);
         *ret_occupied = named == -EEXIST && !is_begun(io, new_oid, id);
-        if (r == -ENOENT || r == -ESTALE) {
-                if (!*ret_occupied) /* lost, for sure: nobody but this call knows that name */
-                        (void)rados_remove(io, new_oid);
+        if (r == -ENOENT || r == -ESTALE)
                 return -ENOENT;
-        }
         if (r < 0)
                 return r == -EEXIST ? -EIO : r;
         if (named < 0 && named != -EEXIST)
-                return named == -ENOENT ? -EIO : named;
+                return 1;
         /* Should it stay, it is a name that decides nothing. */
         later->write = rados_create_write_op();
         rados_write_op_remove(later->write);

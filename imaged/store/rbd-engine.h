@@ -13,8 +13,9 @@
 /*
  * The rbd engine's own parts: rbd-engine.c (life), rbd-client.c (connection), rbd-pool.c and rbd-op.c
  * (librados), rbd-record.c, rbd-volume.c, rbd-disk.c (images of instances), rbd-make.c (making and removing
- * them), rbd-read.c (reading them), rbd-lease.c (names), rbd-gate.c (who may write), rbd-fence.c (blocklist,
- * self-test), rbd-commit.c (claim, fence and gate at once), rbd-lift.c (clients that are dead).
+ * them), rbd-read.c (reading them), rbd-lease.c (names), rbd-gate.c and rbd-register.c (who may write),
+ * rbd-fence.c (blocklist, self-test), rbd-commit.c (claim, fence and gate at once), rbd-lift.c (clients that
+ * are dead).
  *
  * What lies in the pool, beside RBD's own objects:
  *
@@ -150,9 +151,11 @@ typedef int (*disk_watcher_cb)(void *arg, const char *client);
 int disk_watchers(rados_ioctx_t io, const char *name, const char *id, const char *address, const char *but,
                   disk_watcher_cb cb, void *arg, struct err *err);
 /*
- * 0: renamed in the directory, which decides; -ENOENT: not there under the old name; -ETIMEDOUT and others:
- * unknown. ret_occupied: the new name's own object is the rest of an earlier crash, and names another image.
- * later: takes the removal of the old name's object, under way; the caller ends it with pool_op_done().
+ * 0: renamed in the directory, which decides; 1: the same, but the new name may not resolve yet; -ENOENT:
+ * not there under the old name; -ETIMEDOUT: unknown. ret_occupied: the new name's own object is the rest of
+ * an earlier crash, and names another image. Who has lost takes the new name's object away, unless another
+ * has that name now. later: takes the removal of the old name's object, under way; the caller ends it with
+ * pool_op_done().
  */
 int disk_rename(rados_ioctx_t io, const char *id, const char *old, const char *new, bool *ret_occupied,
                 struct pool_op *later);
@@ -169,7 +172,7 @@ int lease_name_find(rados_ioctx_t io, const char *instance, struct lease *ret, s
 int lease_name_of(const struct pool_list *images, const char *instance, struct lease *ret, struct err *err);
 /* Claims by renaming the image `id`. later: as disk_rename() says. */
 int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, const struct lease *from,
-                      unsigned host, struct lease *ret, struct pool_op *later, struct err *err);
+                      unsigned host, bool again, struct lease *ret, struct pool_op *later, struct err *err);
 /* Is the name `mine`? -ESTALE: it has moved on; -ENOENT. lease_look() lists the images itself. */
 int lease_check(const struct pool_list *images, const char *instance, const struct lease *mine,
                 struct err *err);

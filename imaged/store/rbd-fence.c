@@ -121,7 +121,7 @@ int rbd_lease_fence(struct store *s, const char *instance, const struct lease *m
                 r = gate_raise_seen(io, instance, mine, &look, NULL, start, NULL, err);
         if (r == 1) {
                 gate_done(&look.gate);
-                r = gate_raise(io, instance, mine->epoch, &look.gate, err);
+                r = gate_raise(io, instance, mine->epoch, start->id, &look.gate, err);
         }
         if (r < 0)
                 return r;

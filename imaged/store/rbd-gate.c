@@ -3,23 +3,25 @@
  * The gate of an instance: who may write its disks. One object "gate.<instance>" for all its disks, so that
  * raising it shuts them all in one atomic operation. Omap:
  *
- *   epoch              16 hexadecimal digits; there from the moment on that all disks are made
- *   making             the nonce of who took over making the disks; never beside an epoch
- *   ro.<disk>          a disk that nobody writes
- *   size.<disk>        decimal: a clone's size, where it is larger than its image; given to the clone at the
- *                      same time as this entry is written, so the first claim makes sure of it
- *   client.<address>   "<epoch> <start> <disk> <host> <boot> <view> <board>": a RADOS client that may have
- *                      written since; disk "-" is the first one, whose image has the name of the lease. From
- *                      the host on: where its QEMU runs (common/machine.h); not there, or "-", where that is
- *                      not known
+ *   epoch              "<epoch> <start>": 16 hexadecimal digits, and the id of the start that raised it;
+ * there from the moment on that all disks are made, until the first raise without a start. A version before
+ * this one wrote no start, ever making             the nonce of who took over making the disks; never beside
+ * an epoch ro.<disk>          a disk that nobody writes size.<disk>        decimal: a clone's size, where it
+ * is larger than its image; given to the clone at the same time as this entry is written, so the first claim
+ * makes sure of it client.<address>   "<epoch> <start> <disk> <host> <boot> <view> <board>": a RADOS client
+ * that may have written since; disk "-" is the first one, whose image has the name of the lease. From the
+ * host on: where its QEMU runs (common/machine.h); not there, or "-", where that is not known
  *   fenced.<address>   the same of one that is on the blocklist, and is no longer a client above; only where
  *                      it ran on a known host. See rbd-lift.c
  *
- *   raise(e)           only if stored < e, or it is e already; all recorded clients are returned
- *   register(e, c)     only if stored == e
+ *   raise(e, s)        only if the stored epoch < e, or e and s are stored already; all recorded clients are
+ *                      returned
+ *   register(e, s, c)  only if e and s are stored
  *
  * So of a registration at e and a raise to e+1 the one that comes second sees the other: a client that was
- * registered is returned, one that comes late is refused.
+ * registered is returned, one that comes late is refused. And of two starts that raise to e one has lost:
+ * two hosts with one number. An epoch e without a start is the first start's that comes to raise or to
+ * register at e, if no client of another start was registered at e.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -48,6 +50,12 @@ void gate_done(struct gate *g)
 static void epoch_text(uint64_t epoch, char ret[EPOCH_LEN + 1])
 {
         snprintf(ret, EPOCH_LEN + 1, "%016llx", (unsigned long long)epoch);
+}
+
+#define RAISED_LEN (EPOCH_LEN + 1 + UUID_LEN)
+static void raised_text(uint64_t epoch, const char *start, char ret[RAISED_LEN + 1])
+{
+        snprintf(ret, RAISED_LEN + 1, "%016llx %s", (unsigned long long)epoch, start);
 }
 
 static const char *or_dash(const char *text)
@@ -97,6 +105,7 @@ static int entry_add(struct gate *g, const char *key, const char *val)
         if (streq(key, "epoch")) {
                 g->complete = true;
                 g->epoch = strtoull(val, NULL, 16);
+                snprintf(g->start, sizeof g->start, "%s", strchr(val, ' ') ? strchr(val, ' ') + 1 : "");
                 return 0;
         }
         if (streq(key, "making")) {
@@ -212,7 +221,7 @@ bool gate_writable(const struct gate *g, const struct disk_spec *spec)
         return true;
 }
 
-static void op_set(rados_write_op_t op, const char *key, const char *val)
+void gate_op_set(rados_write_op_t op, const char *key, const char *val)
 {
         size_t key_len = strlen(key), val_len = strlen(val);
 
@@ -241,7 +250,7 @@ rados_write_op_t gate_begin_op(const char *nonce, const char *old)
                 op_cmp(op, "making", LIBRADOS_CMPXATTR_OP_EQ, old);
         else
                 rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
-        op_set(op, "making", nonce);
+        gate_op_set(op, "making", nonce);
         return op;
 }
 
@@ -260,42 +269,68 @@ rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *dis
         } else {
                 rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, NULL);
         }
-        op_set(op, "epoch", epoch);
+        gate_op_set(op, "epoch", epoch);
         for (size_t i = 0; i < n_disks; i++) {
                 if (disk_grows(&disks[i], &golden[i])) {
                         snprintf(key, sizeof key, "size.%s", disks[i].name);
                         snprintf(size, sizeof size, "%llu", (unsigned long long)disks[i].size);
-                        op_set(op, key, size);
+                        gate_op_set(op, key, size);
                 }
                 if (!disks[i].content)
                         continue;
                 snprintf(key, sizeof key, "ro.%s", disks[i].name);
-                op_set(op, key, "1");
+                gate_op_set(op, key, "1");
         }
         return op;
 }
 
-int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err)
+/* Was this epoch raised by a version that wrote no start, and nobody let run at it but maybe `start`? */
+static bool is_unclaimed(const struct gate *g, uint64_t epoch, const char *start)
+{
+        for (size_t i = 0; i < g->n_clients; i++)
+                if (g->clients[i].epoch == epoch && !streq(g->clients[i].start, start))
+                        return false;
+        return g->epoch == epoch && !g->start[0];
+}
+
+/* raise(), once: -ECANCELED: it is not as it has to be. adopt: it has this epoch, without a start. */
+static int raise_once(rados_ioctx_t io, const char *instance, uint64_t epoch, const char *start, bool adopt)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
-        char oid[POOL_NAME_MAX], text[EPOCH_LEN + 1];
-        int r;
+        char oid[POOL_NAME_MAX], text[EPOCH_LEN + 1], raised[RAISED_LEN + 1];
 
         gate_object(instance, oid);
         epoch_text(epoch, text);
-        op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_LT, text);
-        op_set(op, "epoch", text);
-        r = rados_write_op_operate(op, io, oid, NULL, 0);
-        /* Not lower: raised to this epoch before, by me (the name is mine), or I am late. */
+        raised_text(epoch, start, raised);
+        op_cmp(op, "epoch", adopt ? LIBRADOS_CMPXATTR_OP_EQ : LIBRADOS_CMPXATTR_OP_LT, text);
+        gate_op_set(op, "epoch", raised);
+        return rados_write_op_operate(op, io, oid, NULL, 0);
+}
+
+int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, const char *start, struct gate *ret,
+               struct err *err)
+{
+        int r = raise_once(io, instance, epoch, start, false);
+
         if (r < 0 && r != -ECANCELED)
                 return pool_fail(err, r, "raise the gate of instance %s to epoch %llu", instance,
                                  (unsigned long long)epoch);
         r = gate_read(io, instance, ret, err);
+        if (r == 0 && is_unclaimed(ret, epoch, start)) {
+                r = raise_once(io, instance, epoch, start, true);
+                if (r < 0 && r != -ECANCELED)
+                        return pool_fail(err, r, "raise the gate of instance %s", instance);
+                gate_done(ret);
+                r = gate_read(io, instance, ret, err);
+        }
         if (r < 0)
                 return r;
-        if (ret->epoch != epoch)
-                return err_set(err, -ESTALE, "instance %s: the gate is at epoch %llu, not %llu", instance,
-                               (unsigned long long)ret->epoch, (unsigned long long)epoch);
+        /* Raised before, by this very start; or it is late. */
+        if (ret->epoch != epoch || !streq(ret->start, start))
+                return err_set(err, -ESTALE,
+                               "instance %s: the gate is at epoch %llu of start %s, not at %llu of %s",
+                               instance, (unsigned long long)ret->epoch, or_dash(ret->start),
+                               (unsigned long long)epoch, start);
         return 0;
 }
 
@@ -316,126 +351,10 @@ int gate_drop(rados_ioctx_t io, const char *instance, const struct gate_client *
                         continue;
                 snprintf(key, sizeof key, "fenced.%s", clients[i]->address);
                 gate_client_text(clients[i], val);
-                op_set(op, key, val);
+                gate_op_set(op, key, val);
         }
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         return r < 0 && r != -ENOENT ? pool_fail(err, r, "clear the gate of instance %s", instance) : 0;
-}
-
-void gate_open_done(struct gate_open *o)
-{
-        free(o->client);
-        *o = (struct gate_open){0};
-}
-
-struct finding {
-        struct gate_open *open;
-        size_t disk;
-};
-
-static int found_client(void *arg, const char *client)
-{
-        const struct finding *f = arg;
-        struct gate_open *o = f->open;
-        void *grown = reallocarray(o->client, o->n + 1, sizeof *o->client);
-
-        if (!grown)
-                return -ENOMEM;
-        o->client = grown;
-        o->client[o->n].disk = f->disk;
-        snprintf(o->client[o->n++].address, sizeof o->client->address, "%s", client);
-        return 0;
-}
-
-int gate_open_find(struct gate_open *ret, const struct pool *p, const struct pool_client *client,
-                   rados_ioctx_t io, const char *instance, const struct lease *name,
-                   const struct gate_look *look, const struct disk_spec *disks, size_t n_disks,
-                   struct err *err)
-{
-        struct finding f = {.open = ret};
-        char image[POOL_NAME_MAX];
-
-        ret->ran_on = &p->machine;
-        for (f.disk = 0; f.disk < n_disks; f.disk++) {
-                const char *id;
-                int r;
-
-                if (!gate_writable(&look->gate, &disks[f.disk]))
-                        continue;
-                disk_image(instance, name, disks, f.disk, image);
-                id = pool_list_id(&look->images, image);
-                if (!id)
-                        return err_set(err, -ENOENT, "instance %s has no disk %s", instance, image);
-                r = disk_watchers(io, image, id, p->address, client->own, found_client, &f, err);
-                if (r == 0)
-                        return err_set(
-                            err, -EACCES,
-                            "instance %s: nothing on %s has disk %s open, so nothing can be let through",
-                            instance, p->address, disks[f.disk].name);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-/* Recorded already, maybe for another start: then it stays that one's. */
-static bool is_known(const struct gate *gate, const char *address)
-{
-        for (size_t k = 0; k < gate->n_clients; k++)
-                if (streq(gate->clients[k].address, address))
-                        return true;
-        for (size_t k = 0; k < gate->n_fenced; k++)
-                if (streq(gate->fenced[k].address, address))
-                        return true;
-        return false;
-}
-
-/* Whether that start has a client of this disk in the list. */
-static bool has_client(const struct gate_client *list, size_t n, const struct gate_client *c)
-{
-        for (size_t k = 0; k < n; k++)
-                if (streq(list[k].start, c->start) && streq(list[k].disk, c->disk))
-                        return true;
-        return false;
-}
-
-/*
- * Is the i-th, which `c` is to be, this start's QEMU without a doubt? One new client of a disk is. Of
- * several nobody can say which is whose (some tool of this host's administrator has it open, too), so that
- * the QEMU's death would prove nothing: then it is not noted where they run, and once fenced they stay so.
- */
-static bool is_qemu(const struct gate *gate, const struct gate_open *open, size_t i,
-                    const struct gate_client *c)
-{
-        for (size_t k = 0; k < open->n; k++)
-                if (open->client[k].disk == open->client[i].disk &&
-                    !streq(open->client[k].address, open->client[i].address) &&
-                    !is_known(gate, open->client[k].address))
-                        return false;
-        return !has_client(gate->clients, gate->n_clients, c) &&
-               !has_client(gate->fenced, gate->n_fenced, c);
-}
-
-static void op_register(rados_write_op_t op, const struct gate *gate, const struct gate_open *open,
-                        const struct start *start, const struct lease *mine, const struct disk_spec *disks)
-{
-        for (size_t i = 0; i < open->n; i++) {
-                const size_t disk = open->client[i].disk;
-                struct gate_client c = {.epoch = mine->epoch};
-                char key[128], val[GATE_CLIENT_TEXT];
-
-                if (is_known(gate, open->client[i].address))
-                        continue;
-                strcpy(c.start, start->id);
-                strcpy(c.disk, disk == 0 ? GATE_FIRST : disks[disk].name);
-                if (is_qemu(gate, open, i, &c)) {
-                        c.host = mine->host;
-                        c.ran_on = *open->ran_on;
-                }
-                snprintf(key, sizeof key, "client.%s", open->client[i].address);
-                gate_client_text(&c, val);
-                op_set(op, key, val);
-        }
 }
 
 int gate_raise_seen(rados_ioctx_t io, const char *instance, const struct lease *mine,
@@ -443,7 +362,7 @@ int gate_raise_seen(rados_ioctx_t io, const char *instance, const struct lease *
                     const struct disk_spec *disks, struct err *err)
 {
         _cleanup_(pool_write_op_donep) rados_write_op_t op = NULL;
-        char oid[POOL_NAME_MAX], text[EPOCH_LEN + 1];
+        char oid[POOL_NAME_MAX], text[EPOCH_LEN + 1], raised[RAISED_LEN + 1];
         int r;
 
         if (look->version == 0)
@@ -451,11 +370,12 @@ int gate_raise_seen(rados_ioctx_t io, const char *instance, const struct lease *
         op = rados_create_write_op();
         gate_object(instance, oid);
         epoch_text(mine->epoch, text);
+        raised_text(mine->epoch, start->id, raised);
         rados_write_op_assert_version(op, look->version);
         op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_LT, text);
-        op_set(op, "epoch", text);
+        gate_op_set(op, "epoch", raised);
         if (open)
-                op_register(op, &look->gate, open, start, mine, disks);
+                gate_op_register(op, &look->gate, open, start, mine, disks);
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         if (r == -ERANGE || r == -EOVERFLOW || r == -ECANCELED)
                 return 1;
@@ -472,7 +392,7 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
         _cleanup_(pool_write_op_donep) rados_write_op_t op = rados_create_write_op();
         _cleanup_(gate_look_done) struct gate_look look = {0};
         _cleanup_(gate_open_done) struct gate_open open = {0};
-        char epoch[EPOCH_LEN + 1], oid[POOL_NAME_MAX];
+        char epoch[EPOCH_LEN + 1], raised[RAISED_LEN + 1], oid[POOL_NAME_MAX];
         int r = pool_io(s, &client, &io, err);
 
         if (r == 0)
@@ -485,12 +405,20 @@ int rbd_lease_gate(struct store *s, const char *instance, const struct lease *mi
         if (r < 0)
                 return r;
         epoch_text(mine->epoch, epoch);
-        op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_EQ, epoch);
-        op_register(op, &look.gate, &open, start, mine, disks);
+        raised_text(mine->epoch, start->id, raised);
+        if (is_unclaimed(&look.gate, mine->epoch, start->id)) {
+                op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_EQ, epoch);
+                gate_op_set(op, "epoch", raised);
+        } else {
+                op_cmp(op, "epoch", LIBRADOS_CMPXATTR_OP_EQ, raised);
+        }
+        gate_op_register(op, &look.gate, &open, start, mine, disks);
         gate_object(instance, oid);
         r = rados_write_op_operate(op, io, oid, NULL, 0);
         if (r == -ECANCELED)
-                return err_set(err, -EACCES, "instance %s: the gate is at epoch %llu, not %llu", instance,
-                               (unsigned long long)look.gate.epoch, (unsigned long long)mine->epoch);
+                return err_set(err, -EACCES,
+                               "instance %s: the gate is at epoch %llu of start %s, not at %llu of %s",
+                               instance, (unsigned long long)look.gate.epoch, or_dash(look.gate.start),
+                               (unsigned long long)mine->epoch, start->id);
         return r < 0 ? pool_fail(err, r, "register at the gate of instance %s", instance) : 0;
 }

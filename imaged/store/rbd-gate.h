@@ -14,7 +14,8 @@ struct gate_client {
 struct gate {
         bool complete; /* all disks are made */
         uint64_t epoch;
-        char *making; /* the nonce of who makes the disks, or NULL */
+        char start[UUID_LEN + 1]; /* that raised it; empty: none, or not known */
+        char *making;             /* the nonce of who makes the disks, or NULL */
         struct gate_client *clients;
         size_t n_clients;
         struct gate_client *fenced; /* on the blocklist */
@@ -45,9 +46,10 @@ bool gate_writable(const struct gate *g, const struct disk_spec *spec);
 rados_write_op_t gate_begin_op(const char *nonce, const char *old);
 rados_write_op_t gate_complete_op(const char *nonce, const struct disk_spec *disks,
                                   const struct golden *golden, size_t n_disks);
-int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, struct gate *ret, struct err *err);
+int gate_raise(rados_ioctx_t io, const char *instance, uint64_t epoch, const char *start, struct gate *ret,
+               struct err *err);
 
-/* Who on this host has the disks that are written open: the clients to be registered. */
+/* rbd-register.c: who on this host has the disks that are written open, the clients to be registered. */
 struct gate_open {
         struct {
                 size_t disk;
@@ -61,10 +63,15 @@ int gate_open_find(struct gate_open *ret, const struct pool *p, const struct poo
                    const struct gate_look *look, const struct disk_spec *disks, size_t n_disks,
                    struct err *err);
 void gate_open_done(struct gate_open *o); /* for _cleanup_ */
+/* Into `op`: they are clients of that start. */
+void gate_op_register(rados_write_op_t op, const struct gate *gate, const struct gate_open *open,
+                      const struct start *start, const struct lease *mine, const struct disk_spec *disks);
+void gate_op_set(rados_write_op_t op, const char *key, const char *val);
 
 /*
- * raise(mine) on what the look saw, which then is what raise returns, and in the same operation
- * register(mine) of `open` (NULL: of nobody). 0; 1: the gate has changed since that look, nothing was done.
+ * raise(mine, start) on what the look saw, which then is what raise returns, and in the same operation
+ * register(mine, start) of `open` (NULL: of nobody). 0; 1: the gate has changed since that look, nothing was
+ * done.
  */
 int gate_raise_seen(rados_ioctx_t io, const char *instance, const struct lease *mine,
                     const struct gate_look *look, const struct gate_open *open, const struct start *start,
@@ -109,6 +116,5 @@ int rbd_lease_fence(struct store *s, const char *instance, const struct lease *m
 int rbd_selftest(struct store *s, struct err *err);
 
 /* rbd-commit.c */
-int rbd_lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
-                     struct lease *ret, struct err *err);
+int rbd_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                     const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);

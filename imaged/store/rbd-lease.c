@@ -155,9 +155,9 @@ static int rbd_lease_list(struct store *s, lease_cb cb, void *arg, struct err *e
         return pool_names(io, "", list_name, &l, err);
 }
 
-/* An earlier try of this claim, which may have been cut off before the name's own object was written. */
-static int claim_again(rados_ioctx_t io, const char *instance, const struct pool_list *images,
-                       const struct lease *now, struct lease *ret, struct err *err)
+/* It is won, and may have been cut off before the name's own object was written. */
+static int claim_mend(rados_ioctx_t io, const char *instance, const struct pool_list *images,
+                      const struct lease *now, struct lease *ret, struct err *err)
 {
         char name[LEASE_NAME_MAX + 1];
         int r;
@@ -170,11 +170,22 @@ static int claim_again(rados_ioctx_t io, const char *instance, const struct pool
         return 0;
 }
 
-/* A rename that failed: who holds the name now? 0: me, ret says at which epoch; 1: nobody moved it; else
- * -errno. */
+/* How a claim's rename ended that did not work. */
+struct renaming {
+        bool unanswered; /* it may have been done */
+        bool again;      /* a hostd of this host that is dead may have done it */
+        bool lost;       /* it was not done, and the object of the new name may be left over */
+};
+
+/*
+ * Who holds the name now? 0: me, in ret; 1: nobody moved it; else -errno. The new name with my number alone
+ * proves nothing: another host may have the same number.
+ */
 static int claim_judge(rados_ioctx_t io, const char *instance, const struct lease *from,
-                       const struct lease *to, struct lease *ret, struct err *err)
+                       const struct lease *to, const struct renaming *how, struct lease *ret,
+                       struct err *err)
 {
+        char new[LEASE_NAME_MAX + 1];
         _cleanup_(pool_scan_done) struct pool_scan scan = {0};
         _cleanup_(pool_list_done) struct pool_list images = {0};
         struct lease now;
@@ -188,9 +199,11 @@ static int claim_judge(rados_ioctx_t io, const char *instance, const struct leas
                 return err_set(err, -ESTALE, "instance %s has no disks any more", instance);
         if (r < 0)
                 return r;
-        /* Only this host makes names with its number, one operation per instance at a time. */
-        if (now.host == to->host && now.epoch > from->epoch && now.epoch <= to->epoch)
-                return claim_again(io, instance, &images, &now, ret, err);
+        if ((how->unanswered || how->again) && now.host == to->host && now.epoch == to->epoch)
+                return claim_mend(io, instance, &images, &now, ret, err);
+        lease_name_format(instance, to, new);
+        if (how->lost && !pool_list_id(&images, new))
+                (void)disk_name_remove(io, new);
         if (now.epoch == from->epoch && now.host == from->host)
                 return 1;
         return err_set(err, -ESTALE, "instance %s is at e%llu.h%u, claimed from e%llu.h%u", instance,
@@ -199,7 +212,7 @@ static int claim_judge(rados_ioctx_t io, const char *instance, const struct leas
 
 /* A claim goes over epochs whose names are occupied: each of them is won, and left at once for the next. */
 int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, const struct lease *from,
-                      unsigned host, struct lease *ret, struct pool_op *later, struct err *err)
+                      unsigned host, bool again, struct lease *ret, struct pool_op *later, struct err *err)
 {
         struct lease at = *from;
 
@@ -214,12 +227,19 @@ int lease_claim_image(rados_ioctx_t io, const char *instance, const char *id, co
                 pool_op_done(later);
                 renamed = disk_rename(io, id, old, new, &occupied, later);
                 if (renamed < 0) {
-                        r = claim_judge(io, instance, from, &to, ret, err);
+                        const struct renaming how = {.unanswered = renamed == -ETIMEDOUT,
+                                                     .again = again && i == 0,
+                                                     .lost = renamed == -ENOENT && !occupied};
+
+                        r = claim_judge(io, instance, &at, &to, &how, ret, err);
                         return r == 1 ? pool_fail(err, renamed, "rename %s to %s", old, new) : r;
                 }
                 if (!occupied) {
                         *ret = to;
-                        return 0;
+                        if (renamed == 0)
+                                return 0;
+                        r = disk_name_mend(io, new, id);
+                        return r < 0 ? pool_fail(err, r, "name %s", new) : 0;
                 }
                 at = to;
         }
@@ -253,8 +273,9 @@ static int claim_sizes(rados_ioctx_t io, const char *instance, const struct leas
 }
 
 static int rbd_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                           struct lease *ret, struct err *err)
+                           bool again, struct lease *ret, struct err *err)
 {
+        const struct renaming not_tried = {.again = again};
         _cleanup_(pool_client_putp) struct pool_client *client = NULL;
         _cleanup_(pool_io_donep) rados_ioctx_t io = NULL;
         _cleanup_(pool_scan_done) struct pool_scan scan = {0};
@@ -284,8 +305,8 @@ static int rbd_lease_claim(struct store *s, const char *instance, const struct l
         lease_name_format(instance, from, name);
         id = pool_list_id(&images, name);
         if (id)
-                return lease_claim_image(io, instance, id, from, host, ret, &later, err);
-        r = claim_judge(io, instance, from, &next, ret, err);
+                return lease_claim_image(io, instance, id, from, host, again, ret, &later, err);
+        r = claim_judge(io, instance, from, &next, &not_tried, ret, err);
         return r == 1 ? err_set(err, -EIO, "%s was away for a moment", name) : r;
 }
 

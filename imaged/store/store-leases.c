@@ -123,12 +123,13 @@ static int check_claim(struct store *s, const char *instance, const struct lease
         return 0;
 }
 
-int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host, bool again,
                 struct lease *ret, struct err *err)
 {
         int r = check_claim(s, instance, from, host, err);
 
-        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->claim(s, instance, from, host, ret, &own));
+        return r < 0 ? r
+                     : ENGINE_CALL(err, s->engine->leases->claim(s, instance, from, host, again, ret, &own));
 }
 
 int lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
@@ -181,24 +182,23 @@ int lease_may_write(struct store *s, const char *instance, const struct lease *m
                                                                      n_disks, &own));
 }
 
-int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                 const struct start *start, const struct disk_spec *disks, size_t n_disks, struct lease *ret,
-                 struct err *err)
+int lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                 const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err)
 {
-        int r = check_claim(s, instance, from, host, err);
+        int r = check_claim(s, instance, &c->from, c->host, err);
 
         if (r >= 0)
                 r = check_disks(instance, disks, n_disks, err);
         if (r >= 0)
-                r = check_start(instance, start, err);
+                r = check_start(instance, c->start, err);
         if (r >= 0 && s->engine->leases->commit)
-                return ENGINE_CALL(err, s->engine->leases->commit(s, instance, from, host, start, disks,
-                                                                  n_disks, ret, &own));
+                return ENGINE_CALL(err,
+                                   s->engine->leases->commit(s, instance, c, disks, n_disks, ret, &own));
         if (r >= 0)
-                r = lease_claim(s, instance, from, host, ret, err);
+                r = lease_claim(s, instance, &c->from, c->host, c->again, ret, err);
         if (r >= 0)
-                r = lease_fence(s, instance, ret, start, disks, n_disks, err);
-        return r < 0 ? r : lease_gate(s, instance, ret, start, disks, n_disks, err);
+                r = lease_fence(s, instance, ret, c->start, disks, n_disks, err);
+        return r < 0 ? r : lease_gate(s, instance, ret, c->start, disks, n_disks, err);
 }
 
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,

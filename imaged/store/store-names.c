@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 bool store_id_valid(const char *id)
 {
@@ -22,6 +23,27 @@ bool store_id_valid(const char *id)
                         return false;
         }
         return n > 0;
+}
+
+/*
+ * Users and groups of starts by hash, apart from each other and from every real user:
+ *   0x20000000..0x3fffffff  owners of golden images (nfs)
+ *   0x40000000..0x5fffffff  starts from the disk
+ *   0x60000000..0x7ffffffe  a migration attempt's destination
+ * all below 2^31 - 1, because libnfs and some servers take them for signed numbers, and that one is
+ * somebody's "nobody". The random id of the start is hashed, too: two hosts of one number that start the
+ * instance at the same epoch are two users. docs/ownership.md has the chance that two starts meet.
+ */
+#define UID_START 0x40000000u
+#define UID_ATTEMPT 0x60000000u
+#define UID_RANGE ((1u << 29) - 1)
+
+uint32_t start_uid(const char *instance, uint64_t epoch, const char *attempt, const char *id)
+{
+        char text[3 * STORE_ID_MAX + 32];
+
+        snprintf(text, sizeof(text), "%s %" PRIu64 " %.64s %s", instance, epoch, attempt ? attempt : "", id);
+        return (attempt ? UID_ATTEMPT : UID_START) + (uint32_t)(XXH3_64bits(text, strlen(text)) % UID_RANGE);
 }
 
 void lease_name_format(const char *instance, const struct lease *lease, char ret[LEASE_NAME_MAX + 1])

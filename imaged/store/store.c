@@ -184,28 +184,22 @@ int store_diagnose_host(struct store *s, store_finding_cb cb, void *arg, struct 
         return ENGINE_CALL(err, s->engine->diagnose_host(s, cb, arg, &own));
 }
 
-/*
- * Users and groups by hash, apart from each other and from every real user:
- *   0x20000000..0x3fffffff  owners of golden images (nfs)
- *   0x40000000..0x5fffffff  starts at an epoch: two epochs of one instance never meet
- *   0x60000000..0x7fffffff  a migration attempt's destination
- * all below 2^31, because libnfs and some servers take them for signed numbers.
- */
-#define UID_RANGE (1u << 29)
-#define UID_START 0x40000000u
-#define UID_ATTEMPT 0x60000000u
+static bool is_taken(uint32_t uid, const uint32_t *taken, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (taken[i] == uid)
+                        return true;
+        return false;
+}
 
-void start_init(struct start *ret, const char *instance, uint64_t epoch, const char *attempt)
+void start_init(struct start *ret, const char *instance, uint64_t epoch, const char *attempt,
+                const uint32_t *taken, size_t n_taken)
 {
         *ret = (struct start){};
-        uuid_random(ret->id);
-        if (attempt) {
-                uint64_t h = XXH3_64bits(attempt, strlen(attempt));
-
-                ret->uid =
-                    UID_ATTEMPT + (uint32_t)(h % (UID_RANGE - 1)); /* 2^31 - 1 itself is somebody's nobody */
+        do {
+                uuid_random(ret->id);
+                ret->uid = start_uid(instance, epoch, attempt, ret->id);
+        } while (is_taken(ret->uid, taken, n_taken));
+        if (attempt)
                 ret->gid = ret->uid;
-                return;
-        }
-        ret->uid = UID_START + (uint32_t)((XXH3_64bits(instance, strlen(instance)) + epoch) % UID_RANGE);
 }

@@ -194,9 +194,13 @@ struct start {
         char id[UUID_LEN + 1]; /* random; dir: the name of this start's symbolic link */
         uint32_t uid, gid; /* nfs: this start's own user, and for a migration's destination its own group */
 };
-/* attempt NULL: a first start or restart at `epoch`. Else: the destination's QEMU of that migration attempt.
+/*
+ * A new start. attempt NULL: a first start or restart at `epoch`. Else: the destination's QEMU of that
+ * migration attempt. taken: users that it must not get, because an earlier start of this instance has them:
+ * those of the record's `start` and of its migration entry.
  */
-void start_init(struct start *ret, const char *instance, uint64_t epoch, const char *attempt);
+void start_init(struct start *ret, const char *instance, uint64_t epoch, const char *attempt,
+                const uint32_t *taken, size_t n_taken);
 
 /* How QEMU is to open one disk; filled by lease_attach(). */
 enum attach_kind { ATTACH_FILE, ATTACH_NFS, ATTACH_RBD };
@@ -217,22 +221,25 @@ struct attach {
  * has disks. */
 int lease_create(struct store *s, const char *instance, const struct disk_spec *disks, size_t n_disks,
                  struct err *err);
-/* Reads the name. -ENOENT: no such disks. Two names (a crash inside a claim) are resolved as OWNERSHIP says.
+/* Reads the name. -ENOENT: no such disks. Two names (a crash inside a claim) are resolved as docs/ownership.md says.
  */
 int lease_find(struct store *s, const char *instance, struct lease *ret, struct err *err);
 /* Every instance's lease. cb as in record_list. */
 typedef int (*lease_cb)(void *arg, const char *instance, const struct lease *lease);
 int lease_list(struct store *s, lease_cb cb, void *arg, struct err *err);
 
-/* The atomic rename from → {from.epoch + 1, host}. Idempotent for the same winner: -ESTALE means lost, also
- * when the reply of my own won rename got lost the new name is found and it is a win. -ETIMEDOUT: unknown,
- * look. */
-int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+/*
+ * The atomic rename from → {from.epoch + 1, host}. -ESTALE: lost. -ETIMEDOUT: unknown, look. If the rename
+ * of this very call got no answer and the new name is there, the claim is won. If it was answered "not
+ * there", it is lost even then: another process with this host's number has won, or an earlier call. again:
+ * the lock driver asks AGAIN, so a hostd of this host that is dead may have won: then the new name is a win.
+ */
+int lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host, bool again,
                 struct lease *ret, struct err *err);
 /*
  * Makes the storage refuse every write but that of `start`, for all disks; returns when it is in force. Only
- * for the owner. For a source that runs on after a failed migration `start` is the one its QEMU was started
- * with.
+ * for the owner, and for a start from the disk: a guest that brings its memory along uses lease_commit().
+ * -EEXIST (nfs): the disks belong to that user already, so it is another start's; draw a new one.
  */
 int lease_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
                 const struct disk_spec *disks, size_t n_disks, struct err *err);
@@ -252,11 +259,20 @@ int lease_gate(struct store *s, const char *instance, const struct lease *mine, 
 int lease_may_write(struct store *s, const char *instance, const struct lease *mine,
                     const struct start *start, const struct disk_spec *disks, size_t n_disks,
                     struct err *err);
-/* lease_claim() from `from`, lease_fence() and lease_gate() in one, for a guest that stands still meanwhile.
- * Failed: the claim may have been won all the same. */
-int lease_commit(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                 const struct start *start, const struct disk_spec *disks, size_t n_disks, struct lease *ret,
-                 struct err *err);
+/*
+ * lease_claim(), fence and lease_gate() in one, for a guest that brings its memory along: an arrival, or a
+ * source that runs on. `last`: the start that was let run last, says the record; it is the source's, and for
+ * a source that runs on `start` itself. -ESTALE: the claim is lost, or another start has fenced since
+ * `last`. Failed: the claim may have been won all the same.
+ */
+struct commit_claim {
+        struct lease from;
+        unsigned host; /* that claims */
+        bool again;    /* as for lease_claim() */
+        const struct start *last, *start;
+};
+int lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                 const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);
 /* Fills ret[n_disks]; `lease` is what the name is now (a migration's destination opens under the source's).
  */
 int lease_attach(struct store *s, const char *instance, const struct lease *lease, const struct start *start,

@@ -46,9 +46,9 @@ static double ours(const struct bench *b)
 
         uuid_random(id);
         if (lease_create(b->store, id, &disk, 1, &e) < 0 ||
-            lease_claim(b->store, id, &lease, 1, &lease, &e) < 0)
+            lease_claim(b->store, id, &lease, 1, false, &lease, &e) < 0)
                 bench_die("our disk", &e);
-        start_init(&start, id, lease.epoch, NULL);
+        start_init(&start, id, lease.epoch, NULL, NULL, 0);
         if (lease_fence(b->store, id, &lease, &start, &disk, 1, &e) < 0 ||
             lease_attach(b->store, id, &lease, &start, &disk, 1, &attach, &e) < 0)
                 bench_die("our disk", &e);

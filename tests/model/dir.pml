@@ -18,7 +18,7 @@ byte points[5];    /* the epoch of the folder to which the symbolic link of each
 #define may_ask(h) (OFF(NO_SECOND_LOCK) || second == 0 || second == h)
 #define asked(h) second = h
 #define unasked(h) if :: second == h -> second = 0 :: else fi
-#define opened(h) image_lock = h; points[h] = q[h].id
+#define opened(h) image_lock = h; points[h] = EPOCH_OF(q[h].id)
 #define ran(h) image_lock = h
 #define unlocks(h) if :: image_lock == h -> image_lock = 0 :: else fi
 #define closed(h) unlocks(h); unasked(h); points[h] = 0
@@ -35,7 +35,7 @@ byte points[5];    /* the epoch of the folder to which the symbolic link of each
 
 inline look_at_name(h)
 {
-        atomic { r = (r == 0 && ne == c && nh == h -> 0 : 1) }
+        atomic { r = (r == 0 && ne == c && nh == NUMBER(h) -> 0 : 1) }
 }
 
 inline fence(h)
@@ -55,7 +55,7 @@ inline grant(h)
 
 inline gate(h)
 {
-        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == h)) -> 0 : 1) }
+        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == NUMBER(h))) -> 0 : 1) }
 }
 
 #include "hostd.pml"

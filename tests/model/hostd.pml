@@ -4,14 +4,14 @@
 #define ENTRY (es != 0 && (OFF(NO_ENTRY_EPOCH) || ee == e))
 #define SAME_ATTEMPT(h) (OFF(NO_ATTEMPT) || ea == q[h].att)
 #define FROM_SOURCE (OFF(NO_SOURCE) || o == es)
-#define FOR_ME(h) (OFF(NO_DESTINATION) || ed == h)
-#define AT_EPOCH(h) (OFF(NO_EPOCH) || (starting[h] == i -> i : (rid == i -> re : 0)) == e)
+#define FOR_ME(h) (OFF(NO_DESTINATION) || ed == NUMBER(h))
+#define AT_EPOCH(h) (OFF(NO_EPOCH) || (starting[h] == i -> EPOCH_OF(i) : (rid == i -> re : 0)) == e)
 /* The claim of a source that runs on was won, and then its hostd died: the QEMU is still who ran last. */
-#define HALF_RECLAIMED(h, s, x, y, z) (s == h && z + 1 == ne && nh == h && y == z && x == q[h].id)
-#define SOURCE_OF(h) (!OFF(NO_RECLAIM_GATE) && ENTRY && es == h)
+#define HALF_RECLAIMED(h, s, x, y, z) (s == NUMBER(h) && z + 1 == ne && nh == NUMBER(h) && y == z && x == q[h].id)
+#define SOURCE_OF(h) (!OFF(NO_RECLAIM_GATE) && ENTRY && es == NUMBER(h))
 #define KNOWN(h) (OFF(NO_KNOWN) || starting[h] == i || known[h] == i || asks_again[h] == i)
 /* A hostd died between the claim of a commit and its answer, and nobody has been let run at that epoch. */
-#define COMMITTED(h) (asks_again[h] == i && es != 0 && ee + 1 == e && o == h && (OFF(NO_UNRUN) || re <= ee))
+#define COMMITTED(h) (asks_again[h] == i && es != 0 && ee + 1 == e && o == NUMBER(h) && (OFF(NO_UNRUN) || re <= ee))
 
 /* gate_answer() and gate_decide(): the record is loaded, the name is read here. */
 inline gate_decide(h)
@@ -28,13 +28,14 @@ inline gate_decide(h)
                         :: act == COMMIT -> e = ee; o = es /* which the claim finds won */
                         :: else
                         fi
-                fi
+                fi;
+                b = rid
         :: q[h].id == i && !(q[h].att && rid != i) ->
                 if
-                :: o == h && HALF_RECLAIMED(h, es, rid, re, ee) -> act = RECLAIM
-                :: o != h || !(AT_EPOCH(h) || HALF_RECLAIMED(h, es, rid, re, ee)) -> act = REFUSE
-                :: o == h && AT_EPOCH(h) && SOURCE_OF(h) -> act = RECLAIM
-                :: o == h && AT_EPOCH(h) && !SOURCE_OF(h) -> act = (KNOWN(h) -> CHECK : REFUSE)
+                :: o == NUMBER(h) && HALF_RECLAIMED(h, es, rid, re, ee) -> act = RECLAIM; b = i
+                :: o != NUMBER(h) || !(AT_EPOCH(h) || HALF_RECLAIMED(h, es, rid, re, ee)) -> act = REFUSE
+                :: o == NUMBER(h) && AT_EPOCH(h) && SOURCE_OF(h) -> act = RECLAIM; b = i
+                :: o == NUMBER(h) && AT_EPOCH(h) && !SOURCE_OF(h) -> act = (KNOWN(h) -> CHECK : REFUSE)
                 fi
         fi;
         load_done()
@@ -74,7 +75,7 @@ proctype Gate(byte h)
                                 :: act == REFUSE -> goto no
                                 fi };
                         atomic {
-                                claim(h);
+                                claim(h, asks_again[h] == i);
                                 if
                                 :: r == 0
                                 :: r != 0 -> goto no
@@ -84,7 +85,8 @@ check:                  gate(h);
                         atomic {
                                 if
                                 :: OFF(NO_STORED)
-                                :: !OFF(NO_STORED) && r == 0 -> record_start()
+                                :: !OFF(NO_STORED) && r == 0 && act == CHECK && st_id == i /* it was let run before */
+                                :: !OFF(NO_STORED) && r == 0 && !(act == CHECK && st_id == i) -> record_start()
                                 :: !OFF(NO_STORED) && r != 0 -> goto no
                                 fi };
                         atomic {
@@ -119,34 +121,34 @@ done:                   atomic { forget(); asks_again[h] = 0; gate_busy[h] = 0 }
 #define OWN_EPOCH(h, a, b) (OFF(NO_ADOPT_EPOCH) || (a == q[h].id -> b : 0) == ne)
 
 /* An arrival is waited for, but not where a failover has placed the instance here: its source is dead. */
-#define PLACED(h, x, y) (!OFF(NO_PLACED) && x == h && PLACED_AT(y))
-#define ARRIVES(h) (q[h].att && q[h].att == en_a && en_e == ne && en_d == h && !PLACED(h, pl_h, pl_e))
+#define PLACED(h, x, y) (!OFF(NO_PLACED) && x == NUMBER(h) && PLACED_AT(y))
+#define ARRIVES(h) (q[h].att && q[h].att == en_a && en_e == ne && en_d == NUMBER(h) && !PLACED(h, pl_h, pl_e))
 #define TODO(h) (q[h].s != NONE \
-        -> (nh == h && OWN_EPOCH(h, st_id, st_e) \
-                -> (q[h].s == HALT && !q[h].want) || (LOOK_RECLAIM && en_s == h && en_e == ne && ne < EPOCHS) || MIGRATES(h) || \
-                   (RESUMES(h) && !(en_s == h && en_e == ne)) \
+        -> (nh == NUMBER(h) && OWN_EPOCH(h, st_id, st_e) \
+                -> (q[h].s == HALT && !q[h].want) || (LOOK_RECLAIM && en_s == NUMBER(h) && en_e == ne && ne < EPOCHS) || \
+                   MIGRATES(h) || (RESUMES(h) && !(en_s == NUMBER(h) && en_e == ne)) \
                 : (HALF_RECLAIMED(h, en_s, st_id, st_e, en_e) -> ne < EPOCHS : !ARRIVES(h))) \
-        : ne < EPOCHS && (nh == h || pl_h == h) && \
-          (pl_h && PLACED_AT(pl_e) -> pl_h == h : nh == h))
+        : ne < EPOCHS && (nh == NUMBER(h) || pl_h == NUMBER(h)) && \
+          (pl_h && PLACED_AT(pl_e) -> pl_h == NUMBER(h) : nh == NUMBER(h)))
 
 inline look_decide(h)
 {
         e = ne; o = nh;
         if
-        :: q[h].s != NONE && o == h && !OWN_EPOCH(h, rid, re) && HALF_RECLAIMED(h, es, rid, re, ee) -> act = RECLAIM
-        :: q[h].s != NONE && o == h && OWN_EPOCH(h, rid, re) ->
+        :: q[h].s != NONE && o == NUMBER(h) && !OWN_EPOCH(h, rid, re) && HALF_RECLAIMED(h, es, rid, re, ee) -> act = RECLAIM
+        :: q[h].s != NONE && o == NUMBER(h) && OWN_EPOCH(h, rid, re) ->
                 if
                 :: q[h].s == HALT -> act = KILL /* the error came back right after each resume */
-                :: LOOK_RECLAIM && es == h && ee == e -> act = RECLAIM
-                :: q[h].s == HALT && !(LOOK_RECLAIM && es == h && ee == e) -> known[h] = q[h].id; act = RESUME
-                :: q[h].s != HALT && !(LOOK_RECLAIM && es == h && ee == e) && MIGRATES(h) -> act = MIGRATE
-                :: q[h].s != HALT && !(LOOK_RECLAIM && es == h && ee == e) && RESUMES(h) -> act = RESUME
+                :: LOOK_RECLAIM && es == NUMBER(h) && ee == e -> act = RECLAIM
+                :: q[h].s == HALT && !(LOOK_RECLAIM && es == NUMBER(h) && ee == e) -> known[h] = q[h].id; act = RESUME
+                :: q[h].s != HALT && !(LOOK_RECLAIM && es == NUMBER(h) && ee == e) && MIGRATES(h) -> act = MIGRATE
+                :: q[h].s != HALT && !(LOOK_RECLAIM && es == NUMBER(h) && ee == e) && RESUMES(h) -> act = RESUME
                 :: else
                 fi
-        :: q[h].s != NONE && !(o == h && (OWN_EPOCH(h, rid, re) || HALF_RECLAIMED(h, es, rid, re, ee))) ->
-                act = (q[h].att && q[h].att == ea && ee == e && ed == h && !PLACED(h, ph, pe) -> 0 : KILL)
+        :: q[h].s != NONE && !(o == NUMBER(h) && (OWN_EPOCH(h, rid, re) || HALF_RECLAIMED(h, es, rid, re, ee))) ->
+                act = (q[h].att && q[h].att == ea && ee == e && ed == NUMBER(h) && !PLACED(h, ph, pe) -> 0 : KILL)
         :: q[h].s == NONE && ne < EPOCHS ->
-                act = ((ph && PLACED_AT(pe) -> ph == h : o == h) -> START : 0)
+                act = ((ph && PLACED_AT(pe) -> ph == NUMBER(h) : o == NUMBER(h)) -> START : 0)
         :: q[h].s == NONE && ne >= EPOCHS
         fi;
         load_done()
@@ -169,7 +171,7 @@ inline kill_before_start(h)
         fi
 }
 
-#define UNMOVED(h) (OFF(NO_RECHECK) || (ne == e && nh == h))
+#define UNMOVED(h) (OFF(NO_RECHECK) || (ne == e && nh == NUMBER(h)))
 
 /* The entry goes into the record; act is the destination from here on. */
 inline enter(h)
@@ -177,15 +179,15 @@ inline enter(h)
         migrations--;
         a = ATTEMPTS - migrations;
         if
-        :: h != 1 -> act = 1
-        :: h != 2 -> act = 2
+        :: NUMBER(h) != 1 -> act = 1
+        :: NUMBER(h) != 2 -> act = 2
 #if HOSTS == 3
-        :: h != 3 -> act = 3
+        :: NUMBER(h) != twin -> act = 3
 #endif
         fi;
         c = e;
         if
-        :: ne == e -> en_s = h; en_d = act; en_e = e; en_a = a
+        :: ne == e -> en_s = NUMBER(h); en_d = NUMBER(act); en_e = e; en_a = a
         :: else
         fi
 }
@@ -203,10 +205,10 @@ proctype Guest(byte h)
                                 :: act == KILL -> kill_all(h); goto done
                                 :: act == START -> kill_before_start(h);
                                         if
-                                        :: OFF(NO_CLAIM) && o == h -> c = e; e = 0; o = 0; i = FRESH(c); goto fenced
+                                        :: OFF(NO_CLAIM) && o == NUMBER(h) -> c = e; e = 0; o = 0; i = FRESH(h, c); goto fenced
                                         :: else
                                         fi
-                                :: act == RECLAIM -> i = q[h].id;
+                                :: act == RECLAIM -> i = q[h].id; b = i;
                                         if
                                         :: m_src == h && m_job -> m_abort = 1
                                         :: else
@@ -221,18 +223,26 @@ proctype Guest(byte h)
                                 :: act == 0 || (act == MIGRATE && !(migrations > 0 && !m_src)) -> goto done
                                 fi };
                         atomic {
-                                claim(h);
+                                claim(h, false);
                                 if
-                                :: r == 0 -> i = (act == START -> FRESH(c) : i)
+                                :: r == 0 -> i = (act == START -> FRESH(h, c) : i)
                                 :: r != 0 -> goto done
                                 fi };
 fenced:                 fence(h);
                         atomic {
                                 if
                                 :: r != 0 -> goto done
-                                :: r == 0 && act == RECLAIM -> record_start(); goto done
-                                :: r == 0 && act == START -> starting[h] = i; request[h] = i
+                                :: r == 0 && act == RECLAIM
+                                :: r == 0 && act == START -> starting[h] = i; request[h] = i; goto started
                                 fi };
+                        gate(h);
+                        atomic {
+                                if
+                                :: r == 0 -> record_start()
+                                :: r != 0
+                                fi;
+                                goto done };
+started:
                         atomic { !request[h] && q[h].s != OPEN -> starting[h] = 0;
                                 if
                                 :: q[h].s != RUN -> kill_all(h)
@@ -247,8 +257,8 @@ granted:                grant(h);
                                 fi };
                         atomic { m_src != h -> /* the call returns */
                                 if
-                                :: nh == act && ne > e -> kill_all(h)
-                                :: !(nh == act && ne > e) && OFF(NO_KEEP) -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
+                                :: nh == NUMBER(act) && ne > e -> kill_all(h)
+                                :: !(nh == NUMBER(act) && ne > e) && OFF(NO_KEEP) -> en_s = 0; en_d = 0; en_e = 0; en_a = 0
                                 :: else
                                 fi };
 done:                   atomic { forget(); guest_busy[h] = 0 }

@@ -10,7 +10,11 @@ byte uid = 1, grp;
 bit sa, sa_guard;
 byte sa_su, sa_sg, sa_gu, sa_gg;
 
-#define USER(h, i) (OFF(NO_FRESH_UID) -> h : i)
+#define USER(h, i) (OFF(NO_FRESH_UID) -> NUMBER(h) : (OFF_ID(NO_START_UID) -> EPOCH_OF(i) : i))
+/* The owner is not the one whose memory this is: another start has fenced since. */
+#define FOREIGN(h) (!OFF_ID(NO_KEPT_UID) && !OFF(NO_FRESH_UID) && b && uid != USER(h, i) && uid != USER(h, b))
+/* Of them only one may have changed the owner: the guard has to hold. */
+#define HELD(grants) ((grants) || (!OFF_ID(NO_KEPT_UID) && b && su))
 #define IN_GROUP(a) (OFF(NO_FRESH_GROUP) -> a != 0 : a == grp)
 #define takes(h, i, a) (OFF(NO_FENCE) || uid == USER(h, i) || (grp != 0 && IN_GROUP(a)))
 #define may_open(h) (uid == USER(h, request[h]))
@@ -61,8 +65,9 @@ inline setattr(g, s, t)
 inline own(h, grants)
 {
         do
-        :: atomic { !(ne == c && nh == h) -> r = 1; FENCE_FORGET; break } /* LOOKUP: the name has moved on */
-        :: atomic { ne == c && nh == h -> gu = uid; gg = grp;
+        :: atomic { !(ne == c && nh == NUMBER(h)) -> r = 1; FENCE_FORGET; break } /* LOOKUP: the name has moved on */
+        :: atomic { ne == c && nh == NUMBER(h) && !(grants) && FOREIGN(h) -> r = 1; FENCE_FORGET; break }
+        :: atomic { ne == c && nh == NUMBER(h) && ((grants) || !FOREIGN(h)) -> gu = uid; gg = grp;
                 if /* who the owner is to be; 0: as it is */
                 :: grants || (uid == USER(h, i) && !OFF(NO_OWN_UID)) -> su = 0
                 :: else -> su = USER(h, i)
@@ -73,11 +78,11 @@ inline own(h, grants)
                 :: else
                 fi };
                 if
-                :: atomic { (ug && !(grants)) || !GUARDED(1) || (uid == gu && grp == gg) ->
+                :: atomic { (ug && !HELD(grants)) || !GUARDED(1) || (uid == gu && grp == gg) ->
                         again(1, su, sg); setattr(1, su, sg); r = 0; FENCE_FORGET; break }
                 :: atomic { !ug && GUARDED(1) && (uid != gu || grp != gg || BUSY) -> ug = 1 } /* NOT_SYNC */
-                :: atomic { ug && (grants) && (uid != gu || grp != gg) -> r = 1; FENCE_FORGET; break }
-                :: atomic { late > 0 && !sa -> late--; sa = 1; sa_guard = GUARDED(!(ug && !(grants))); sa_su = su;
+                :: atomic { ug && HELD(grants) && (uid != gu || grp != gg) -> r = 1; FENCE_FORGET; break }
+                :: atomic { late > 0 && !sa -> late--; sa = 1; sa_guard = GUARDED(!(ug && !HELD(grants))); sa_su = su;
                         sa_sg = sg;
                         if
                         :: sa_guard -> sa_gu = gu; sa_gg = gg
@@ -100,7 +105,7 @@ inline grant(h)
 
 inline gate(h)
 {
-        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == h && uid == USER(h, i))) -> 0 : 1) }
+        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == NUMBER(h) && uid == USER(h, i))) -> 0 : 1) }
 }
 
 #define STORAGE \

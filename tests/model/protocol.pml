@@ -19,6 +19,8 @@
  */
 #include "rules.pml"
 
+#define OFF_ID(rule) (OFF(rule) || OFF(NO_IDENTITY))
+
 #ifndef HOSTS
 #define HOSTS 2
 #endif
@@ -33,8 +35,11 @@
 /* What is void is forgotten, which saves states; not where its epoch is what is not looked at. */
 #define FORGETS (!OFF(NO_EPOCH) && !OFF(NO_ENTRY_EPOCH) && !OFF(NO_ADOPT_EPOCH))
 
-#define FRESH(e) (e) /* ids of starts: a first start at epoch e; the arrival of attempt a */
+/* Ids of starts: a first start at epoch e; the arrival of attempt a. Two hosts of one number may start at one epoch. */
+#define FRESH(h, e) ((h) == 3 -> EPOCHS + ATTEMPTS + (e) : (e))
+#define EPOCH_OF(i) ((i) > EPOCHS + ATTEMPTS -> (i) - EPOCHS - ATTEMPTS : (i))
 #define ARRIVAL(a) (EPOCHS + (a))
+#define ARRIVED(i) ((i) > EPOCHS && (i) <= EPOCHS + ATTEMPTS)
 #define ATTEMPTS 2
 
 /* States of a QEMU. OPEN: started, has never run. COMING: takes memory in. HERE: has it all. STOP: stopped at
@@ -84,6 +89,16 @@ byte rn_e, rn_o, rn_h;
  * still land; guests' writes that stay on their way; QEMUs that a libvirtd loses from its list. */
 byte migrations, suspicions, crashes, losses, late, writes_left, forgets;
 
+/* The number under which a host claims. With three hosts the third one has another's: they do not know of each other. */
+#if HOSTS == 3
+byte twin; /* the number of host 3 */
+#define NUMBER(h) (((h) == 3) * twin + ((h) != 3) * (h))
+#define LOST(n) (down[n] && (twin != (n) || down[3]))
+#else
+#define NUMBER(h) (h)
+#define LOST(n) down[n]
+#endif
+
 #define BOUND(n, m, s, c, o, l, w, f) \
         :: (lines & (1 << n)) -> \
                 migrations = m; suspicions = s; crashes = c; losses = o; late = l; writes_left = WRITES * w; \
@@ -109,6 +124,27 @@ inline bounds()
         BOUND(15,  1,  0,  1,  0,  0,  1,  1)
         BOUND(16,  1,  1,  0,  1,  0,  0,  0)
         fi
+}
+
+#define TWINS(n, t, m, s, c, o, l, w, f) BOUND(n, m, s, c, o, l, w, f); twin = t
+
+/* Host 3 has the number t of another. */
+inline bounds_of_twins()
+{
+#if HOSTS == 3
+        if /*       t mig sus cra los lat wri for */
+        TWINS( 1,  1,  0,  0,  0,  0,  0,  0,  0)
+        TWINS( 2,  1,  0,  0,  0,  0,  1,  0,  0)
+        TWINS( 3,  1,  0,  0,  0,  0,  0,  1,  0)
+        TWINS( 4,  1,  1,  0,  0,  0,  0,  0,  0)
+        TWINS( 5,  2,  1,  0,  0,  0,  0,  0,  0)
+        TWINS( 6,  2,  1,  1,  0,  0,  0,  0,  0)
+        TWINS( 7,  2,  1,  0,  1,  0,  0,  0,  0)
+        TWINS( 8,  2,  1,  0,  0,  0,  1,  0,  0)
+        fi
+#else
+        skip
+#endif
 }
 
 #define host_of(h) ((h) == FORGOTTEN -> forgotten_on : (h))
@@ -168,7 +204,7 @@ inline runs(h)
 
 /* --- hostd's steps; the locals of a thread are in THREAD_LOCALS */
 
-#define THREAD_LOCALS byte rid, re, es, ed, ee, ea, ph, pe, e, o, c, i, a, r, act, k; FENCE_LOCALS
+#define THREAD_LOCALS byte rid, re, es, ed, ee, ea, ph, pe, e, o, c, i, a, b, r, act, k; FENCE_LOCALS
 
 #define REFUSE 1
 #define CHECK 2
@@ -192,7 +228,7 @@ inline load_done()
 inline forget()
 {
         load_done();
-        e = 0; o = 0; c = 0; i = 0; a = 0; r = 0; act = 0; k = 0;
+        e = 0; o = 0; c = 0; i = 0; a = 0; b = 0; r = 0; act = 0; k = 0;
         FENCE_FORGET
 }
 
@@ -218,26 +254,36 @@ inline name_becomes(x, y)
         fi
 }
 
-/* lease_claim() from the looked-at e.o, one atomic step. r 0: won, c is the new epoch. */
-inline claim(h)
+/* lease_claim() from the looked-at e.o, one atomic step. r 0: won, c is the new epoch. again: a hostd that is dead may
+ * have won it. */
+inline claim(h, again)
 {
         c = e + 1;
         if
-        :: ne == e && nh == o -> name_becomes(c, h); r = 0
-        :: !(ne == e && nh == o) && OFF(NO_EXCLUSIVE) -> name_becomes(c, h); r = 0
+        :: ne == e && nh == o -> name_becomes(c, NUMBER(h)); r = 0
+        :: !(ne == e && nh == o) && OFF(NO_EXCLUSIVE) -> name_becomes(c, NUMBER(h)); r = 0
         :: !(ne == e && nh == o) && !OFF(NO_EXCLUSIVE) ->
-                r = (ne == c && nh == h -> 0 : 1) /* won before, and the reply was lost */
+                r = (ne == c && nh == NUMBER(h) && ((again) || OFF_ID(NO_OWN_TRY)) -> 0 : 1)
         :: late > 0 && rn_h == 0 && ne == e && nh == o ->
-                late--; rn_e = e; rn_o = o; rn_h = h;
+                late--; rn_e = e; rn_o = o; rn_h = NUMBER(h);
                 r = (OFF(NO_UNKNOWN) -> 0 : 1) /* off: "it will have worked" */
+#if HOSTS == 3
+        /* No answer, and the look finds e+1.me: it may be the other one's. */
+        :: late > 0 && ne == c && nh == NUMBER(h) -> late--; r = 0
+#endif
         fi;
         e = 0; o = 0
 }
 
-/* Rule 5: who may run at which epoch is stored before the answer. */
+#define RECORDS (OFF_ID(NO_RECORD_COMPARE) || (st_id == i && st_e == c) || (st_e < c && (b == 0 || st_id == b)))
+
+/* Rule 5: who may run at which epoch is stored before the answer. b: the start whose memory it has; 0: none's. */
 inline record_start()
 {
-        st_id = i; st_e = c;
+        if
+        :: RECORDS -> st_id = i; st_e = c
+        :: else -> r = 1
+        fi;
         if
         :: FORGETS && st_e + 1 < ne -> st_id = 0; st_e = 0
         :: else

@@ -4,7 +4,7 @@
  * clients} says who may have written; the fence raises its epoch, blocklists the clients, and only then drops them:
  * imaged/store/rbd-fence.c, rbd-gate.c. A client is one QEMU, here known by the id of its start.
  */
-byte ge = 1;     /* the gate object's epoch */
+byte ge = 1, gs = 1; /* the gate object's epoch, and the start that raised it */
 short reg, bl;   /* recorded clients; the blocklist */
 byte newest = 1; /* who was registered last */
 
@@ -33,10 +33,10 @@ short bl_soon;
 
 #include "protocol.pml"
 
-#define RAISES (OFF(NO_RAISE_COMPARE) || ge <= c)
-#define REGISTERS(x) (OFF(NO_REGISTER_COMPARE) || ge == x)
+#define RAISES (OFF(NO_RAISE_COMPARE) || ge < c || (ge == c && (gs == i || OFF_ID(NO_RAISE_START))))
+#define REGISTERS(x, y) (OFF(NO_REGISTER_COMPARE) || (ge == x && (gs == y || OFF_ID(NO_REGISTER_START))))
 /* The source of a migration that commits need not be refused: its vCPUs stand, and its gate will say no. */
-#define SPARED (!OFF(NO_SPARED) && i > EPOCHS && !(reg & BIT(i)) -> BIT(newest) : 0)
+#define SPARED (!OFF(NO_SPARED) && ARRIVED(i) && !(reg & BIT(i)) -> BIT(newest) : 0)
 
 inline drop(x)
 {
@@ -49,10 +49,10 @@ inline drop(x)
 
 inline fence(h)
 {
-        atomic { r = (ne == c && nh == h -> 0 : 1) };
+        atomic { r = (ne == c && nh == NUMBER(h) -> 0 : 1) };
         atomic {
                 if
-                :: r == 0 && RAISES -> ge = c; out = reg & ~BIT(i) & ~SPARED;
+                :: r == 0 && RAISES -> ge = c; gs = i; out = reg & ~BIT(i) & ~SPARED;
                         if
                         :: OFF(NO_DROP_LAST) -> drop(out)
                         :: else
@@ -74,7 +74,7 @@ inline fence(h)
 
 inline grant(h)
 {
-        atomic { r = (ne == c && nh == h -> 0 : 1) }
+        atomic { r = (ne == c && nh == NUMBER(h) -> 0 : 1) }
 }
 
 inline enrol(x)
@@ -87,20 +87,20 @@ inline enrol(x)
 
 inline gate(h)
 {
-        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == h)) -> 0 : 1) };
+        atomic { r = (r == 0 && (OFF(NO_GATE) || (ne == c && nh == NUMBER(h))) -> 0 : 1) };
         atomic {
                 if
                 :: OFF(NO_GATE)
-                :: !OFF(NO_GATE) && r == 0 && q[h].id == i && REGISTERS(c) -> enrol(i)
+                :: !OFF(NO_GATE) && r == 0 && q[h].id == i && REGISTERS(c, i) -> enrol(i)
                 :: !OFF(NO_GATE) && r == 0 && late > 0 && !rg_i -> late--; rg_e = c; rg_i = i; r = 1
-                :: !OFF(NO_GATE) && !(r == 0 && q[h].id == i && REGISTERS(c)) -> r = 1
+                :: !OFF(NO_GATE) && !(r == 0 && q[h].id == i && REGISTERS(c, i)) -> r = 1
                 fi }
 }
 
 #define STORAGE \
         :: atomic { rg_i -> \
                 if \
-                :: REGISTERS(rg_e) -> enrol(rg_i) \
+                :: REGISTERS(rg_e, rg_i) -> enrol(rg_i) \
                 :: else \
                 fi; \
                 rg_e = 0; rg_i = 0 } \

@@ -44,6 +44,13 @@
 #define NO_SECOND_LOCK       39 /* the lock driver's second lock */
 #define NO_LINK              40 /* a link of its own for each start, which follows the claims */
 #define NO_UNRUN             41 /* a commit whose answer was lost is repeated only while nobody has been let run since */
+#define NO_OWN_TRY           42 /* claim: e+1.me is a win only after an unanswered try of this claim, or asked again */
+#define NO_RECORD_COMPARE    43 /* the record takes one start an epoch, and one with memory only on top of that memory's */
+#define NO_START_UID         44 /* two starts at one epoch have two users */
+#define NO_KEPT_UID          45 /* who brings memory takes the disk from the start whose memory it is, and nobody else */
+#define NO_RAISE_START       46 /* raise: of two starts at one epoch the second has lost */
+#define NO_REGISTER_START    47 /* register: only the start that has raised */
+#define NO_IDENTITY          48 /* all of 42 to 47: what the protocol was before two hosts could have one number */
 
 #define OFF(rule) (off == rule)
 

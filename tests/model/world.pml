@@ -112,11 +112,8 @@ land:           assert(w_cur);
 inline place(except)
 {
         if
-        :: except != 1 && !down[1] -> pl_h = 1
-        :: except != 2 && !down[2] -> pl_h = 2
-#if HOSTS == 3
-        :: except != 3 && !down[3] -> pl_h = 3
-#endif
+        :: except != 1 && !LOST(1) -> pl_h = 1
+        :: except != 2 && !LOST(2) -> pl_h = 2
         fi;
         pl_e = ne
 }
@@ -125,7 +122,7 @@ inline place(except)
         :: atomic { crashes > 0 && up[h] -> crashes--; up[h] = 0; known[h] = 0; starting[h] = 0 } \
         :: atomic { !up[h] && !down[h] && !gate_busy[h] && !guest_busy[h] -> up[h] = 1; \
                 if /* adopts what runs here, sooner or later */ \
-                :: q[h].s == RUN && nh == h && OWN_EPOCH(h, st_id, st_e) -> known[h] = q[h].id \
+                :: q[h].s == RUN && nh == NUMBER(h) && OWN_EPOCH(h, st_id, st_e) -> known[h] = q[h].id \
                 :: true \
                 fi } \
         :: atomic { losses > 0 && !down[h] && !gate_busy[h] -> losses--; down[h] = 1; up[h] = 0; die(h); \
@@ -155,8 +152,8 @@ proctype Trouble()
 #endif
         :: atomic { suspicions > 0 -> suspicions--; place(nh) }
         /* Whoever watches sees a dead owner, and a dead one that was to take over. */
-        :: atomic { pl_h && PLACED_AT(pl_e) && down[pl_h] -> place(0) }
-        :: atomic { down[nh] && !(pl_h && PLACED_AT(pl_e)) -> place(0) }
+        :: atomic { pl_h && PLACED_AT(pl_e) && LOST(pl_h) -> place(0) }
+        :: atomic { LOST(nh) && !(pl_h && PLACED_AT(pl_e)) -> place(0) }
         :: atomic { rn_h && ne == rn_e && nh == rn_o -> name_becomes(rn_e + 1, rn_h) }
         :: atomic { rn_h && !(ne == rn_e && nh == rn_o) -> rn_e = 0; rn_o = 0; rn_h = 0 }
         STORAGE
@@ -169,12 +166,14 @@ init {
         atomic {
                 q[1].s = RUN; q[1].id = 1; q[1].cur = 1; known[1] = 1;
                 up[1] = 1; up[2] = 1;
-#if HOSTS == 3
-                up[3] = 1; run Gate(3); run Guest(3);
-#endif
                 choose();
                 begins();
+#if HOSTS == 3 /* its hostd begins at any moment */
+                bounds_of_twins();
+                run Gate(3); run Guest(3);
+#else
                 bounds();
+#endif
                 run Gate(1); run Guest(1); run Gate(2); run Guest(2);
                 run Migration(); run Disk(); run Trouble()
         }

@@ -3,18 +3,23 @@
 
 /* What goes wrong: each fault at a time, on a host and for as long as the seed says. */
 
+/* A shorter pause ends no longer one: what was due has been put off until its end already. */
+static void pause_until(struct proc *p, int64_t until)
+{
+        if (p)
+                p->paused_until = MAX_OF(p->paused_until, until);
+}
+
 static void host_pause(struct host *h, int64_t ns)
 {
         int64_t until = sched_now() + ns;
 
         tell("%s: stands still for %lld ms", h->name, (long long)(ns / SIM_MS));
-        if (h->hostd)
-                h->hostd->paused_until = until;
-        if (h->libvirtd)
-                h->libvirtd->paused_until = until;
+        pause_until(h->hostd, until);
+        pause_until(h->libvirtd, until);
         for (struct qemu *q = h->qemus; q; q = q->next)
                 if (q->alive)
-                        q->proc->paused_until = until;
+                        pause_until(q->proc, until);
 }
 
 static void proc_pause(struct proc *p, int64_t ns)
@@ -22,7 +27,7 @@ static void proc_pause(struct proc *p, int64_t ns)
         if (!p)
                 return;
         tell("%s: %s is stopped for %lld ms", p->host->name, p->what, (long long)(ns / SIM_MS));
-        p->paused_until = sched_now() + ns;
+        pause_until(p, sched_now() + ns);
 }
 
 static void power_again(void *arg)
@@ -121,7 +126,7 @@ void suspenders_run(void *arg)
 {
         for (;;) {
                 co_sleep(SIM_S);
-                for (unsigned i = 0; i < W.n_hosts; i++)
+                for (unsigned i = 0; i < W.n_machines; i++)
                         for (struct qemu *q = W.hosts[i].qemus; q; q = q->next)
                                 if (q->alive && q->known && !q->running && q->host->libvirtd &&
                                     q->suspended_ns && sched_now() >= q->suspended_ns)
@@ -132,7 +137,7 @@ void suspenders_run(void *arg)
 static void one_fault(struct host *h)
 {
         W.stats.faults++;
-        switch (rnd(17)) {
+        switch (rnd(18)) {
         case 0:
         case 1:
                 hostd_kill(h);
@@ -177,6 +182,9 @@ static void one_fault(struct host *h)
                 W.stuck_beat = h->number;
                 event_at(sched_now() + span(), beat_again, NULL);
                 break;
+        case 16:
+                host_go_down(h);
+                break;
         case 13:
                 press_buttons(h);
                 break;
@@ -202,6 +210,15 @@ void chaos_hint(struct host *h, unsigned one_in)
         if (!W.quiet && W.chaos && h->number && rnd(one_in) == 0)
                 event_at(sched_now() + (rnd(2) ? rnd_between(0, 20) : rnd_between(0, 600)) * SIM_MS,
                          fault_now, h);
+}
+
+/* For good, under a hostd that lives on: what should start there has to start elsewhere. */
+static void lose_libvirtd(struct host *h)
+{
+        if (!h->context || h->term)
+                return;
+        h->no_libvirtd = true;
+        libvirtd_kill(h, false);
 }
 
 void chaos_run(void *arg)
@@ -235,6 +252,8 @@ void chaos_run(void *arg)
                 if (i + 1 != gone)
                         host_power_on(&W.hosts[i]);
         }
+        if (!gone && W.n_machines == W.n_hosts && rnd(3) == 0)
+                lose_libvirtd(&W.hosts[rnd(W.n_hosts)]);
         /* The one that is gone for good must not be brought back by what was planned before. */
         while (gone) {
                 host_power_off(&W.hosts[gone - 1]);

@@ -206,7 +206,10 @@ void disk_check_kill(const struct disk *d, const struct qemu *q)
         struct lease now = {0};
 
         if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->end_asked ||
-            d->end_ns >= q->error_ns || !disk_writable(d, q))
+            q->host->going_down || d->end_ns >= q->error_ns || !disk_writable(d, q))
+                return;
+        /* It was being stopped here, to start where there is a network, when the error came. */
+        if (q->pressed_ns && (q->host->uplink_cut || q->host->network_cut))
                 return;
         if (d->end_ns &&
             q->pressed_ns >= d->end_ns) /* a stop that had begun goes on, whatever is wished since */

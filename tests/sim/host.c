@@ -83,6 +83,9 @@ void host_init(unsigned machine, unsigned number, const char *store_url)
                                     .memory_text = (char *)"0",
                                     .token = (char *)"a token of the simulator",
                                     .gate_socket = (char *)"sim",
+                                    .moves_out = 2,
+                                    .moves_in = 2,
+                                    .handover_ms = rnd_between(5, 60) * 1000,
                                     .number = number};
 }
 
@@ -90,7 +93,7 @@ static void again(void *arg)
 {
         struct host *h = arg;
 
-        if (h->powered && !h->hostd && sched_now() >= h->restart_ns)
+        if (h->powered && !h->hostd && !h->going_down && sched_now() >= h->restart_ns)
                 hostd_start(h);
 }
 
@@ -165,10 +168,57 @@ void hostd_kill(struct host *h)
         start_later(h, 100, rnd(3) == 0 ? 20000 : 1500);
 }
 
+bool __wrap_shutdown_queued(void);
+
+bool __wrap_shutdown_queued(void)
+{
+        return host_current()->going_down;
+}
+
+static void boot_again(void *arg)
+{
+        host_power_on(arg);
+}
+
+/* In systemd's order: hostd ends; then libvirt-guests presses the buttons of what is left, and waits a
+ * while. */
+static void go_down(void *arg)
+{
+        struct host *h = arg;
+        unsigned boots = h->boots;
+
+        while (h->hostd && h->powered)
+                co_sleep(50 * SIM_MS);
+        for (struct qemu *q = h->libvirtd ? h->qemus : NULL; q; q = q->next)
+                if (q->alive && q->known) {
+                        W.stats.left++;
+                        qemu_press(q);
+                }
+        co_sleep(rnd_between(0, 3000) * SIM_MS);
+        if (!h->powered || h->boots != boots)
+                return; /* the plug was pulled meanwhile */
+        host_power_off(h);
+        if (W.quiet || rnd(6) > 0) /* else it stays away until the faults are over */
+                event_at(sched_now() + rnd_between(500, rnd(2) ? 20000 : 90000) * SIM_MS, boot_again, h);
+}
+
+void host_go_down(struct host *h)
+{
+        if (!h->powered || h->going_down)
+                return;
+        tell("%s: goes down in order", h->name);
+        h->going_down = true;
+        h->term = h->context != NULL;
+        if (h->hostd && !h->context) /* it is still starting: systemd ends it */
+                hostd_kill(h);
+        co_spawn(W.root, go_down, h);
+}
+
 void host_power_on(struct host *h)
 {
         if (h->powered)
                 return;
+        h->going_down = false;
         tell("%s: power on", h->name);
         h->powered = true;
         h->powered_ns = sched_now();

@@ -9,7 +9,7 @@
 #include "tests/sim/world.h"
 
 /*
- * libvirtd as OWNERSHIP describes it, behind hostd's virt.h: it asks the gate before vCPUs run for whatever
+ * libvirtd as docs/ownership.md describes it, behind hostd's virt.h: it asks the gate before vCPUs run for whatever
  * reason, its calls go on when the hostd that made them has died, it restarts and may have forgotten a QEMU.
  */
 
@@ -171,10 +171,14 @@ static int run_start(struct call *c)
         q = qemu_find(c->host, c->instance);
         if (q)
                 return err_set(&c->err, -EEXIST, "the domain exists");
+        if (!W.quiet && rnd(60) == 0) /* it hangs, and goes on when nobody waits any more */
+                co_sleep(rnd_between(60, 300) * SIM_S);
         q = qemu_new(c->host, c->xml, QEMU_ALONE);
         libvirt_ask(q, GATE_REGISTER, &r, &c->err);
         if (r == 0)
-                co_sleep(rnd_between(50, 600) * SIM_MS); /* until its monitor answers */
+                co_sleep(!W.quiet && rnd(60) == 0
+                             ? rnd_between(60, 300) * SIM_S
+                             : rnd_between(50, 600) * SIM_MS); /* until its monitor answers */
         if (r == 0 && q->alive && rnd(60) == 0 && !W.quiet)
                 r = err_set(&c->err, -EIO, "QEMU does not start");
         if (r == 0 && (!q->alive || !libvirt_may_run(q, proc_current())))
@@ -193,6 +197,11 @@ static int run_start(struct call *c)
         virt_note(c->host, VIRT_STARTED, c->instance, "booted");
         virt_note(c->host, VIRT_RESUMED, c->instance, "unpaused");
         return 0;
+}
+
+bool virt_unanswered(int r)
+{
+        return r == -ENOTCONN;
 }
 
 int virt_start(struct virt *v, const char *xml, struct err *err)
@@ -384,7 +393,7 @@ static void again(void *arg)
 {
         struct host *h = arg;
 
-        if (h->powered && !h->libvirtd)
+        if (h->powered && !h->libvirtd && !h->no_libvirtd)
                 libvirtd_start(h);
 }
 
@@ -429,6 +438,9 @@ void libvirtd_kill(struct host *h, bool forgets)
                 if (forgets && rnd(2) == 0)
                         q->known = false;
         }
-        h->libvirtd_again_ns = sched_now() + rnd_between(100, rnd(2) ? 1000 : 6000) * SIM_MS;
+        h->libvirtd_again_ns = sched_now() + rnd_between(100, rnd(6) == 0 ? 40000
+                                                              : rnd(2)    ? 1000
+                                                                          : 6000) *
+                                                 SIM_MS;
         event_at(h->libvirtd_again_ns, again, h);
 }

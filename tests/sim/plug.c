@@ -18,7 +18,8 @@
 #define CUT_BOUND_NS (ISOLATION_BOUND_MS * SIM_MS) /* the storage does not answer: the peers tell */
 /* It answers, slowly, or loses a question: each try may take its whole timeout. */
 #define LOOK_BOUND_NS (15 * SIM_S)
-#define LISTED_NS (6 * SIM_S) /* so long that every other host has it in its list */
+/* So long that every other host has it in its list. */
+#define LISTED_NS ((W.slow_lists ? 14 : 6) * SIM_S)
 
 static struct qemu *behind(const struct host *h, const char *tap)
 {

@@ -67,7 +67,7 @@ static void silent_host(unsigned number)
 
                 uuid_random(instance);
                 if (lease_create(W.store, instance, &disk, 1, NULL) < 0 ||
-                    lease_claim(W.store, instance, &lease, number, &lease, NULL) < 0)
+                    lease_claim(W.store, instance, &lease, number, false, &lease, NULL) < 0)
                         abort();
                 put(RECORD_INSTANCE, instance,
                     str_printf(

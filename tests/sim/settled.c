@@ -44,6 +44,16 @@ static const char *settled_running(const struct disk *d, const struct instance *
         return NULL;
 }
 
+/* Nobody can end, or move, what runs where libvirtd is gone for good. */
+static bool out_of_reach(const struct disk *d)
+{
+        for (unsigned i = 0; i < W.n_machines; i++)
+                for (const struct qemu *q = W.hosts[i].qemus; q && W.hosts[i].no_libvirtd; q = q->next)
+                        if (q->alive && q->disk == d)
+                                return true;
+        return false;
+}
+
 static const char *settled_one(const struct disk *d)
 {
         const struct qemu *q = NULL;
@@ -68,6 +78,8 @@ static const char *settled_one(const struct disk *d)
                 why = NULL; /* the wish was not acknowledged */
         if (r == 0 && i.wanted == WANTED_STOPPED && n)
                 why = "should stand and has a QEMU";
+        else if (r == 0 && i.wanted == WANTED_STOPPED && !streq(i.state, "stopped"))
+                why = "stands, and its record says otherwise";
         if (r == 0 && i.wanted == WANTED_RUNNING) {
                 if (lease_find(W.store, d->id, &lease, NULL) < 0)
                         why = "has lost its disks";
@@ -76,7 +88,7 @@ static const char *settled_one(const struct disk *d)
         }
         instance_done(&i);
         world_release();
-        return why;
+        return out_of_reach(d) ? NULL : why;
 }
 
 bool world_settled(char *ret_why, size_t n)

@@ -37,7 +37,7 @@ struct op {
         unsigned claimer;
         int64_t uid;
         uint32_t gid;
-        bool group, guarded, claims, lists, stuck;
+        bool group, guarded, claims, lists, stuck, again;
         pid_t blocked[CLIENTS_MAX];
         size_t n_blocked;
         /* out */
@@ -76,5 +76,9 @@ int sim_may_write(struct store *s, const char *instance, const struct lease *min
 struct machine machine_of(const struct host *h);
 int sim_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);
 int sim_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err);
+int sim_claim(struct store *s, const char *instance, const struct lease *from, unsigned host, bool again,
+              struct lease *ret, struct err *err);
+int sim_commit(struct store *s, const char *instance, const struct commit_claim *c,
+               const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);
 int sim_gate(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
              const struct disk_spec *disks, size_t n_disks, struct err *err);

@@ -49,11 +49,19 @@ static void apply_setattr(struct op *op)
 #define GUARDED_TRIES 4
 #define GRANT_TRIES 100
 
+/* Who wants the disk, and from whom: as fs_nfs_own() has it. */
+struct taking {
+        int64_t uid; /* -1: a grant */
+        uint32_t gid;
+        bool group_writes;
+        const struct start *from; /* a commit: that start's only; NULL: anybody's but its own */
+};
+
 /* As the NFS engine does it: see fs-nfs-own.c. */
-static int fence_nfs(struct store *s, const char *instance, const struct lease *mine, int64_t uid,
-                     uint32_t gid, bool group_writes, struct err *err)
+static int fence_nfs(struct store *s, const char *instance, const struct lease *mine, const struct taking *t,
+                     struct err *err)
 {
-        int tries = uid < 0 ? GRANT_TRIES : GUARDED_TRIES + 1;
+        int tries = t->uid < 0 ? GRANT_TRIES : GUARDED_TRIES + 1;
 
         for (int i = 0; i < tries; i++) {
                 struct op *op = op_new(s, apply_lookup, instance);
@@ -68,11 +76,15 @@ static int fence_nfs(struct store *s, const char *instance, const struct lease *
                 op_unref(op);
                 if (r < 0)
                         return r;
+                if (i == 0 && t->uid == owner && !t->from)
+                        return err_set(err, -EEXIST, "instance %s: its disk is user %u's", instance, owner);
+                if (t->from && t->uid != owner && t->from->uid != owner && W.broken != BREAK_FENCE)
+                        return err_set(err, -ESTALE, "instance %s: its disk is user %u's", instance, owner);
                 op = op_new(s, apply_setattr, instance);
-                op->uid = uid == owner ? -1 : uid; /* one that is right is left alone */
-                op->gid = gid;
-                op->group = group_writes;
-                op->guarded = uid < 0 || i < GUARDED_TRIES;
+                op->uid = t->uid == owner ? -1 : t->uid; /* one that is right is left alone */
+                op->gid = t->gid;
+                op->group = t->group_writes;
+                op->guarded = t->uid < 0 || i < GUARDED_TRIES || (t->from && op->uid >= 0);
                 op->number = ctime;
                 r = op_call(s, &op, err);
                 op_unref(op);
@@ -88,11 +100,13 @@ static void apply_raise(struct op *op)
         bool known = false;
         uint64_t newest = 0;
 
-        if (d->gate_epoch < op->lease.epoch)
+        if (d->gate_epoch < op->lease.epoch) {
                 d->gate_epoch = op->lease.epoch;
-        if (d->gate_epoch != op->lease.epoch) {
-                op->result = err_set(&op->err, -ESTALE, "instance %s: the gate is at %llu", op->id,
-                                     (unsigned long long)d->gate_epoch);
+                memcpy(d->gate_start, op->start.id, sizeof(d->gate_start));
+        }
+        if (d->gate_epoch != op->lease.epoch || !streq(d->gate_start, op->start.id)) {
+                op->result = err_set(&op->err, -ESTALE, "instance %s: the gate is at %llu of start %s",
+                                     op->id, (unsigned long long)d->gate_epoch, d->gate_start);
                 return;
         }
         for (size_t i = 0; i < d->n_clients; i++) {
@@ -169,26 +183,45 @@ static int fence_rbd(struct store *s, const char *instance, const struct lease *
         return r;
 }
 
-int sim_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
-              const struct disk_spec *disks, size_t n_disks, struct err *err)
+/* last: of a commit, the start whose memory it has. */
+static int fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+                 const struct start *last, struct err *err)
 {
+        const struct taking t = {.uid = start->uid, .from = last};
         struct op list = {.lease = *mine, .start = *start};
 
         if (W.kind == FENCE_NFS)
-                return fence_nfs(s, instance, mine, start->uid, 0, false, err);
+                return fence_nfs(s, instance, mine, &t, err);
         if (W.kind == FENCE_RBD)
                 return fence_rbd(s, instance, mine, start, err);
         return rbd_step(s, instance, apply_link, &list, err); /* QEMU's own lock is the fence */
+}
+
+int sim_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,
+              const struct disk_spec *disks, size_t n_disks, struct err *err)
+{
+        return fence(s, instance, mine, start, NULL, err);
+}
+
+int sim_commit(struct store *s, const char *instance, const struct commit_claim *c,
+               const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err)
+{
+        int r = sim_claim(s, instance, &c->from, c->host, c->again, ret, err);
+
+        if (r == 0)
+                r = fence(s, instance, ret, c->start, c->last, err);
+        return r < 0 ? r : sim_gate(s, instance, ret, c->start, disks, n_disks, err);
 }
 
 int sim_grant(struct store *s, const char *instance, const struct lease *mine,
               const struct start *destination, const struct disk_spec *disks, size_t n_disks,
               struct err *err)
 {
+        const struct taking t = {.uid = -1, .gid = destination->gid, .group_writes = true};
         struct op list = {.lease = *mine, .start = *destination};
 
         if (W.kind == FENCE_NFS)
-                return fence_nfs(s, instance, mine, -1, destination->gid, true, err);
+                return fence_nfs(s, instance, mine, &t, err);
         return rbd_step(s, instance, W.kind == FENCE_DIR ? apply_link : apply_lookup, &list, err);
 }
 
@@ -205,7 +238,7 @@ static void apply_gate(struct op *op)
                     err_set(&op->err, -EACCES, "instance %s: the disk is user %u's", op->id, d->uid);
         if (W.kind != FENCE_RBD)
                 return;
-        if (d->gate_epoch != op->lease.epoch) {
+        if (d->gate_epoch != op->lease.epoch || !streq(d->gate_start, op->start.id)) {
                 op->result = err_set(&op->err, -EACCES, "instance %s: the gate has moved on", op->id);
                 return;
         }

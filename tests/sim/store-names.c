@@ -50,26 +50,45 @@ static void apply_claim(struct op *op)
 {
         if (W.broken == BREAK_CLAIM && lease_find(W.store, op->id, &op->lease, NULL) < 0)
                 return;
-        op->result = lease_claim(W.store, op->id, &op->lease, op->claimer, &op->ret, &op->err);
+        op->result = lease_claim(W.store, op->id, &op->lease, op->claimer, op->again, &op->ret, &op->err);
         tell("%s: claim by host %u from e%llu.h%u: %s", op->id, op->claimer,
              (unsigned long long)op->lease.epoch, op->lease.host, op->result == 0 ? "won" : "lost");
         chaos_hint(op->host, 12);
 }
 
-static int sim_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                     struct lease *ret, struct err *err)
+/* No answer came: the new name is a win, and if the old one is there still, nobody knows. As the engines. */
+static int claim_judge(struct store *s, const char *instance, const struct lease *from,
+                       const struct lease *to, struct lease *ret, struct err *err)
 {
+        struct lease now;
+        int r = sim_find(s, instance, &now, err);
+
+        if (r == 0 && now.epoch == to->epoch && now.host == to->host) {
+                *ret = now;
+                return 0;
+        }
+        if (r < 0 || (now.epoch == from->epoch && now.host == from->host))
+                return err_set(err, -ETIMEDOUT, "instance %s: claim without an answer", instance);
+        return err_set(err, -ESTALE, "instance %s: epoch %llu of host %u has passed", instance,
+                       (unsigned long long)from->epoch, from->host);
+}
+
+int sim_claim(struct store *s, const char *instance, const struct lease *from, unsigned host, bool again,
+              struct lease *ret, struct err *err)
+{
+        const struct lease to = {.epoch = from->epoch + 1, .host = host};
         struct op *op = op_new(s, apply_claim, instance);
         int r;
 
         op->lease = *from;
         op->claimer = host;
+        op->again = again;
         op->claims = true;
         r = op_call(s, &op, err);
         if (r == 0)
                 *ret = op->ret;
         op_unref(op);
-        return r;
+        return r == -ETIMEDOUT ? claim_judge(s, instance, from, &to, ret, err) : r;
 }
 
 int check_name(struct op *op, int code)
@@ -126,6 +145,7 @@ const struct engine_leases sim_leases = {
     .grant = sim_grant,
     .gate = sim_gate,
     .may_write = sim_may_write,
+    .commit = sim_commit,
     .fenced = sim_fenced,
     .lift = sim_lift,
     .attach = sim_attach,

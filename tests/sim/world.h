@@ -105,6 +105,7 @@ struct disk {
         size_t n_links;
         /* rbd */
         uint64_t gate_epoch;
+        char gate_start[UUID_LEN + 1]; /* that raised it */
         struct client clients[CLIENTS_MAX];
         size_t n_clients;
         /* truth */
@@ -167,6 +168,7 @@ struct host {
         struct proc *hostd;
         struct context *context;
         bool term;          /* it was asked to end */
+        bool going_down;    /* the whole host was: no daemon is started again before it boots */
         int64_t stopped_ns; /* since when its record says that it ended in order; 0: it does not */
         int64_t restart_ns;
         struct virt *virt;
@@ -176,6 +178,7 @@ struct host {
         struct proc *libvirtd;
         struct call *calls; /* that somebody waits for */
         int64_t libvirtd_again_ns;
+        bool no_libvirtd; /* for good */
         struct qemu *qemus;
         /* what its hostd did to the storage */
         uint64_t operations, listed;
@@ -183,7 +186,7 @@ struct host {
 
 struct stats {
         uint64_t operations, writes, refused, starts, migrations, commits, failovers, faults, requests,
-            lifts, again, shut;
+            lifts, again, shut, left;
 };
 
 /* One world in a process: what is wrapped and linked in place of the real thing knows no handle. */
@@ -291,6 +294,7 @@ bool hosts_connected(const struct host *a, const struct host *b);
 void host_init(unsigned machine, unsigned number, const char *store_url);
 void host_power_on(struct host *h);
 void host_power_off(struct host *h);
+void host_go_down(struct host *h); /* `systemctl reboot` */
 void hostd_start(struct host *h);
 void hostd_kill(struct host *h);
 

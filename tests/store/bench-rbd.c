@@ -83,7 +83,7 @@ static void one_round(struct store *s, rados_ioctx_t io, const char *golden, con
         int64_t t;
 
         uuid_random(id);
-        start_init(&start, id, 1, NULL);
+        start_init(&start, id, 1, NULL, NULL, 0);
         t = clock_ns();
         own_clone(io, golden, id);
         ret[0] = since(t);
@@ -92,14 +92,14 @@ static void one_round(struct store *s, rados_ioctx_t io, const char *golden, con
         must(lease_create(s, id, &spec, 1, &err), &err, "lease_create");
         ret[1] = since(t);
         t = clock_ns();
-        must(lease_claim(s, id, &lease, 1, &lease, &err), &err, "lease_claim");
+        must(lease_claim(s, id, &lease, 1, false, &lease, &err), &err, "lease_claim");
         ret[2] = since(t);
         t = clock_ns();
         must(lease_fence(s, id, &lease, &start, &spec, 1, &err), &err, "lease_fence");
         ret[3] = since(t);
         record_client(io, id);
-        must(lease_claim(s, id, &lease, 2, &lease, &err), &err, "lease_claim");
-        start_init(&start, id, lease.epoch, NULL);
+        must(lease_claim(s, id, &lease, 2, false, &lease, &err), &err, "lease_claim");
+        start_init(&start, id, lease.epoch, NULL, NULL, 0);
         t = clock_ns();
         must(lease_fence(s, id, &lease, &start, &spec, 1, &err), &err, "lease_fence");
         ret[4] = since(t);
@@ -164,7 +164,7 @@ static double take_from_dead(struct store *s, rados_ioctx_t io, const struct sto
         snprintf(other, sizeof other, "bench.%s", id);
         t = clock_ns();
         if (what == CLAIM || what == OLD_CLAIM)
-                must(lease_claim(s, id, &lease, 1, &lease, &err), &err, "lease_claim");
+                must(lease_claim(s, id, &lease, 1, false, &lease, &err), &err, "lease_claim");
         else
                 must(rbd_rename(io, name, other), NULL, "rbd_rename");
         ms = since(t);

@@ -86,8 +86,8 @@ static int run(struct store *s, int rounds, struct err *err)
                 r = lease_create(s, id, &disk, 1, err);
                 ours[i] = clock_ns() - ours[i];
                 if (r >= 0)
-                        r = lease_claim(s, id, &(struct lease){}, 1, &one, err);
-                start_init(&st, id, 1, NULL);
+                        r = lease_claim(s, id, &(struct lease){}, 1, false, &one, err);
+                start_init(&st, id, 1, NULL, NULL, 0);
                 if (r >= 0)
                         r = lease_attach(s, id, &one, &st, &disk, 1, &a, err);
                 if (r < 0)

@@ -91,8 +91,8 @@ static void owner_goes_on_with_a_new_client(void **state)
         disks_make(s->second, id, &plain_disk, 1);
         old = shut_out(s->store, s->second);
         expect_refusal(s->second, id);
-        assert_ok(lease_claim(s->second, id, &(struct lease){}, 1, &one, &err));
-        start_init(&start, id, one.epoch, NULL);
+        assert_ok(lease_claim(s->second, id, &(struct lease){}, 1, false, &one, &err));
+        start_init(&start, id, one.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s->second, id, &one, &start, &plain_disk, 1, &err));
         assert_ok(lease_attach(s->second, id, &one, &start, &plain_disk, 1, &a, &err));
         q = qemu_open(&a, &why);

@@ -26,8 +26,8 @@ static struct qemu *start_on(struct store *s, const char *id, const struct lease
         struct qemu *q;
         struct err err;
 
-        assert_ok(lease_claim(s, id, from, host, ret, &err));
-        start_init(ret_start, id, ret->epoch, NULL);
+        assert_ok(lease_claim(s, id, from, host, false, ret, &err));
+        start_init(ret_start, id, ret->epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s, id, ret, ret_start, disk, 1, &err));
         assert_ok(lease_attach(s, id, ret, ret_start, disk, 1, &a, &err));
         q = must_open(&a);
@@ -69,8 +69,8 @@ static void take_over_stops_the_previous_writer(void **state)
                 _cleanup_(freep) char *why = NULL;
                 struct attach a = {};
 
-                assert_ok(lease_claim(s->second, id, &one, 2, &two, &err));
-                start_init(&second, id, two.epoch, NULL);
+                assert_ok(lease_claim(s->second, id, &one, 2, false, &two, &err));
+                start_init(&second, id, two.epoch, NULL, NULL, 0);
                 assert_ok(lease_fence(s->second, id, &two, &second, &disk, 1, &err));
                 assert_ok(lease_attach(s->second, id, &two, &second, &disk, 1, &a, &err));
                 assert_null(qemu_open(&a, &why)); /* the first one still holds the lock */
@@ -162,8 +162,8 @@ static void golden_image_shows_through(void **state)
         assert_ok(volume_seal(v, &err));
         volume_close(v);
         assert_ok(lease_create(s->store, id, disks, 2, &err));
-        assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, &one, &err));
-        start_init(&st, id, one.epoch, NULL);
+        assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, false, &one, &err));
+        start_init(&st, id, one.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s->store, id, &one, &st, disks, 2, &err));
         assert_ok(lease_attach(s->store, id, &one, &st, disks, 2, a, &err));
         assert_false(a[0].read_only);
@@ -191,13 +191,14 @@ static void golden_image_shows_through(void **state)
         qemu_close(q);
 }
 
-/* OWNERSHIP, migration 1 to 4: grant, the destination opens beside the source, the commit shuts the source
+/* docs/ownership.md, migration 1 to 4: grant, the destination opens beside the source, the commit shuts the source
  * out. */
 static void migration_commits(void **state)
 {
         struct suite *s = suite_of(state);
         struct lease one = {}, two = {}, again = {};
         struct start source, destination;
+        struct commit_claim c = {.host = 2, .last = &source, .start = &destination};
         struct attach a = {};
         char id[UUID_LEN + 1], attempt[UUID_LEN + 1];
         struct qemu *src, *dst;
@@ -208,7 +209,7 @@ static void migration_commits(void **state)
         disks_make(s->store, id, &plain_disk, 1);
         src = start_on(s->store, id, &(struct lease){}, 1, &plain_disk, &one, &source);
         assert_int_equal(qemu_write(src, 0x11, 0), 0);
-        start_init(&destination, id, one.epoch, attempt);
+        start_init(&destination, id, one.epoch, attempt, NULL, 0);
         assert_ok(lease_grant(s->store, id, &one, &destination, &plain_disk, 1, &err));
         assert_int_equal(qemu_write(src, 0x12, 4096), 0); /* the source runs on */
         assert_ok(lease_attach(s->second, id, &one, &destination, &plain_disk, 1, &a, &err));
@@ -218,13 +219,14 @@ static void migration_commits(void **state)
                 src = NULL;
         }
         dst = must_open(&a);
-        assert_ok(lease_claim(s->second, id, &one, 2, &two, &err));
-        assert_ok(lease_fence(s->second, id, &two, &destination, &plain_disk, 1, &err));
-        assert_ok(lease_gate(s->second, id, &two, &destination, &plain_disk, 1, &err));
+        c.from = one;
+        assert_ok(lease_commit(s->second, id, &c, &plain_disk, 1, &two, &err));
+        assert_true(two.epoch == one.epoch + 1 && two.host == 2);
         assert_int_equal(qemu_verify(dst, 0x11, 0), 0);
         assert_int_equal(qemu_write(dst, 0x21, 0), 0);
-        /* its hostd died before it said so, and the next one commits once more */
-        assert_ok(lease_commit(s->second, id, &one, 2, &destination, &plain_disk, 1, &again, &err));
+        /* its hostd died before it said so, and the next one is asked AGAIN and commits once more */
+        c.again = true;
+        assert_ok(lease_commit(s->second, id, &c, &plain_disk, 1, &again, &err));
         assert_int_equal(again.epoch, two.epoch);
         assert_int_equal(again.host, 2);
         assert_int_equal(qemu_write(dst, 0x22, 4096), 0);
@@ -233,20 +235,21 @@ static void migration_commits(void **state)
                 assert_int_equal(qemu_write(src, 0x66, 0), -EACCES);
         assert_fails(-EACCES, lease_gate(s->store, id, &one, &source, &plain_disk, 1, &err));
         /* and a source that wants to run again finds that it has lost */
-        assert_fails(-ESTALE, lease_claim(s->store, id, &one, 1, &two, &err));
+        assert_fails(-ESTALE, lease_claim(s->store, id, &one, 1, false, &two, &err));
         if (src)
                 qemu_kill(src);
         assert_int_equal(qemu_verify(dst, 0x21, 0), 0);
         qemu_close(dst);
 }
 
-/* OWNERSHIP, migration 5: the source claims first; the destination's commit fails and its rights are
+/* docs/ownership.md, migration 5: the source claims first; the destination's commit fails and its rights are
  * withdrawn. */
 static void migration_fails_and_the_source_runs_on(void **state)
 {
         struct suite *s = suite_of(state);
         struct lease one = {}, again = {}, lost = {};
         struct start source, destination;
+        struct commit_claim c = {.host = 1, .last = &source, .start = &source};
         struct attach a = {};
         char id[UUID_LEN + 1], attempt[UUID_LEN + 1];
         struct qemu *src, *dst = NULL;
@@ -256,15 +259,15 @@ static void migration_fails_and_the_source_runs_on(void **state)
         uuid_random(attempt);
         disks_make(s->store, id, &plain_disk, 1);
         src = start_on(s->store, id, &(struct lease){}, 1, &plain_disk, &one, &source);
-        start_init(&destination, id, one.epoch, attempt);
+        start_init(&destination, id, one.epoch, attempt, NULL, 0);
         assert_ok(lease_grant(s->store, id, &one, &destination, &plain_disk, 1, &err));
         assert_ok(lease_attach(s->second, id, &one, &destination, &plain_disk, 1, &a, &err));
         if (!s->locks)
                 dst = must_open(&a);
-        assert_ok(lease_claim(s->store, id, &one, 1, &again, &err));
-        assert_ok(lease_fence(s->store, id, &again, &source, &plain_disk, 1, &err));
-        assert_ok(lease_gate(s->store, id, &again, &source, &plain_disk, 1, &err));
-        assert_fails(-ESTALE, lease_claim(s->second, id, &one, 2, &lost, &err));
+        c.from = one;
+        assert_ok(lease_commit(s->store, id, &c, &plain_disk, 1, &again, &err));
+        assert_true(again.epoch == one.epoch + 1 && again.host == 1);
+        assert_fails(-ESTALE, lease_claim(s->second, id, &one, 2, false, &lost, &err));
         assert_int_equal(qemu_write(src, 0x44, 0), 0); /* the same QEMU, the same start, no reopening */
         if (dst && streq(store_engine(s->store), "nfs"))
                 assert_int_equal(qemu_write(dst, 0x66, 0), -EACCES);
@@ -289,8 +292,8 @@ static void several_disks_change_hands_together(void **state)
 
         uuid_random(id);
         disks_make(s->store, id, disks, 2);
-        assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, &one, &err));
-        start_init(&first, id, one.epoch, NULL);
+        assert_ok(lease_claim(s->store, id, &(struct lease){}, 1, false, &one, &err));
+        start_init(&first, id, one.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s->store, id, &one, &first, disks, 2, &err));
         assert_ok(lease_attach(s->store, id, &one, &first, disks, 2, a, &err));
         old[0] = must_open(&a[0]);
@@ -300,9 +303,9 @@ static void several_disks_change_hands_together(void **state)
         assert_ok(lease_gate(s->store, id, &one, &first, disks, 2, &err));
         for (int i = 0; i < 2; i++)
                 assert_int_equal(qemu_write(old[i], 0x11, 0), 0);
-        assert_ok(lease_claim(s->second, id, &one, 2, &two, &err));
+        assert_ok(lease_claim(s->second, id, &one, 2, false, &two, &err));
         assert_fails(-EACCES, lease_gate(s->store, id, &one, &first, disks, 2, &err));
-        start_init(&second, id, two.epoch, NULL);
+        start_init(&second, id, two.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s->second, id, &two, &second, disks, 2, &err));
         assert_ok(lease_attach(s->second, id, &two, &second, disks, 2, b, &err));
         for (int i = 0; i < 2; i++) {

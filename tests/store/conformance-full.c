@@ -43,8 +43,8 @@ static void take_over(const char *instance, unsigned host)
         char *lock = NULL;
 
         assert_ok(lease_find(store, instance, &from, &err));
-        start_init(&start, instance, from.epoch + 1, NULL);
-        assert_ok(lease_claim(store, instance, &from, host, &mine, &err));
+        start_init(&start, instance, from.epoch + 1, NULL, NULL, 0);
+        assert_ok(lease_claim(store, instance, &from, host, false, &mine, &err));
         assert_ok(lease_fence(store, instance, &mine, &start, &plain_disk, 1, &err));
         assert_ok(lease_attach(store, instance, &mine, &start, &plain_disk, 1, &disk, &err));
         assert_ok(lease_lock_path(store, instance, &lock, &err));

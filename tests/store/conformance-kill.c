@@ -48,7 +48,7 @@ static void work_on(struct store *s, int fd, const char *counter, uint64_t versi
                 if (lease_create(s, id, &plain_disk, 1, &err) < 0)
                         _exit(3);
                 say(fd, 'l', id, 0);
-                if (lease_claim(s, id, &(struct lease){}, 1, &one, &err) < 0)
+                if (lease_claim(s, id, &(struct lease){}, 1, false, &one, &err) < 0)
                         _exit(4);
                 say(fd, 'c', id, one.epoch);
                 if (volume_create(s, id, MIB, &v, &err) < 0 || volume_write(v, "image", 5, 0, &err) < 0 ||

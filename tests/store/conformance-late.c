@@ -12,7 +12,7 @@
 #include "imaged/store/files.h"
 
 /*
- * OWNERSHIP, NFS: a WRITE that had passed the server's permission check when the SETATTR was answered may
+ * docs/ownership.md, "NFS": a WRITE that had passed the server's permission check when the SETATTR was answered may
  * still land. Here strace holds it there, at the door of its system call. The window is from the check to
  * that door: no disk I/O lies in it, for a write inside the file system holds the inode's lock, and so makes
  * the SETATTR wait. What this test insists on: that one held request is all that may land; every later one
@@ -80,8 +80,8 @@ static void only_the_write_under_way_may_land(void **state)
         assert_ok(store_prepare(s, &err));
         uuid_random(id);
         disks_make(s, id, &plain_disk, 1);
-        assert_ok(lease_claim(s, id, &(struct lease){}, 1, &one, &err));
-        start_init(&first, id, one.epoch, NULL);
+        assert_ok(lease_claim(s, id, &(struct lease){}, 1, false, &one, &err));
+        start_init(&first, id, one.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s, id, &one, &first, &plain_disk, 1, &err));
         old = (struct late){.fs = files_of(s)->fs, .uid = first.uid};
         snprintf(old.path, sizeof(old.path), "instances/%.2s/%s.e1.h1/disk0.qcow2", id, id);
@@ -92,8 +92,8 @@ static void only_the_write_under_way_may_land(void **state)
         __atomic_store_n(&old.done, false, __ATOMIC_SEQ_CST);
         pthread_create(&thread, NULL, write_late, &old);
         poll(NULL, 0, 500); /* it is at the server, and waits */
-        assert_ok(lease_claim(s, id, &one, 2, &two, &err));
-        start_init(&second, id, two.epoch, NULL);
+        assert_ok(lease_claim(s, id, &one, 2, false, &two, &err));
+        start_init(&second, id, two.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(s, id, &two, &second, &plain_disk, 1, &err));
         assert_false(
             __atomic_load_n(&old.done, __ATOMIC_SEQ_CST)); /* the fence was answered while it was held */

@@ -93,8 +93,8 @@ static void server_dies_under_a_writer(void **state)
                 fail_msg("%u calls failed otherwise than by time, the last: %s", w.wrong, w.why);
         assert_ok(record_get(w.store, RECORD_INSTANCE, w.id, &text, &version, &err));
         assert_in_range(atoi(text), w.done, w.done + w.unknown);
-        assert_ok(lease_claim(w.store, w.id, &one, 1, &found, &err));
-        start_init(&first, w.id, found.epoch, NULL);
+        assert_ok(lease_claim(w.store, w.id, &one, 1, false, &found, &err));
+        start_init(&first, w.id, found.epoch, NULL, NULL, 0);
         assert_ok(lease_fence(w.store, w.id, &found, &first, &plain_disk, 1, &err));
         assert_ok(lease_gate(w.store, w.id, &found, &first, &plain_disk, 1, &err));
         store_close(w.store);

@@ -123,7 +123,7 @@ static void *claim_all(void *arg)
                 }
                 if (now.epoch >= ROUNDS)
                         break;
-                r = lease_claim(s, race->id, &now, me->number, &got, &err);
+                r = lease_claim(s, race->id, &now, me->number, false, &got, &err);
                 if (r == 0)
                         __atomic_add_fetch(&race->won[got.epoch], 1, __ATOMIC_SEQ_CST);
                 else if (r != -ESTALE)

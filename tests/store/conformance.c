@@ -139,7 +139,9 @@ static int run_all(void)
         failed += run_group("images", volume_tests, n_volume_tests);
         failed += run_group("leases", lease_tests, n_lease_tests);
         failed += run_group("races", race_tests, n_race_tests);
+        failed += run_group("twins", twin_tests, n_twin_tests);
         failed += run_group("fence", fence_tests, n_fence_tests);
+        failed += run_group("twins' fences", twin_fence_tests, n_twin_fence_tests);
         failed += run_group("kill -9", kill_tests, n_kill_tests);
         faults_report();
         return failed;

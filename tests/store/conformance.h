@@ -71,9 +71,9 @@ struct engine_test {
         struct CMUnitTest test;
 };
 extern const struct engine_test record_tests[], volume_tests[], lease_tests[], race_tests[], fence_tests[],
-    kill_tests[], lost_tests[], client_tests[];
+    kill_tests[], lost_tests[], client_tests[], twin_tests[], twin_fence_tests[];
 extern const size_t n_record_tests, n_volume_tests, n_lease_tests, n_race_tests, n_fence_tests, n_kill_tests,
-    n_lost_tests, n_client_tests;
+    n_lost_tests, n_client_tests, n_twin_tests, n_twin_fence_tests;
 
 int run_full(void);   /* a store with little room: STORE_URL */
 int run_outage(void); /* a server that is killed under the writer, by the command in STORE_OUTAGE */

@@ -131,10 +131,10 @@ static int list_leases(struct store *s, lease_cb cb, void *arg, struct err *err)
         return LOOK("list-leases", real->leases->list(s, cb, arg, err));
 }
 
-static int claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
+static int claim(struct store *s, const char *instance, const struct lease *from, unsigned host, bool again,
                  struct lease *ret, struct err *err)
 {
-        return CHANGE("claim", real->leases->claim(s, instance, from, host, ret, err));
+        return CHANGE("claim", real->leases->claim(s, instance, from, host, again, ret, err));
 }
 
 static int fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,

@@ -91,8 +91,8 @@ struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *star
 
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
         *lease = (struct lease){0};
-        ok(lease_claim(f->a, f->instance, lease, 1, lease, err));
-        start_init(start, f->instance, lease->epoch, NULL);
+        ok(lease_claim(f->a, f->instance, lease, 1, false, lease, err));
+        start_init(start, f->instance, lease->epoch, NULL, NULL, 0);
         ok(lease_fence(f->a, f->instance, lease, start, f->disks, 2, err));
         q = qemu_start(f, lease, start, 0);
         ok(lease_gate(f->a, f->instance, lease, start, f->disks, 2, err));
@@ -102,7 +102,7 @@ struct qemu *run_on_a(struct fixture *f, struct lease *lease, struct start *star
 
 struct qemu *arrive_from_a(struct fixture *f, const struct lease *on_a, struct start *start)
 {
-        start_init(start, f->instance, on_a->epoch, "attempt-1");
+        start_init(start, f->instance, on_a->epoch, "attempt-1", NULL, 0);
         ok(lease_grant(f->a, f->instance, on_a, start, f->disks, 2, err));
         return qemu_start(f, on_a, start, 0);
 }

@@ -8,6 +8,16 @@
 #include <signal.h>
 #include <stdio.h>
 
+static int commit(struct store *s, const struct fixture *f, const struct lease *from, unsigned host,
+                  const struct start *last, const struct start *start, bool again, struct lease *ret,
+                  struct err *err)
+{
+        const struct commit_claim c = {
+            .from = *from, .host = host, .again = again, .last = last, .start = start};
+
+        return lease_commit(s, f->instance, &c, f->disks, 2, ret, err);
+}
+
 /* The step that decides was done, and the one that makes the new name resolve was not. */
 static void test_a_claim_that_was_cut_off_is_mended_by_the_next(void **state)
 {
@@ -17,23 +27,23 @@ static void test_a_claim_that_was_cut_off_is_mended_by_the_next(void **state)
         struct start start;
 
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
-        ok(lease_claim(f->a, f->instance, &from, 1, &got, err));
+        ok(lease_claim(f->a, f->instance, &from, 1, false, &got, err));
         lease_name_format(f->instance, &first, name);
         snprintf(oid, sizeof oid, "rbd_id.%s", name);
         assert_int_equal(rados_remove(f->io, oid), 0);
         ok(lease_find(f->b, f->instance, &got, err));
         assert_int_equal(got.epoch, 1);
-        /* The same claim again, and the next one of another host. */
-        ok(lease_claim(f->a, f->instance, &from, 1, &got, err));
+        /* The same claim asked again, and the next one of another host. */
+        ok(lease_claim(f->a, f->instance, &from, 1, true, &got, err));
         assert_int_equal(got.epoch, 1);
-        start_init(&start, f->instance, 1, NULL);
+        start_init(&start, f->instance, 1, NULL, NULL, 0);
         qemu_close(qemu_start(f, &got, &start, 0));
         assert_int_equal(rados_remove(f->io, oid), 0);
-        ok(lease_claim(f->b, f->instance, &got, 2, &got, err));
+        ok(lease_claim(f->b, f->instance, &got, 2, false, &got, err));
         assert_int_equal(got.epoch, 2);
         qemu_close(qemu_start(f, &got, &start, 0));
         /* Disks under such a name can be removed; what stayed would keep the image from being removed. */
-        ok(lease_claim(f->a, f->instance, &got, 1, &got, err));
+        ok(lease_claim(f->a, f->instance, &got, 1, false, &got, err));
         lease_name_format(f->instance, &got, name);
         snprintf(oid, sizeof oid, "rbd_id.%s", name);
         assert_int_equal(rados_remove(f->io, oid), 0);
@@ -48,7 +58,7 @@ static uint64_t size_at(struct fixture *f, const struct lease *lease)
         struct start start;
         uint64_t size = 0;
 
-        start_init(&start, f->instance, lease->epoch, NULL);
+        start_init(&start, f->instance, lease->epoch, NULL, NULL, 0);
         ok(lease_attach(f->a, f->instance, lease, &start, f->disks, 2, at, err));
         assert_int_equal(rbd_open_read_only(f->io, strchr(at[0].path, '/') + 1, &image, NULL), 0);
         assert_int_equal(rbd_get_size(image, &size), 0);
@@ -71,7 +81,7 @@ static void test_the_first_claim_sees_to_a_disks_size(void **state)
         assert_int_equal(rbd_resize(open, 8 * MIB), 0);
         rbd_close(open);
         assert_int_equal(size_at(f, &lease), 8 * MIB);
-        ok(lease_claim(f->b, f->instance, &lease, 2, &lease, err));
+        ok(lease_claim(f->b, f->instance, &lease, 2, false, &lease, err));
         assert_int_equal(size_at(f, &lease), 16 * MIB);
 }
 
@@ -85,16 +95,16 @@ static void test_a_commit_in_one_spares_the_source_and_registers(void **state)
 
         src = run_on_a(f, &on_a, &a);
         dst = arrive_from_a(f, &on_a, &b);
-        ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
+        ok(commit(f->a, f, &on_a, 2, &a, &b, false, &on_b, err));
         assert_int_equal(on_b.epoch, on_a.epoch + 1);
         assert_int_equal(on_b.host, 2);
         assert_int_equal(recorded(f), 2);
         assert_int_equal(qemu_write(dst, 0x44, 0), 0);
         /* Whoever comes late has lost, and registers nobody. */
-        fails(-ESTALE, lease_commit(f->a, f->instance, &on_a, 1, &a, f->disks, 2, &on_c, err));
+        fails(-ESTALE, commit(f->a, f, &on_a, 1, &a, &a, false, &on_c, err));
         assert_int_equal(recorded(f), 2);
-        ok(lease_claim(f->b, f->instance, &on_b, 3, &on_c, err));
-        start_init(&c, f->instance, on_c.epoch, NULL);
+        ok(lease_claim(f->b, f->instance, &on_b, 3, false, &on_c, err));
+        start_init(&c, f->instance, on_c.epoch, NULL, NULL, 0);
         ok(lease_fence(f->b, f->instance, &on_c, &c, f->disks, 2, err));
         assert_int_equal(qemu_write(src, 0x55, 0), -EACCES);
         assert_int_equal(qemu_write(dst, 0x55, 0), -EACCES);
@@ -114,9 +124,9 @@ static void test_a_commit_that_was_cut_off_is_made_again(void **state)
 
         src = run_on_a(f, &on_a, &a);
         dst = arrive_from_a(f, &on_a, &b);
-        ok(lease_claim(f->a, f->instance, &on_a, 2, &on_b, err));
+        ok(lease_claim(f->a, f->instance, &on_a, 2, false, &on_b, err));
         for (int i = 0; i < 2; i++) {
-                ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &again, err));
+                ok(commit(f->a, f, &on_a, 2, &a, &b, true, &again, err));
                 assert_int_equal(again.epoch, on_b.epoch);
                 assert_int_equal(again.host, 2);
                 /* The second time b is registered, and so a is one to be refused as at any fence. */
@@ -137,15 +147,16 @@ static void test_a_commit_fences_who_is_not_the_source(void **state)
         struct qemu *forgotten, *src, *dst;
 
         forgotten = run_on_a(f, &on_old, &old);
-        ok(lease_claim(f->a, f->instance, &on_old, 1, &on_a, err));
-        start_init(&a, f->instance, on_a.epoch, "attempt-0"); /* spares the forgotten one, as a source */
+        ok(lease_claim(f->a, f->instance, &on_old, 1, false, &on_a, err));
+        start_init(&a, f->instance, on_a.epoch, "attempt-0", NULL,
+                   0); /* spares the forgotten one, as a source */
         ok(lease_fence(f->a, f->instance, &on_a, &a, f->disks, 2, err));
         src = qemu_start(f, &on_a, &a, 0);
         ok(lease_gate(f->a, f->instance, &on_a, &a, f->disks, 2, err));
         assert_int_equal(qemu_write(forgotten, 0x11, 0), 0);
-        start_init(&b, f->instance, on_a.epoch, "attempt-1");
+        start_init(&b, f->instance, on_a.epoch, "attempt-1", NULL, 0);
         dst = qemu_start(f, &on_a, &b, 0);
-        ok(lease_commit(f->a, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
+        ok(commit(f->a, f, &on_a, 2, &a, &b, false, &on_b, err));
         assert_int_equal(qemu_write(forgotten, 0x22, 0), -EACCES);
         assert_int_equal(qemu_write(dst, 0x44, 0), 0);
         qemu_kill(forgotten);
@@ -163,14 +174,14 @@ static void test_a_commit_wants_the_disk_open(void **state)
         _cleanup_(gate_done) struct gate gate = {0};
 
         src = run_on_a(f, &on_a, &a);
-        start_init(&b, f->instance, on_a.epoch, "attempt-1");
-        fails(-EACCES, lease_commit(f->b, f->instance, &on_a, 2, &b, f->disks, 2, &on_b, err));
+        start_init(&b, f->instance, on_a.epoch, "attempt-1", NULL, 0);
+        fails(-EACCES, commit(f->b, f, &on_a, 2, &a, &b, false, &on_b, err));
         assert_int_equal(recorded(f), 1);
         ok(lease_find(f->a, f->instance, &on_b, err)); /* the claim is won all the same */
         assert_int_equal(on_b.host, 2);
         dst = qemu_start(f, &on_b, &b, 0);
-        ok(gate_raise(f->io, f->instance, on_b.epoch + 7, &gate, err));
-        fails(-ESTALE, lease_commit(f->a, f->instance, &on_b, 1, &b, f->disks, 2, &on_a, err));
+        ok(gate_raise(f->io, f->instance, on_b.epoch + 7, a.id, &gate, err));
+        fails(-ESTALE, commit(f->a, f, &on_b, 1, &a, &b, false, &on_a, err));
         assert_int_equal(recorded(f), 1);
         qemu_close(src);
         qemu_close(dst);

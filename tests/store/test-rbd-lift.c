@@ -42,8 +42,8 @@ static void take_over(struct fixture *f, struct lease *lease)
 {
         struct start b;
 
-        ok(lease_claim(f->b, f->instance, lease, 2, lease, err));
-        start_init(&b, f->instance, lease->epoch, NULL);
+        ok(lease_claim(f->b, f->instance, lease, 2, false, lease, err));
+        start_init(&b, f->instance, lease->epoch, NULL, NULL, 0);
         ok(lease_fence(f->b, f->instance, lease, &b, f->disks, 2, err));
 }
 
@@ -108,8 +108,8 @@ static void test_lifting_takes_that_client_off_the_list_and_no_other(void **stat
         struct qemu *first, *second;
 
         first = run_on_a(f, &lease, &a);
-        ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
-        start_init(&again, f->instance, lease.epoch, NULL);
+        ok(lease_claim(f->a, f->instance, &lease, 1, false, &lease, err));
+        start_init(&again, f->instance, lease.epoch, NULL, NULL, 0);
         ok(lease_fence(f->a, f->instance, &lease, &again, f->disks, 2, err));
         second = qemu_start(f, &lease, &again, 0);
         ok(lease_gate(f->a, f->instance, &lease, &again, f->disks, 2, err));
@@ -136,8 +136,8 @@ static void test_lifting_takes_that_client_off_the_list_and_no_other(void **stat
         assert_int_equal(fenced(f).n, 1);
         assert_string_equal(fenced(f).client[0].address, found.client[1].address);
         /* A raise, a gate and a fence go on as ever beside what is left. */
-        ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
-        start_init(&again, f->instance, lease.epoch, NULL);
+        ok(lease_claim(f->a, f->instance, &lease, 1, false, &lease, err));
+        start_init(&again, f->instance, lease.epoch, NULL, NULL, 0);
         ok(lease_fence(f->a, f->instance, &lease, &again, f->disks, 2, err));
         second = qemu_start(f, &lease, &again, 0);
         ok(lease_gate(f->a, f->instance, &lease, &again, f->disks, 2, err));
@@ -202,7 +202,7 @@ static void test_a_tool_that_comes_later_is_not_taken_for_the_qemu(void **state)
         struct qemu *tool, *w = run_on_a(f, &lease, &a);
 
         tool = qemu_start(f, &lease, &a, 0);
-        ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
+        ok(lease_claim(f->a, f->instance, &lease, 1, false, &lease, err));
         ok(lease_fence(f->a, f->instance, &lease, &a, f->disks, 2, err));
         ok(lease_gate(f->a, f->instance, &lease, &a, f->disks, 2, err));
         assert_int_equal(recorded(f), 2);
@@ -226,8 +226,8 @@ static void test_where_several_have_the_disk_open_nothing_is_lifted(void **state
         struct qemu *tool, *w;
 
         ok(lease_create(f->a, f->instance, f->disks, 2, err));
-        ok(lease_claim(f->a, f->instance, &lease, 1, &lease, err));
-        start_init(&a, f->instance, lease.epoch, NULL);
+        ok(lease_claim(f->a, f->instance, &lease, 1, false, &lease, err));
+        start_init(&a, f->instance, lease.epoch, NULL, NULL, 0);
         ok(lease_fence(f->a, f->instance, &lease, &a, f->disks, 2, err));
         tool = qemu_start(f, &lease, &a, 0);
         w = qemu_start(f, &lease, &a, 0);

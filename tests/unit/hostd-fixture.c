@@ -198,7 +198,7 @@ struct lease fixture_claim(char digit, unsigned host)
         struct lease l;
 
         assert_int_equal(lease_find(fixture.ctx.store, fixture_id(digit), &l, NULL), 0);
-        assert_int_equal(lease_claim(fixture.ctx.store, fixture_id(digit), &l, host, &l, NULL), 0);
+        assert_int_equal(lease_claim(fixture.ctx.store, fixture_id(digit), &l, host, false, &l, NULL), 0);
         return l;
 }
 

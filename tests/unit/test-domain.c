@@ -214,6 +214,8 @@ static void destination_gets_the_machine_and_cpu_that_run(void **state)
         assert_int_equal(virt_destination_xml(live, kvm, &two, NULL), 0);
         has(two, "<model>Skylake</model></cpu>");
         assert_null(strstr(two, "host-model"));
+        has(kvm, "<panic model='isa'/>");
+        assert_null(strstr(two, "<panic")); /* what runs has none */
         assert_int_equal(virt_destination_xml(small, kvm, &three, NULL), 0);
         has(three, "<cpu mode='maximum'/>\n");
         assert_int_equal(virt_destination_xml("<domain/>", kvm, &three, NULL), -EINVAL);

@@ -208,7 +208,7 @@ static void what_cannot_be_asked_is_unknown(void **state)
         assert_int_equal(look(g, &v), -EIO);
 }
 
-static void without_libvirt_only_a_disowned_process_is_seen(void **state)
+static void without_libvirt_a_process_is_unknown_unless_it_is_disowned(void **state)
 {
         struct guest *g = running();
         struct instance_view v;
@@ -218,8 +218,14 @@ static void without_libvirt_only_a_disowned_process_is_seen(void **state)
         fixture_claim('a', 3);
         assert_int_equal(look(g, &v), 0);
         assert_int_equal(instance_decide(&v), ACTION_KILL);
-        libvirt.process = false;
-        assert_int_equal(look(g, &v), -ENOTCONN);
+        libvirt.process = false; /* and where no process is, no guest is */
+        libvirt.find = -ENOTCONN;
+        fixture.self.virt_lost_ms = fixture.now_ms - 5;
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu, QEMU_NONE);
+        assert_int_equal(v.no_libvirt_ms, fixture.now_ms - 5);
+        libvirt.processes = -EIO;
+        assert_int_equal(look(g, &v), -EIO);
 }
 
 static void wishes_are_those_that_are_not_done(void **state)
@@ -327,7 +333,7 @@ int main(void)
             test(an_arrival_is_known_by_its_attempt),
             test(one_that_libvirt_has_forgotten_must_end),
             test(what_cannot_be_asked_is_unknown),
-            test(without_libvirt_only_a_disowned_process_is_seen),
+            test(without_libvirt_a_process_is_unknown_unless_it_is_disowned),
             test(wishes_are_those_that_are_not_done),
             test(a_word_is_settled_if_all_of_it_is_so),
             test(disks_that_are_not_there_are_not_started),

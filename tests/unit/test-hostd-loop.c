@@ -296,14 +296,28 @@ static void a_look_during_which_the_gate_answered_is_worth_nothing(void **state)
 
 static void failed_starts_are_tried_again_with_growing_pauses(void **state)
 {
-        static const int64_t pause[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+        /* After the third another host is looked for, which takes a turn; there is none. */
+        static const int64_t pause[] = {1000, 2000, 4000 + 8000, 16000, 32000, 60000, 60000};
 
         world.view[0].qemu = QEMU_NONE;
         world.do_answer = -EIO;
         world.end_after = 80;
         run();
-        for (unsigned i = 0; i < 8; i++)
+        for (unsigned i = 0; i < ARRAY_SIZE(pause); i++)
                 assert_int_equal(world.at[i + 1] - world.at[i], pause[i]);
+}
+
+static void after_three_failed_starts_another_host_has_it(void **state)
+{
+        fixture_host(3, "up", 1, "");
+        world.view[0].qemu = QEMU_NONE;
+        world.do_answer = -EIO;
+        world.end_after = 7;
+        run();
+        assert_string_equal(world.log, "start start start ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement.host"), "3");
+        assert_string_equal(fixture.looks, "3:a ");
+        assert_non_null(strstr(fixture.events, "start-handed-on"));
 }
 
 static void a_start_that_is_to_be_asked_again_has_no_pause(void **state)
@@ -315,20 +329,22 @@ static void a_start_that_is_to_be_asked_again_has_no_pause(void **state)
         assert_int_equal(world.waits[1], 1000);
 }
 
-/* A guest that ran and is gone, by nobody's wish: it is started again, and not at once the second time. */
+/* A guest that ran and is gone, by nobody's wish: its record says so, and it is started again after a pause that grows. */
 static void a_crash_is_started_again_after_a_pause(void **state)
 {
-        for (unsigned i = 0; i < 8; i++) {
+        for (unsigned i = 1; i < 8; i++) {
                 world.view[i] = running();
-                if (i % 2)
-                        world.view[i].qemu = QEMU_NONE;
+                world.view[i].qemu = i == 4 ? QEMU_RUNNING : QEMU_NONE; /* it runs, and crashes again */
         }
-        world.view[2].qemu = QEMU_NONE; /* after the pause of a second */
-        world.n_views = 4;
-        world.end_after = 4;
+        world.n_views = 8;
+        world.end_after = 8;
         run();
         assert_string_equal(world.log, "start start ");
-        assert_int_equal(world.waits[1], 1000);
+        assert_int_equal(world.waits[2], 1000);
+        assert_int_equal(world.waits[6], 2000);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"restarting\"");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.tries"), "2");
+        assert_string_equal(fixture.events, "instance-crashed instance-crashed ");
 }
 
 static void one_that_powered_itself_off_is_written_down(void **state)
@@ -382,6 +398,7 @@ int main(void)
             test(nor_where_a_note_came_in),
             test(a_look_during_which_the_gate_answered_is_worth_nothing),
             test(failed_starts_are_tried_again_with_growing_pauses),
+            test(after_three_failed_starts_another_host_has_it),
             test(a_start_that_is_to_be_asked_again_has_no_pause),
             test(a_crash_is_started_again_after_a_pause),
             test(one_that_powered_itself_off_is_written_down),

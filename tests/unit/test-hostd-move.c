@@ -122,6 +122,7 @@ static struct guest_look l;
 static int begin(void **state)
 {
         fixture_begin(state);
+        fixture.config.moves_out = 1;
         memset(&world, 0, sizeof(world));
         fixture_host(3, "up", 1, ",\"api\":\"http://h3\"");
         fixture_instance('a', ",\"move\":{\"to\":3,\"epoch\":1,\"serial\":4}");

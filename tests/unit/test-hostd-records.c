@@ -54,7 +54,7 @@ static void claim(struct store *s, const char *id, unsigned host)
         struct lease l;
 
         assert_int_equal(lease_find(s, id, &l, NULL), 0);
-        assert_int_equal(lease_claim(s, id, &l, host, &l, NULL), 0);
+        assert_int_equal(lease_claim(s, id, &l, host, false, &l, NULL), 0);
 }
 
 static int setup(void **state)
@@ -126,7 +126,7 @@ static void start(struct context *ctx, bool failover, uint64_t epoch)
         struct start st;
 
         assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
-        start_init(&st, ONE, epoch, NULL);
+        start_init(&st, ONE, epoch, NULL, NULL, 0);
         assert_int_equal(guest_record_start(ctx, &i, &st, &mine, true, &phases, NULL), 0);
         instance_done(&i);
 }
@@ -148,7 +148,7 @@ static void a_change_keeps_what_others_have_written_since(void **state)
         instance(ctx->store, ONE, "");
         assert_int_equal(instance_load(ctx->store, ONE, &before, NULL), 0);
         assert_int_equal(record_change(ctx->store, RECORD_INSTANCE, ONE, set_stopped, NULL, NULL), 0);
-        start_init(&st, ONE, 3, NULL);
+        start_init(&st, ONE, 3, NULL, NULL, 0);
         assert_int_equal(guest_record_start(ctx, &before, &st, &mine, true, NULL, NULL), 0);
         assert_int_equal(instance_load(ctx->store, ONE, &after, NULL), 0);
         assert_int_equal(after.wanted, WANTED_STOPPED);
@@ -157,6 +157,34 @@ static void a_change_keeps_what_others_have_written_since(void **state)
         /* Nobody has written since: one write. */
         assert_int_equal(guest_record_start(ctx, &after, &st, &mine, true, NULL, NULL), 0);
         assert_string_equal(before.state, ""); /* what was loaded stays as it is */
+        instance_done(&before);
+        instance_done(&after);
+}
+
+/* Two hosts with one number: whoever comes second is told no, whatever the engine let through. */
+static void of_two_starts_the_record_takes_one(void **state)
+{
+        struct context *ctx = *state;
+        const struct lease mine = {.epoch = 7, .host = 2}, next = {.epoch = 8, .host = 2};
+        struct instance before, after;
+        struct start p, q, b;
+
+        instance(ctx->store, ONE, "");
+        assert_int_equal(instance_load(ctx->store, ONE, &before, NULL), 0);
+        start_init(&p, ONE, 7, NULL, NULL, 0);
+        start_init(&q, ONE, 7, NULL, NULL, 0);
+        start_init(&b, ONE, 7, "attempt", NULL, 0);
+        assert_int_equal(guest_record_start(ctx, &before, &p, &mine, true, NULL, NULL), 0);
+        assert_int_equal(guest_record_start(ctx, &before, &q, &mine, true, NULL, NULL), -EACCES);
+        assert_int_equal(guest_record_start(ctx, &before, &p, &mine, true, NULL, NULL), 0);
+        assert_int_equal(instance_load(ctx->store, ONE, &after, NULL), 0);
+        assert_string_equal(after.start.id, p.id);
+        /* q runs from the disk at the next epoch; b has p's memory, and p is on the way to run on. */
+        assert_int_equal(guest_record_start(ctx, &after, &q, &next, true, NULL, NULL), 0);
+        assert_int_equal(guest_record_start(ctx, &after, &b, &next, false, NULL, NULL), -EACCES);
+        assert_int_equal(
+            guest_record_start(ctx, &after, &p, &(struct lease){.epoch = 9, .host = 2}, false, NULL, NULL),
+            -EACCES);
         instance_done(&before);
         instance_done(&after);
 }
@@ -170,7 +198,7 @@ static void the_start_of_a_failover_writes_its_receipt(void **state)
                  ",\"placement\":{\"host\":2,\"epoch\":4,\"failover\":{\"from\":1,\"by\":3,\"last_beat\":"
                  "\"2026-01-31T11:59:57.000Z\",\"last_beat_ms\":2100,\"detect_ms\":2100,\"plan_ms\":30,"
                  "\"tries\":1,\"tried\":[3]}}");
-        start(ctx, false, 5); /* the placement was void: an ordinary start */
+        start(ctx, false, 4); /* the placement was void: an ordinary start */
         assert_null(receipts(ctx));
         start(ctx, true, 5);
         list = receipts(ctx);
@@ -189,8 +217,8 @@ static void the_start_of_a_failover_writes_its_receipt(void **state)
         assert_int_equal(json_integer_value(json_path(last, "phases.fence_ms")), 7);
         assert_int_equal(json_integer_value(json_array_get(json_object_get(last, "tried"), 0)), 3);
         json_decref(list);
-        for (int i = 0; i < 20; i++)
-                start(ctx, true, 5);
+        for (uint64_t epoch = 6; epoch < 26; epoch++)
+                start(ctx, true, epoch);
         list = receipts(ctx);
         assert_int_equal(json_array_size(list), 16);
         json_decref(list);
@@ -405,6 +433,7 @@ int main(void)
             cmocka_unit_test(a_failover_is_due_until_its_guest_has_run),
             cmocka_unit_test_setup_teardown(the_start_of_a_failover_writes_its_receipt, setup, teardown),
             cmocka_unit_test_setup_teardown(a_change_keeps_what_others_have_written_since, setup, teardown),
+            cmocka_unit_test_setup_teardown(of_two_starts_the_record_takes_one, setup, teardown),
             cmocka_unit_test_setup_teardown(a_survey_tells_hosts_groups_and_what_is_used, setup, teardown),
             cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
             cmocka_unit_test_setup_teardown(a_host_promises_no_more_memory_than_it_has, setup, teardown),

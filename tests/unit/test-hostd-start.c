@@ -21,7 +21,7 @@
 
 static struct {
         char log[512];
-        int claim, fence, start, kill, processes, abort; /* answers: 0 is the real one's */
+        int claim, commit, fence, start, kill, processes, abort; /* answers: 0 is the real one's */
         unsigned n_processes; /* QEMUs of the instance here, until they are killed */
         bool domain;          /* libvirt knows it */
         unsigned shutdowns_until_end;
@@ -42,15 +42,30 @@ static int answer(int r, struct err *err)
 }
 
 int __real_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                       struct lease *ret, struct err *err);
+                       bool again, struct lease *ret, struct err *err);
 int __wrap_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                       struct lease *ret, struct err *err);
+                       bool again, struct lease *ret, struct err *err);
 int __wrap_lease_claim(struct store *s, const char *instance, const struct lease *from, unsigned host,
-                       struct lease *ret, struct err *err)
+                       bool again, struct lease *ret, struct err *err)
 {
         say("claim");
         return world.claim < 0 ? answer(world.claim, err)
-                               : __real_lease_claim(s, instance, from, host, ret, err);
+                               : __real_lease_claim(s, instance, from, host, again, ret, err);
+}
+
+int __real_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                        const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);
+int __wrap_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                        const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);
+int __wrap_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                        const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err)
+{
+        say("commit");
+        assert_false(c->again); /* this hostd has not asked before */
+        assert_string_equal(c->last->id, START);
+        assert_string_equal(c->start->id, START);
+        return world.commit < 0 ? answer(world.commit, err)
+                                : __real_lease_commit(s, instance, c, disks, n_disks, ret, err);
 }
 
 int __real_lease_fence(struct store *s, const char *instance, const struct lease *mine,
@@ -344,39 +359,37 @@ static void a_hostd_that_ends_pulls_no_plug(void **state)
         assert_string_equal(world.log, "shutdown ");
 }
 
-static int reclaim(int claim, int fence)
+static int reclaim(int commit)
 {
         struct err err = {0};
 
         fixture_set(RECORD_INSTANCE, ID, "start", "{\"id\":\"" START "\",\"epoch\":1}");
         fixture_claim('a', 2);
         world.log[0] = '\0';
-        world.claim = claim;
-        world.fence = fence;
+        world.commit = commit;
         looked(QEMU_RUNNING);
         strcpy(l.domain.lease.start.id, START);
         return guest_reclaim(g, &l, &err);
 }
 
-static void a_source_claims_fences_and_says_so(void **state)
+static void a_source_that_runs_on_commits_and_says_so(void **state)
 {
         struct lease now;
 
-        assert_int_equal(reclaim(0, 0), 0);
-        assert_string_equal(world.log, "claim fence ");
+        assert_int_equal(reclaim(0), 0);
+        assert_string_equal(world.log, "commit ");
         assert_int_equal(lease_find(fixture.ctx.store, ID, &now, NULL), 0);
         assert_int_equal(now.epoch, 2);
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "2");
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.id"), "\"" START "\"");
 }
 
-static void a_source_whose_claim_or_fence_fails_says_nothing(void **state)
+static void a_source_whose_commit_fails_says_nothing(void **state)
 {
-        assert_int_equal(reclaim(-ESTALE, 0), 0); /* the destination has committed */
-        assert_string_equal(world.log, "claim ");
+        assert_int_equal(reclaim(-ESTALE), 0); /* the destination has committed */
+        assert_string_equal(world.log, "commit ");
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "1");
-        world.claim = 0;
-        assert_int_equal(reclaim(0, -ETIMEDOUT), -ETIMEDOUT);
+        assert_int_equal(reclaim(-ETIMEDOUT), -ETIMEDOUT);
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "1");
 }
 
@@ -394,8 +407,8 @@ int main(void)
             test(a_guest_that_does_not_listen_is_ended_after_a_minute),
             test(a_forced_stop_asks_nobody),
             test(a_hostd_that_ends_pulls_no_plug),
-            test(a_source_claims_fences_and_says_so),
-            test(a_source_whose_claim_or_fence_fails_says_nothing),
+            test(a_source_that_runs_on_commits_and_says_so),
+            test(a_source_whose_commit_fails_says_nothing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

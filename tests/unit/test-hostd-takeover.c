@@ -126,7 +126,7 @@ static void what_is_not_the_deads_is_left_alone(void **state)
         fixture_instance('b', "");
         fixture_claim('b', 3);
         owned_by_the_dead('c', ",\"placement\":{\"host\":9,\"epoch\":0}"); /* void: of an older epoch */
-        owned_by_the_dead('d', "");
+        owned_by_the_dead('d', ",\"status\":{\"state\":\"stopped\",\"host\":1,\"epoch\":1}");
         fixture_set(RECORD_INSTANCE, fixture_id('d'), "wanted", "\"stopped\"");
         fixture_instance('e', ",\"placement\":{\"host\":3,\"epoch\":0}"); /* another's first start */
         takeover_start(&fixture.ctx, 1);
@@ -136,6 +136,17 @@ static void what_is_not_the_deads_is_left_alone(void **state)
         expect_owner('d', 1);
         assert_string_equal(placement('a', "host"), "absent");
         assert_string_equal(placement('b', "host"), "absent");
+}
+
+/* Nobody but the dead one could say that it stands. */
+static void one_that_should_stand_is_placed_until_its_record_says_so(void **state)
+{
+        dead_host();
+        owned_by_the_dead('a', ",\"status\":{\"state\":\"running\",\"host\":1,\"epoch\":1}");
+        fixture_set(RECORD_INSTANCE, fixture_id('a'), "wanted", "\"stopped\"");
+        takeover_start(&fixture.ctx, 1);
+        assert_string_equal(fixture.looks, "3:a ");
+        expect_owner('a', 3);
 }
 
 /* Its owner in life gave it to a living host: that one gets its time. */
@@ -293,6 +304,7 @@ int main(void)
             test(what_the_dead_owned_is_placed_and_the_work_ends),
             test(what_was_placed_on_the_dead_is_placed_anew),
             test(what_is_not_the_deads_is_left_alone),
+            test(one_that_should_stand_is_placed_until_its_record_says_so),
             test(one_that_was_placed_before_gets_its_time),
             test(one_that_was_placed_on_another_dead_host_is_placed_at_once),
             test(a_target_that_cannot_is_not_asked_for_the_others),

@@ -127,6 +127,17 @@ static void a_pause_says_why(void **state)
                 assert_string_not_equal(health_pause_name(i), "?");
 }
 
+static void restarts_are_spaced(void **state)
+{
+        static const int64_t pauses[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+
+        for (unsigned i = 0; i < sizeof(pauses) / sizeof(*pauses); i++)
+                assert_int_equal(health_restart_pause_ms(i + 1), pauses[i]);
+        assert_int_equal(health_restart_pause_ms(4000000000u), 60000);
+        assert_string_equal(health_end_name("panicked"), "its kernel panicked");
+        assert_string_not_equal(health_end_name(""), "");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -139,6 +150,7 @@ int main(void)
             cmocka_unit_test(a_full_storage_is_waited_for),
             cmocka_unit_test(tries_are_spaced_and_forgiven),
             cmocka_unit_test(a_pause_says_why),
+            cmocka_unit_test(restarts_are_spaced),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

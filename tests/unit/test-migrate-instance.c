@@ -54,6 +54,25 @@ static void a_qemu_of_an_older_epoch_is_killed_then_started_by_a_new_claim(void 
         decides(&v, ACTION_START);
 }
 
+static void a_host_that_goes_down_starts_nothing_and_stops_what_it_is_told(void **state)
+{
+        struct instance_view v = running();
+
+        v.leaving = true;
+        decides(&v, ACTION_NONE);
+        v.leave = true;
+        decides(&v, ACTION_STOP);
+        v.qemu = QEMU_PAUSED;
+        decides(&v, ACTION_STOP);
+        v.entry_epoch = 5, v.entry_source = 1; /* a move from here is open: that is closed first */
+        decides(&v, ACTION_RECLAIM);
+        v = running(), v.leaving = v.leave = true;
+        v.qemu = QEMU_NONE;
+        decides(&v, ACTION_NONE);
+        v.placement_host = 2, v.placement_epoch = 5; /* handed on */
+        decides(&v, ACTION_FORGET);
+}
+
 static void a_host_without_heartbeats_starts_nothing(void **state)
 {
         struct instance_view v = running();
@@ -114,6 +133,111 @@ static void a_guest_that_powers_itself_off_stays_off(void **state)
         decides(&v, ACTION_START);
 }
 
+static void a_pause_and_a_crash_are_told(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_PAUSED;
+        v.pause = PAUSE_SUSPENDED;
+        decides(&v, ACTION_NONE);
+        v.settled = false;
+        decides(&v, ACTION_SETTLE);
+        v.pause = PAUSE_PASSING; /* it arrives, or starts */
+        decides(&v, ACTION_NONE);
+        v.pause = PAUSE_SUSPENDED;
+        v.move_to = 2;
+        v.move_epoch = 5;
+        decides(&v, ACTION_MIGRATE); /* which answers why not */
+        v.restart = true;
+        decides(&v, ACTION_RESTART);
+        v = running();
+        v.qemu = QEMU_NONE;
+        v.settled = false;
+        v.retry_ms = 100;
+        decides(&v, ACTION_NONE); /* a failed start: its error is told already */
+        v.crashed = true;
+        decides(&v, ACTION_SETTLE);
+        v.settled = true;
+        decides(&v, ACTION_NONE);
+        v.now_ms = 100;
+        decides(&v, ACTION_START);
+}
+
+static void what_a_dead_owner_cannot_say_its_heir_says(void **state)
+{
+        struct instance_view v = running();
+
+        v.host = 2;
+        v.qemu = QEMU_NONE;
+        v.placement_host = 1;
+        v.placement_epoch = 5;
+        v.wanted = WANTED_STOPPED;
+        v.settled = false;
+        decides(&v, ACTION_CLAIM);
+        v.told_off = true;
+        decides(&v, ACTION_FORGET);
+        v.told_off = v.trusted = false;
+        decides(&v, ACTION_NONE);
+        v.host = 1; /* claimed */
+        decides(&v, ACTION_SETTLE);
+}
+
+static void a_placement_that_nobody_takes_goes_on(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_NONE;
+        v.placement_host = 2; /* handed on by me, or a user's start */
+        v.placement_epoch = 5;
+        v.now_ms = 100000;
+        v.placed_ms = v.now_ms;
+        decides(&v, ACTION_NONE);
+        v.now_ms += PLACEMENT_PATIENCE_MS;
+        decides(&v, ACTION_HAND_ON);
+        v.trusted = false;
+        decides(&v, ACTION_NONE);
+        v.trusted = true;
+        v.wanted = WANTED_STOPPED;
+        decides(&v, ACTION_FORGET);
+        v.wanted = WANTED_RUNNING;
+        v.host = 2; /* taken */
+        v.epoch = 6;
+        decides(&v, ACTION_FORGET);
+}
+
+static void a_host_without_libvirt_hands_on(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_NONE;
+        v.now_ms = v.no_libvirt_ms = 100000;
+        decides(&v, ACTION_NONE); /* it may be restarted only */
+        v.now_ms += LIBVIRT_PATIENCE_MS;
+        decides(&v, ACTION_HAND_ON);
+        v.host = 0; /* placed here, and not claimed */
+        v.placement_host = 1;
+        v.placement_epoch = 5;
+        decides(&v, ACTION_HAND_ON);
+        v.fixed = true;
+        decides(&v, ACTION_NONE);
+}
+
+static void three_failed_starts_try_another_host(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_NONE;
+        v.failed_starts = STARTS_HERE - 1;
+        decides(&v, ACTION_START);
+        v.failed_starts = STARTS_HERE;
+        decides(&v, ACTION_HAND_ON);
+        v.retry_ms = 10;
+        decides(&v, ACTION_NONE);
+        v.retry_ms = 0;
+        v.fixed = true;
+        decides(&v, ACTION_START);
+}
+
 static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
 {
         struct instance_view v = running();
@@ -122,7 +246,7 @@ static void an_entry_with_me_as_source_is_closed_by_a_claim(void **state)
         v.entry_destination = 2;
         v.entry_epoch = 5;
         decides(&v, ACTION_RECLAIM);
-        v.qemu = QEMU_PAUSED; /* rule 6: even if nothing seems to be in flight */
+        v.qemu = QEMU_PAUSED; /* rule 7: even if nothing seems to be in flight */
         decides(&v, ACTION_RECLAIM);
         v.entry_epoch = 4;
         decides(&v, ACTION_NONE);
@@ -301,8 +425,8 @@ static void what_is_placed_elsewhere_is_not_started_here(void **state)
         v.qemu = QEMU_NONE;
         v.placement_host = 2;
         v.placement_epoch = 5;
-        decides(&v, ACTION_FORGET);
-        v.placement_epoch = 4; /* void */
+        decides(&v, ACTION_NONE); /* until that one has claimed it, or is late */
+        v.placement_epoch = 4;    /* void */
         decides(&v, ACTION_START);
         v.placement_epoch = 5;
         v.placement_host = 1;
@@ -318,6 +442,7 @@ static void what_is_placed_elsewhere_is_not_started_here(void **state)
         v.wanted = WANTED_RUNNING;
         decides(&v, ACTION_NONE);
         v.wanted = WANTED_STOPPED; /* stopped before it was ever here */
+        v.told_off = true;
         decides(&v, ACTION_FORGET);
         v.wanted = WANTED_RUNNING;
         v.trusted = true;
@@ -489,8 +614,10 @@ static void no_view_breaks_a_rule(void **state)
                         assert_true(v.placement_epoch == v.epoch ? v.placement_host == v.me
                                                                  : v.host == v.me);
                 }
-                if (a == ACTION_REMOVE || a == ACTION_CLAIM)
+                if (a == ACTION_REMOVE)
                         assert_true(v.wanted == WANTED_DELETED && v.qemu == QEMU_NONE);
+                if (a == ACTION_CLAIM)
+                        assert_true(v.wanted != WANTED_RUNNING && v.qemu == QEMU_NONE);
                 if (a == ACTION_REMOVE || a == ACTION_MIGRATE || a == ACTION_RESUME || a == ACTION_RECLAIM ||
                     a == ACTION_STOP || a == ACTION_RESTART)
                         assert_int_equal(v.host, v.me);
@@ -519,9 +646,15 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(the_name_alone_decides),
             cmocka_unit_test(a_qemu_of_an_older_epoch_is_killed_then_started_by_a_new_claim),
+            cmocka_unit_test(a_host_that_goes_down_starts_nothing_and_stops_what_it_is_told),
             cmocka_unit_test(a_host_without_heartbeats_starts_nothing),
             cmocka_unit_test(wishes_are_carried_out),
             cmocka_unit_test(a_guest_that_powers_itself_off_stays_off),
+            cmocka_unit_test(a_pause_and_a_crash_are_told),
+            cmocka_unit_test(what_a_dead_owner_cannot_say_its_heir_says),
+            cmocka_unit_test(a_placement_that_nobody_takes_goes_on),
+            cmocka_unit_test(a_host_without_libvirt_hands_on),
+            cmocka_unit_test(three_failed_starts_try_another_host),
             cmocka_unit_test(an_entry_with_me_as_source_is_closed_by_a_claim),
             cmocka_unit_test(an_arriving_guest_is_left_alone_until_its_attempt_is_void),
             cmocka_unit_test(gate_checks_an_owners_start),

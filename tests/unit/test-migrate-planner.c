@@ -39,6 +39,21 @@ static void picks_the_living_host_with_most_free_memory(void **state)
         assert_int_equal(planner_pick(hosts, 4, &need, NULL), 0);
 }
 
+static void a_host_that_cannot_start_guests_gets_none(void **state)
+{
+        struct planner_host two[] = {hosts[0], hosts[1]};
+        struct planner_need need = {.cpus = 1, .memory = GiB};
+        struct err e = {0};
+
+        two[1].cannot_start = "its libvirt does not answer";
+        assert_int_equal(planner_pick(two, 2, &need, NULL), 0);
+        need.only = 2;
+        assert_int_equal(planner_pick(two, 2, &need, &e), -ENOSPC);
+        assert_non_null(strstr(e.text, "h2 can start no guest: its libvirt does not answer"));
+        two[1].cannot_start = "";
+        assert_int_equal(planner_pick(two, 2, &need, NULL), 1);
+}
+
 static void a_group_keeps_its_instances_apart(void **state)
 {
         const unsigned avoid[] = {7, 2};
@@ -343,6 +358,7 @@ int main(void)
             cmocka_unit_test(removed_instances_end_the_work),
             cmocka_unit_test(silent_targets_are_given_up),
             cmocka_unit_test(only_so_many_at_once),
+            cmocka_unit_test(a_host_that_cannot_start_guests_gets_none),
             cmocka_unit_test(a_group_keeps_its_instances_apart),
             cmocka_unit_test(failover_keeps_groups_apart),
             cmocka_unit_test(what_was_placed_counts_also_when_done),

@@ -200,7 +200,7 @@ static void disks_are_durable_with_their_names(void **state)
         assert_true(was_synced("instances/vm"));
         assert_true(was_synced("instances"));
         forget();
-        assert_int_equal(lease_claim(store, "vm", &(struct lease){}, 1, &one, &err), 0);
+        assert_int_equal(lease_claim(store, "vm", &(struct lease){}, 1, false, &one, &err), 0);
         assert_true(was_synced("instances/vm"));
         forget();
         assert_int_equal(lease_remove(store, "vm", &one, disks, 2, &err), 0);
@@ -227,7 +227,7 @@ static void many_disks_are_durable_too(void **state)
         }
 }
 
-/* OWNERSHIP, Directory: the link of a start leads to its disks under the name of now. */
+/* docs/ownership.md, "Directory": the link of a start leads to its disks under the name of now. */
 static void a_fence_points_the_starts_link_to_the_new_name(void **state)
 {
         const struct disk_spec disk = {.name = "disk0", .size = 1 << 20};
@@ -239,8 +239,8 @@ static void a_fence_points_the_starts_link_to_the_new_name(void **state)
         ssize_t n;
 
         assert_int_equal(lease_create(store, "vm", &disk, 1, &err), 0);
-        assert_int_equal(lease_claim(store, "vm", &(struct lease){}, 1, &one, &err), 0);
-        start_init(&start, "vm", 1, NULL);
+        assert_int_equal(lease_claim(store, "vm", &(struct lease){}, 1, false, &one, &err), 0);
+        start_init(&start, "vm", 1, NULL, NULL, 0);
         assert_int_equal(lease_fence(store, "vm", &one, &start, &disk, 1, &err), 0);
         snprintf(path, sizeof(path), "%s/starts/%.2s/%s", folder, start.id, start.id);
         n = readlink(path, target, sizeof(target));
@@ -251,7 +251,7 @@ static void a_fence_points_the_starts_link_to_the_new_name(void **state)
         assert_string_equal(a.path, want);
         assert_true(a.qcow2 && !a.has_backing && !a.read_only && a.kind == ATTACH_FILE);
         assert_int_equal(access(a.path, F_OK), 0);
-        assert_int_equal(lease_claim(store, "vm", &one, 2, &two, &err), 0);
+        assert_int_equal(lease_claim(store, "vm", &one, 2, false, &two, &err), 0);
         assert_int_equal(access(a.path, F_OK), -1);
         assert_int_equal(lease_fence(store, "vm", &one, &start, &disk, 1, &err), -ESTALE);
         assert_int_equal(lease_grant(store, "vm", &one, &start, &disk, 1, &err), -ESTALE);
@@ -259,7 +259,7 @@ static void a_fence_points_the_starts_link_to_the_new_name(void **state)
         assert_int_equal(lease_fence(store, "vm", &two, &start, &disk, 1, &err), 0);
         assert_int_equal(access(a.path, F_OK), 0);
         assert_int_equal(lease_gate(store, "vm", &two, &start, &disk, 1, &err), 0);
-        start_init(&other, "vm", 2, "attempt");
+        start_init(&other, "vm", 2, "attempt", NULL, 0);
         assert_int_equal(lease_grant(store, "vm", &two, &other, &disk, 1, &err), 0);
         snprintf(path, sizeof(path), "%s/starts/%.2s/%s/disk0.qcow2", folder, other.id, other.id);
         assert_int_equal(access(path, F_OK), 0);

@@ -154,34 +154,13 @@ static void missing_folder_is_not_made(void **state)
         assert_int_equal(rmdir(folder), 0); /* empty */
 }
 
-/* Users of starts, of attempts and of images never meet, nor do two epochs of one instance. */
-static void users_are_of_their_own_ranges(void **state)
-{
-        struct start s, next;
-
-        for (uint64_t epoch = 0; epoch < 200; epoch++) {
-                char attempt[32];
-
-                start_init(&s, "33333333-3333-4333-8333-333333333333", epoch, NULL);
-                start_init(&next, "33333333-3333-4333-8333-333333333333", epoch + 1, NULL);
-                assert_int_not_equal(s.uid, next.uid);
-                assert_in_range(s.uid, 0x40000000u, 0x5fffffffu);
-                assert_int_equal(s.gid, 0);
-                snprintf(attempt, sizeof(attempt), "attempt-%u", (unsigned)epoch);
-                start_init(&s, "33333333-3333-4333-8333-333333333333", epoch, attempt);
-                assert_in_range(s.uid, 0x60000000u, 0x7ffffffeu);
-                assert_int_equal(s.gid, s.uid);
-                assert_true(uuid_valid(s.id));
-        }
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(lease_name_round_trip),      cmocka_unit_test(a_name_has_one_spelling),
             cmocka_unit_test(record_kinds_have_names),    cmocka_unit_test(cache_keeps_the_newest),
             cmocka_unit_test(cache_is_bounded),           cmocka_unit_test(unknown_urls_are_refused),
-            cmocka_unit_test(missing_folder_is_not_made), cmocka_unit_test(users_are_of_their_own_ranges),
+            cmocka_unit_test(missing_folder_is_not_made),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,8 +73,8 @@ static void claim_fence(const struct lease *from, unsigned host, struct lease *r
 {
         struct err err = {};
 
-        assert_int_equal(lease_claim(store, VM, from, host, ret, &err), 0);
-        start_init(ret_start, VM, ret->epoch, NULL);
+        assert_int_equal(lease_claim(store, VM, from, host, false, ret, &err), 0);
+        start_init(ret_start, VM, ret->epoch, NULL, NULL, 0);
         assert_int_equal(lease_fence(store, VM, ret, ret_start, disks, N_DISKS, &err), 0);
 }
 
@@ -107,18 +107,21 @@ static void a_grant_adds_the_attempts_group_and_leaves_the_owner(void **state)
 {
         struct lease one;
         struct start first, attempt;
+        struct commit_claim runs_on = {.host = 1, .last = &first, .start = &first};
         struct err err = {};
 
         claim_fence(&(struct lease){}, 1, &one, &first);
-        start_init(&attempt, VM, one.epoch, "attempt-1");
+        start_init(&attempt, VM, one.epoch, "attempt-1", NULL, 0);
         assert_int_equal(lease_grant(store, VM, &one, &attempt, disks, N_DISKS, &err), 0);
         expect_owners(1, 1, first.uid, attempt.gid, 0660);
         assert_int_equal(lease_gate(store, VM, &one, &first, disks, N_DISKS, &err), 0);
         assert_int_equal(lease_gate(store, VM, &one, &attempt, disks, N_DISKS, &err), -EACCES);
         assert_int_equal(lease_grant(store, VM, &one, &first, disks, N_DISKS, &err), -EINVAL);
         assert_int_equal(lease_grant(store, VM, &(struct lease){}, &attempt, disks, N_DISKS, &err), -ESTALE);
-        assert_int_equal(lease_fence(store, VM, &one, &first, disks, N_DISKS, &err), 0); /* withdrawn */
-        expect_owners(1, 1, first.uid, 0, 0600);
+        /* withdrawn, by the source that runs on */
+        runs_on.from = one;
+        assert_int_equal(lease_commit(store, VM, &runs_on, disks, N_DISKS, &one, &err), 0);
+        expect_owners(2, 1, first.uid, 0, 0600);
 }
 
 static void the_gate_wants_the_name_and_each_disk(void **state)
@@ -150,23 +153,56 @@ static void the_gate_wants_the_name_and_each_disk(void **state)
 static void a_commit_claims_fences_and_looks(void **state)
 {
         struct lease one, two = {};
-        struct start first, attempt;
+        struct start first, attempt, next;
+        struct commit_claim c = {.host = 2, .last = &first, .start = &attempt};
         struct err err = {};
 
         claim_fence(&(struct lease){}, 1, &one, &first);
-        start_init(&attempt, VM, one.epoch, "attempt-1");
+        start_init(&attempt, VM, one.epoch, "attempt-1", NULL, 0);
+        c.from = one;
         power_server.own_answer = -EIO;
-        assert_int_equal(lease_commit(store, VM, &one, 2, &attempt, disks, N_DISKS, &two, &err), -EIO);
+        assert_int_equal(lease_commit(store, VM, &c, disks, N_DISKS, &two, &err), -EIO);
         power_server = (struct power_server){};
-        assert_int_equal(lease_commit(store, VM, &one, 2, &attempt, disks, N_DISKS, &two, &err), 0);
+        /* Not asked again: what has the new name may be another host of this number. */
+        assert_int_equal(lease_commit(store, VM, &c, disks, N_DISKS, &two, &err), -ESTALE);
+        c.again = true;
+        assert_int_equal(lease_commit(store, VM, &c, disks, N_DISKS, &two, &err), 0);
         assert_true(two.epoch == 2 && two.host == 2);
         assert_int_equal(power_server.owns, 1);
         expect_owners(2, 2, attempt.uid, 0, 0600);
-        assert_int_equal(lease_commit(store, VM, &one, 3, &attempt, disks, N_DISKS, &two, &err), -ESTALE);
+        c.host = 3;
+        assert_int_equal(lease_commit(store, VM, &c, disks, N_DISKS, &two, &err), -ESTALE);
         assert_int_equal(power_server.owns, 1); /* who has lost takes nothing */
         power_server.own_nothing = true;        /* the fence is said to hold, and does not */
-        start_init(&attempt, VM, two.epoch, "attempt-2");
-        assert_int_equal(lease_commit(store, VM, &two, 3, &attempt, disks, N_DISKS, &one, &err), -EACCES);
+        start_init(&next, VM, two.epoch, "attempt-2", NULL, 0);
+        c = (struct commit_claim){.from = two, .host = 3, .last = &attempt, .start = &next};
+        assert_int_equal(lease_commit(store, VM, &c, disks, N_DISKS, &one, &err), -EACCES);
+}
+
+/* Another start has fenced since: the memory is older than the disk, or will be. */
+static void memory_takes_the_disks_from_its_own_start_only(void **state)
+{
+        struct lease one, two, three = {};
+        struct start first, other;
+        struct commit_claim c = {.host = 1, .last = &first, .start = &first};
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        claim_fence(&one, 1, &two, &other);
+        c.from = two;
+        assert_int_equal(lease_commit(store, VM, &c, disks, N_DISKS, &three, &err), -ESTALE);
+        expect_owners(3, 1, other.uid, 0, 0600);
+}
+
+static void a_user_that_has_the_disks_is_no_new_one(void **state)
+{
+        struct lease one, two;
+        struct start first;
+        struct err err = {};
+
+        claim_fence(&(struct lease){}, 1, &one, &first);
+        assert_int_equal(lease_claim(store, VM, &one, 2, false, &two, &err), 0);
+        assert_int_equal(lease_fence(store, VM, &two, &first, disks, N_DISKS, &err), -EEXIST);
 }
 
 static void qemu_is_told_all_of_it(void **state)
@@ -349,7 +385,7 @@ static void another_instance_of_the_same_folder_is_another(void **state)
         struct err err = {};
 
         assert_int_equal(lease_create(store, other, disks, N_DISKS, &err), 0);
-        assert_int_equal(lease_claim(store, other, &l, 5, &l, &err), 0);
+        assert_int_equal(lease_claim(store, other, &l, 5, false, &l, &err), 0);
         assert_int_equal(lease_find(store, VM, &l, &err), 0);
         assert_true(l.epoch == 0 && l.host == 0);
         assert_int_equal(lease_list(store, list_one, &listed, &err), 0);
@@ -467,6 +503,8 @@ int main(void)
                                             end),
             cmocka_unit_test_setup_teardown(the_gate_wants_the_name_and_each_disk, begin, end),
             cmocka_unit_test_setup_teardown(a_commit_claims_fences_and_looks, begin, end),
+            cmocka_unit_test_setup_teardown(memory_takes_the_disks_from_its_own_start_only, begin, end),
+            cmocka_unit_test_setup_teardown(a_user_that_has_the_disks_is_no_new_one, begin, end),
             cmocka_unit_test_setup_teardown(qemu_is_told_all_of_it, begin, end),
             cmocka_unit_test_setup_teardown(the_self_test_believes_what_it_has_seen, begin, end),
             cmocka_unit_test_setup_teardown(the_sweep_takes_what_is_an_hour_old, begin, end),

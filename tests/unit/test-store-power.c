@@ -266,7 +266,7 @@ static int claim(struct err *err)
 {
         struct lease ret;
 
-        return lease_claim(store, VM, &(struct lease){}, 7, &ret, err);
+        return lease_claim(store, VM, &(struct lease){}, 7, false, &ret, err);
 }
 
 static bool is_claimed(void)
@@ -314,7 +314,7 @@ static const struct scenario {
     {"an image that was begun before", with_part, resume_image, no_image, image_is_whole, -EEXIST},
     {"an image's removal", with_image, remove_image, image_is_whole, no_image, -ENOENT},
     {"new disks", with_image, make_disks, no_disks, disks_are_whole, -EEXIST},
-    {"a claim", with_disks, claim, unclaimed, is_claimed, 0},
+    {"a claim", with_disks, claim, unclaimed, is_claimed, -ESTALE},
     {"removed disks", with_claim, remove_disks, claimed, no_disks, 0},
 };
 

@@ -20,6 +20,7 @@
 #define START "aaaaaaaa-0000-4000-8000-000000000001"
 #define OLD "aaaaaaaa-0000-4000-8000-000000000002"
 #define EPOCH(n) "000000000000000" #n
+#define RAISED(n, start) EPOCH(n) " " start
 #define CLIENT(epoch, start, host) EPOCH(epoch) " " start " - " host " boot view board"
 
 static const struct disk_spec disk = {.name = "disk0", .size = 1 << 20};
@@ -66,7 +67,7 @@ static void a_fence_raises_blocklists_waits_and_then_forgets(void **state)
         assert_int_equal(fence(2, 2, &s), 0);
         assert_string_equal(fake_rados.log,
                             "set:epoch blocklist:10.0.0.1:0/7:630720000 map rm:client. set:fenced. ");
-        assert_string_equal(fake_get("epoch"), EPOCH(2));
+        assert_string_equal(fake_get("epoch"), RAISED(2, START));
         assert_null(fake_get("client.10.0.0.1:0/7"));
         assert_string_equal(fake_get("fenced.10.0.0.1:0/7"), CLIENT(1, OLD, "1"));
         fake_rados.log[0] = '\0';
@@ -189,7 +190,7 @@ static void who_registers_in_between_is_fenced(void **state)
 
 static void the_gate_registers_who_has_the_disk_open(void **state)
 {
-        const struct start s = start_of(START);
+        const struct start s = start_of(START), old = start_of(OLD);
 
         assert_int_equal(gate(1, 2, &s), -EACCES); /* not my name */
         fake_set("epoch", EPOCH(2));
@@ -199,10 +200,11 @@ static void the_gate_registers_who_has_the_disk_open(void **state)
         fake_open("image-1", "10.0.0.2:0/9");
         assert_int_equal(gate(2, 2, &s), 0);
         assert_string_equal(fake_get("client.10.0.0.2:0/9"), CLIENT(2, START, "2"));
+        assert_string_equal(fake_get("epoch"), RAISED(2, START)); /* an older version had raised it */
         assert_null(fake_get("client.10.0.0.2:0/1"));
         assert_int_equal(gate(2, 2, &s), 0);
         assert_string_equal(fake_get("client.10.0.0.2:0/9"), CLIENT(2, START, "2"));
-        assert_int_equal(gate(2, 2, &(struct start[]){start_of(OLD)}[0]), 0); /* it stays the first one's */
+        assert_int_equal(gate(2, 2, &old), -EACCES); /* two starts at one epoch: it is the first one's */
         assert_string_equal(fake_get("client.10.0.0.2:0/9"), CLIENT(2, START, "2"));
 }
 
@@ -210,7 +212,7 @@ static void of_two_clients_nobody_can_say_which_is_the_qemus(void **state)
 {
         const struct start s = start_of(START);
 
-        fake_set("epoch", EPOCH(2));
+        fake_set("epoch", RAISED(2, START));
         fake_open("image-1", "10.0.0.2:0/9");
         fake_open("image-1", "10.0.0.2:0/10");
         assert_int_equal(gate(2, 2, &s), 0);
@@ -248,30 +250,46 @@ static void the_note_goes_after_the_entry(void **state)
         assert_string_equal(fake_rados.log, "");
 }
 
-static int claim(uint64_t epoch, unsigned host, unsigned me, struct lease *ret)
+static int claim(uint64_t epoch, unsigned host, unsigned me, bool again, struct lease *ret)
 {
         const struct lease from = {epoch, host};
         struct err err = {0};
 
-        return rbd_leases.claim(fake_store(), VM, &from, me, ret, &err);
+        return rbd_leases.claim(fake_store(), VM, &from, me, again, ret, &err);
 }
 
 static void a_claim_renames_and_knows_its_own_win(void **state)
 {
         struct lease l = {0};
 
-        assert_int_equal(claim(2, 2, 3, &l), 0);
+        assert_int_equal(claim(2, 2, 3, false, &l), 0);
         assert_true(l.epoch == 3 && l.host == 3);
-        assert_int_equal(claim(2, 2, 4, &l), -ESTALE);
-        assert_int_equal(claim(3, 3, 3, &l), 0);
+        assert_int_equal(claim(2, 2, 4, true, &l), -ESTALE);
+        assert_int_equal(claim(2, 2, 3, false, &l), -ESTALE); /* another host may have this number */
+        l = (struct lease){0};
+        assert_int_equal(claim(2, 2, 3, true, &l), 0);
+        assert_true(l.epoch == 3 && l.host == 3);
+        assert_int_equal(claim(3, 3, 3, false, &l), 0);
         assert_true(l.epoch == 4 && l.host == 3);
         fake_rados.n_images = 0;
-        assert_int_equal(claim(4, 3, 3, &l), -ESTALE);
+        assert_int_equal(claim(4, 3, 3, false, &l), -ESTALE);
 }
 
 static int lost(const char *old, const char *new)
 {
         return -ETIMEDOUT;
+}
+
+static int lost_and_done(const char *old, const char *new)
+{
+        snprintf(fake_rados.image[0].name, POOL_NAME_MAX, "%s", new);
+        return -ETIMEDOUT;
+}
+
+static int done_by_a_twin(const char *old, const char *new)
+{
+        snprintf(fake_rados.image[0].name, POOL_NAME_MAX, "%s", new);
+        return -ENOENT;
 }
 
 static int first_occupied(const char *old, const char *new)
@@ -289,13 +307,21 @@ static void a_claim_without_an_answer_is_unknown(void **state)
         struct lease l = {0};
 
         fake_rados.rename = lost;
-        assert_int_equal(claim(2, 2, 3, &l), -ETIMEDOUT);
+        assert_int_equal(claim(2, 2, 3, false, &l), -ETIMEDOUT);
         assert_int_equal(l.epoch, 0);
+        fake_rados.rename = done_by_a_twin;
+        assert_int_equal(claim(2, 2, 3, false, &l), -ESTALE);
+        assert_int_equal(l.epoch, 0);
+        begin(state);
+        fake_rados.rename = lost_and_done; /* nobody else's answer was "not there" */
+        assert_int_equal(claim(2, 2, 3, false, &l), 0);
+        assert_int_equal(l.epoch, 3);
+        begin(state);
         fake_rados.rename = first_occupied; /* what a crash left: on to the next epoch */
-        assert_int_equal(claim(2, 2, 3, &l), 0);
+        assert_int_equal(claim(2, 2, 3, false, &l), 0);
         assert_int_equal(l.epoch, 4);
         fake_rados.rename = always_occupied;
-        assert_int_equal(claim(4, 3, 3, &l), -EIO);
+        assert_int_equal(claim(4, 3, 3, false, &l), -EIO);
 }
 
 static void disks_that_are_not_made_are_claimed_by_nobody(void **state)
@@ -308,18 +334,19 @@ static void disks_that_are_not_made_are_claimed_by_nobody(void **state)
         fake_rados.n = 0;
         fake_set("making", "nonce");
         assert_int_equal(rbd_leases.find(fake_store(), VM, &l, &err), -ENOENT);
-        assert_int_equal(claim(0, 0, 3, &l), -ESTALE);
+        assert_int_equal(claim(0, 0, 3, false, &l), -ESTALE);
         fake_set("epoch", EPOCH(0));
-        assert_int_equal(claim(0, 0, 3, &l), 0);
+        assert_int_equal(claim(0, 0, 3, false, &l), 0);
         assert_int_equal(l.epoch, 1);
 }
 
 static int commit(struct start *start, struct lease *ret)
 {
-        const struct lease from = {2, 2};
+        const struct start source = start_of(OLD);
+        const struct commit_claim c = {.from = {2, 2}, .host = 3, .last = &source, .start = start};
         struct err err = {0};
 
-        return rbd_lease_commit(fake_store(), VM, &from, 3, start, &disk, 1, ret, &err);
+        return rbd_lease_commit(fake_store(), VM, &c, &disk, 1, ret, &err);
 }
 
 /* The source is spared: one rename, one operation. */
@@ -336,7 +363,7 @@ static void a_commit_raises_and_registers_at_once(void **state)
         assert_int_equal(commit(&s, &l), 0);
         assert_true(l.epoch == 3 && l.host == 3);
         assert_string_equal(fake_rados.log, "rename set:epoch set:client. ");
-        assert_string_equal(fake_get("epoch"), EPOCH(3));
+        assert_string_equal(fake_get("epoch"), RAISED(3, START));
         assert_string_equal(fake_get("client.10.0.0.2:0/9"), CLIENT(3, START, "3"));
         assert_non_null(fake_get("client.10.0.0.1:0/7"));
 }

@@ -317,18 +317,21 @@ static const struct disk_spec disk = {.name = "disk0", .size = 1 << 20};
 
 static void claim_with_a_lost_reply_is_won(void **state)
 {
-        struct lease one = {};
+        struct lease one = {}, two = {};
         struct err err = {};
 
         assert_int_equal(lease_create(store, "i1", &disk, 1, &err), 0);
         bad.fault = FAULT_LOST;
-        assert_int_equal(lease_claim(store, "i1", &(struct lease){}, 5, &one, &err), 0);
+        assert_int_equal(lease_claim(store, "i1", &(struct lease){}, 5, false, &one, &err), 0);
         assert_true(one.epoch == 1 && one.host == 5);
+        /* "Not there" is an answer: who has the new name is another process with that number, for all that
+         * this call knows. */
         bad.fault = FAULT_TWICE; /* the second RENAME says ENOENT */
-        assert_int_equal(lease_claim(store, "i1", &one, 6, &one, &err), 0);
+        assert_int_equal(lease_claim(store, "i1", &one, 6, false, &two, &err), -ESTALE);
+        assert_int_equal(lease_claim(store, "i1", &one, 6, true, &one, &err), 0);
         assert_true(one.epoch == 2 && one.host == 6);
         bad.fault = FAULT_LOST_UNDONE;
-        assert_int_equal(lease_claim(store, "i1", &one, 7, &one, &err), -ETIMEDOUT);
+        assert_int_equal(lease_claim(store, "i1", &one, 7, false, &one, &err), -ETIMEDOUT);
         assert_int_equal(bad.hits, 3);
         assert_int_equal(lease_find(store, "i1", &one, &err), 0);
         assert_true(one.epoch == 2 && one.host == 6);

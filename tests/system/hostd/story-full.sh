@@ -5,7 +5,7 @@
 # A store that is full: a file system of its own with little room, on rbd a quota of the pool.
 
 full_ceph() {
-        ceph --conf /var/tmp/wherry-lab/store/ceph.conf --connect-timeout 20 "$@" >/dev/null 2>&1
+        lab exec store ceph --conf /var/tmp/wherry-lab/store/ceph.conf --connect-timeout 20 "$@" >/dev/null 2>&1
 }
 
 full_folder() {

@@ -104,6 +104,59 @@ story_killed_qemu_is_started_again_with_back_off() {
         (($(epoch_of web) > epoch))
 }
 
+# restarting NAME REASON: its record says so, which start it will be, and when.
+restarting() {
+        [[ $(instance_field "$1" '.status | "\(.state): \(.reason), \(.tries > 0) \(.next != null)"') == "restarting: $2, true true" ]]
+}
+
+story_a_guest_that_dies_again_and_again_is_shown_as_restarting() {
+        local pid
+        given frail h2
+        for _ in 1 2; do
+                pid=$(pid_on frail h2)
+                kill -KILL "$pid"
+                back_after frail h2 "$pid" >/dev/null
+        done
+        kill -KILL "$(pid_on frail h2)" # the next start comes in 4 s
+        soon "the record says restarting: $(instance_field frail .status)" 10 restarting frail "its QEMU crashed or was killed"
+        wherry ls | grep -q restarting || fail "ls does not say so: $(wherry ls)"
+        wherry show frail | grep -q "next try: *start [1-9]" || fail "show does not say when: $(wherry show frail)"
+        happened instance-crashed frail
+        runs_soon frail h2
+        removed frail
+}
+
+# libvirt learns of a panic by the device that the guest's kernel writes to; here the monitor writes.
+story_a_kernel_that_panicked_is_restarted() {
+        local pid
+        given panics h2
+        pid=$(pid_on panics h2)
+        lab exec h2 virsh -q qemu-monitor-command wherry-panics --hmp 'o /b 0x505 1'
+        back_after panics h2 "$pid" >/dev/null
+        runs_soon panics h2
+        wherry events --json | jq -e '[.. | objects | select(.kind? == "instance-crashed" and (.text | contains("its kernel panicked")))] | length > 0' \
+                >/dev/null || fail "nobody tells of the panic: $(wherry events)"
+        removed panics
+}
+
+story_a_suspended_guest_is_shown_and_not_migrated() {
+        local pid epoch
+        given web h1
+        pid=$(pid_on web h1) epoch=$(epoch_of web)
+        lab exec h1 virsh -q suspend wherry-web
+        soon "the record says so: $(instance_field web .status)" 10 eval \
+                '[[ $(instance_field web ".status | .state + \": \" + .reason") == "paused: suspended on its host" ]]'
+        wherry ls | grep -q "paused: suspended on its host" || fail "ls does not say so: $(wherry ls)"
+        happened instance-paused web
+        refused "suspended on its host" timeout 20 "$build/imaged/cli/wherry" migrate web h2
+        daemon_dies h1 hostd
+        daemon_starts h1 hostd
+        soon "both hosts up" 30 hosts_up
+        soon "the next hostd knows it" 30 lab exec h1 virsh -q resume wherry-web
+        soon "it runs: $(instance_field web .status)" 20 state_is web running
+        [[ "$(where web) $(epoch_of web)" == "h1:$pid $epoch" ]] || fail "another QEMU: $(where web), was $pid"
+}
+
 story_a_guest_that_powers_itself_off_stays_off() {
         local address
         given own h2

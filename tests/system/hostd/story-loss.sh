@@ -47,6 +47,57 @@ story_a_host_dies_while_imaged_is_dead() {
         runs_soon web h1
 }
 
+# A wish that comes between a host's death and its take-over is not answered by the dead owner's last word.
+story_a_stop_after_the_hosts_death_is_confirmed_by_another() {
+        given late h1
+        lab power-off h1 >/dev/null
+        wherry stop late --force --timeout 60 >/dev/null || fail "not confirmed: $(instance_field late .status)"
+        [[ $(instance_field late '.status | "\(.state) \(.host != 1)"') == "stopped true" ]] ||
+                fail "it was not another host: $(instance_field late .status)"
+        no_qemu late
+        wherry start late --timeout 90 >/dev/null
+        soon "late runs: $(where late)" 60 elsewhere late h1
+        comes_back h1
+        removed late
+}
+
+starts_nothing() {
+        wherry host list | grep -q "$1 .*starts nothing"
+}
+
+story_a_host_without_libvirt_gets_no_guest() {
+        local id epoch
+        given kept h1
+        given late h1
+        wherry stop late --force >/dev/null
+        daemon_dies h2 libvirtd
+        soon "host list says so: $(wherry host list)" 20 starts_nothing h2
+        refused "can start no guest" wherry run small --name no --host h2 --memory 128M --disk 512M
+        # Placed there all the same, as by a planner whose list is old.
+        id=$(id_of late) epoch=$(epoch_of late)
+        edit_record instance "$id" placement "{\"host\": 2, \"epoch\": $epoch}"
+        edit_record instance "$id" wanted '"running"'
+        soon "late runs on another host: $(where late)" 60 elsewhere late h2
+        happened start-handed-on late
+        lab power-off h1 >/dev/null
+        soon "kept runs on h3: $(where kept)" 30 runs_on kept h3
+        daemon_starts h2 libvirtd
+        comes_back h1
+        soon "h2 takes guests again: $(wherry host list)" 30 not starts_nothing h2
+        removed late kept
+}
+
+story_three_failed_starts_try_another_host() {
+        given luck h1
+        wherry stop luck --force >/dev/null
+        lab exec h1 ip link set wherry0 name away0
+        wherry start luck --no-wait >/dev/null
+        soon "luck runs on another host: $(where luck)" 60 elsewhere luck h1
+        lab exec h1 ip link set away0 name wherry0
+        happened start-handed-on luck
+        removed luck
+}
+
 # is_here HOST NAME START: what that host's hostd says about that start of it, as another asks who would lift its fence.
 is_here() {
         curl --silent --show-error --fail -X POST -H "X-Auth-Token: $(cat "/run/wherry-lab/$1/cluster.token")" \

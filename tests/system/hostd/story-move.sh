@@ -157,6 +157,34 @@ story_source_libvirtd_dies_in_the_middle() {
         moves_to "$there"
 }
 
+# told_as_it_is STATUS: what the command said in $dir/said, and its status; the record; and the event: all as it has come.
+told_as_it_is() {
+        if [[ $(instance_host web) == "$there" ]]; then
+                move_ended "done" && [[ $1 == 0 ]] && happened instance-migrated web >/dev/null
+        else
+                move_ended failed && [[ $1 != 0 ]] && happened migration-failed web >/dev/null
+        fi || fail "it runs on $(instance_host web), and was told: $(cat "$dir/said"), $(instance_field web .status.move)"
+        [[ $(instance_field web .status.move.downtime_ms) != 0 ]] || fail "it stood still for 0 ms"
+}
+
+# Its answer is lost, and what it was doing may go on.
+story_source_libvirtd_is_restarted_in_the_middle() {
+        local asker status
+        under_writer
+        lab exec "$here" virsh -q migrate-setspeed wherry-web 1
+        wherry migrate web "$there" --timeout 180 >"$dir/said" 2>&1 &
+        asker=$!
+        soon "the move is under way" 20 moving "$here"
+        hurry
+        lab stop "$here" libvirtd >/dev/null
+        daemon_starts "$here" libvirtd
+        status=0
+        wait "$asker" || status=$?
+        soon "it runs on one host: $(where web)" 60 settled
+        told_as_it_is "$status"
+        goes_on
+}
+
 story_destination_loses_its_network_in_the_middle() {
         under_writer
         slow_move

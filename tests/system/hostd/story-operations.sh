@@ -66,3 +66,44 @@ story_hostd_stays_in_memory() {
         grep -q "^LimitMEMLOCK=infinity" "$unit"
         (($(sed -n 's/^OOMScoreAdjust=//p' "$unit") < 0)) || fail "the kernel would end hostd for memory as soon as a guest"
 }
+
+waits() {
+        [[ $(instance_field "$1" '.status.waiting.serial == .move.serial') == true ]]
+}
+
+leaves() {
+        [[ $(lab exec h1 virsh -q domjobinfo "wherry-$1") == *Unbounded* ]]
+}
+
+# A host sends two at the same time, unless its configuration says another number.
+story_moves_wait_for_their_turn_and_a_stop_ends_the_wait() {
+        local n
+        for n in first second third fourth; do
+                given "$n" h1
+                lab exec h1 virsh -q migrate-setspeed "wherry-$n" 1
+        done
+        for n in first second; do
+                wherry migrate "$n" h2 --no-wait >/dev/null
+                soon "$n leaves" 30 leaves "$n"
+        done
+        for n in third fourth; do
+                wherry migrate "$n" h2 --no-wait >/dev/null
+                soon "$n waits" 30 waits "$n"
+        done
+        wherry show third | grep -q "waits for its turn: host h1 sends 2 at the same time" || fail "$(wherry show third)"
+        wherry stop fourth --force --timeout 90 >/dev/null
+        [[ $(instance_field fourth .status.move.error) == "the instance was stopped before its turn came" ]] ||
+                fail "fourth was told: $(instance_field fourth .status)"
+        not waits fourth
+        { leaves first && leaves second; } || fail "the others have not gone on"
+        not leaves third || fail "third did not wait"
+        lab exec h1 virsh -q migrate-setspeed wherry-first 1000
+        runs_soon first h2
+        soon "third's turn has come" 30 leaves third
+        not waits third
+        for n in second third; do
+                lab exec h1 virsh -q migrate-setspeed "wherry-$n" 1000
+                runs_soon "$n" h2
+        done
+        removed first second third fourth
+}

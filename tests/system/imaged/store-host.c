@@ -83,7 +83,7 @@ static int look(struct host *h, const char *id, struct err *err)
                 if (lease.host != h->number && (json_get_int(p, "host", 0) != h->number ||
                                                 (uint64_t)json_get_int(p, "epoch", -1) != lease.epoch))
                         return 0;
-                r = lease_claim(h->store, id, &lease, h->number, &lease, err);
+                r = lease_claim(h->store, id, &lease, h->number, false, &lease, err);
                 if (r < 0)
                         return r;
         }

@@ -121,7 +121,7 @@ char *guest_xml(struct guest *g, int host)
                                 .lock_path = g->lock_path,
                                 .boot_cdrom_second = true};
         struct err err = {0};
-        char *xml, *with;
+        char *xml, *with, *end;
 
         if (!g->lease[host].start.id[0]) {
                 uuid_random(g->lease[host].start.id);
@@ -141,12 +141,11 @@ char *guest_xml(struct guest *g, int host)
         if (!g->qmp)
                 return xml;
         /* A second monitor, so that the test sees QEMU without libvirt's help. */
+        end = strstr(xml, "</qemu:commandline>");
+        assert_non_null(end);
         with = str_printf(
-            "%.*s xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'%.*s<qemu:commandline><qemu:arg "
-            "value='-qmp'/><qemu:arg value='unix:%s/h%d/qmp/sock,server=on,wait=off'/></qemu:commandline>"
-            "</domain>",
-            (int)strcspn(xml, ">"), xml, (int)(strstr(xml, "</domain>") - xml - (long)strcspn(xml, ">")),
-            xml + strcspn(xml, ">"), lab->folder, host);
+            "%.*s<qemu:arg value='-qmp'/><qemu:arg value='unix:%s/h%d/qmp/sock,server=on,wait=off'/>%s",
+            (int)(end - xml), xml, lab->folder, host, end);
         free(xml);
         assert_non_null(with);
         return with;

@@ -48,6 +48,7 @@ int main(int argc, char **argv)
             cmocka_unit_test(both_refused_leaves_nobody_running),
             cmocka_unit_test(guest_of_an_older_hostd_moves_to_a_screen_of_its_own),
             cmocka_unit_test(disk_opened_by_name_dies_of_the_claim_and_by_link_lives),
+            cmocka_unit_test(eight_long_moves_leave_the_connection_alive),
             cmocka_unit_test(cancelled_migration_never_has_two_runners),
             cmocka_unit_test(destination_qemu_killed_at_the_switchover),
             cmocka_unit_test(source_libvirtd_killed_at_the_switchover),

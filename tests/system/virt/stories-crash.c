@@ -138,7 +138,7 @@ void destination_qemu_killed_at_the_switchover(void **state)
         marks_print();
         assert_int_equal(r.violations, 0);
         assert_int_equal(mark_count(MARK_QUESTION, 2, GATE_ACQUIRE), 0);
-        /* QEMU goes on by itself, nobody is asked: hostd hears of the failed job and must claim (OWNERSHIP,
+        /* QEMU goes on by itself, nobody is asked: hostd hears of the failed job and must claim (docs/ownership.md,
          * migration 5). */
         assert_true(failed >= 0 && resumed >= 0);
         assert_int_equal(mark_count(MARK_QUESTION, 1, GATE_ACQUIRE), 0);

@@ -63,7 +63,7 @@ void migration_asks_in_order_and_commits_after_the_source_is_done(void **state)
         marks_print();
         assert_true(release >= 0 && commit > release && resumed > commit && stopped > commit);
         assert_int_equal(mark_count(MARK_QUESTION, 1, GATE_ACQUIRE), 0);
-        /* OWNERSHIP, migration 5: the destination hears of success after the source's job is over. */
+        /* docs/ownership.md, migration 5: the destination hears of success after the source's job is over. */
         assert_string_equal(c.migrate, "completed");
         assert_string_equal(c.status, "postmigrate");
         assert_true(mark_wait(0, MARK_EVENT, 1, VIRT_JOB_ENDED, "completed", 0) >= 0);

@@ -13,6 +13,9 @@ void guest_that_powers_off_tells_so(void **state);
 void answer_comes_from_the_lease_of_the_same_guest(void **state);
 void killed_qemu_is_seen_and_gone(void **state);
 
+/* stories-many.c */
+void eight_long_moves_leave_the_connection_alive(void **state);
+
 /* stories-process.c */
 void process_that_cannot_be_read_holds_up_nobody(void **state);
 
