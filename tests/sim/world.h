@@ -63,6 +63,7 @@ struct qemu {
         bool second_lock, image_lock;
         bool off_asked; /* the power button was pressed */
         int64_t pressed_ns, ended_ns;
+        int64_t stop_ns;         /* when its hostd first asked it to power off; 0: never */
         bool off;                /* it ended because its guest powered off: libvirt's log says so */
         bool shut;               /* its tap passes nothing */
         int64_t beside_since_ns; /* since when it can be reached beside another guest; 0: it cannot */
