@@ -265,7 +265,8 @@ void imaged_run(void *arg)
                                 remove_step(s, d, &i);
                         } else if (i.wanted == WANTED_RUNNING && i.placement_host &&
                                    !alive(i.placement_host) &&
-                                   (streq(i.state, "pending") || streq(i.state, "stopped")) &&
+                                   (streq(i.state, "pending") || streq(i.state, "stopped") ||
+                                    streq(i.state, "failed")) &&
                                    lease_find(s, d->id, &w.lease, NULL) == 0 &&
                                    w.lease.epoch == i.placement_epoch) {
                                 w.host = pick(0, 0); /* it waits for a host that is gone */
