@@ -152,7 +152,8 @@ static bool waits_for_dead_host(struct collector *c, const json_t *record)
         unsigned host = (unsigned)json_get_int(json_object_get(record, "placement"), "host", 0);
 
         return streq(json_get_str(record, "wanted", NULL), "running") && host &&
-               (streq(state, "pending") || streq(state, "stopped")) && !hosts_alive(c->im->hosts, host);
+               (streq(state, "pending") || streq(state, "stopped") || streq(state, "failed")) &&
+               !hosts_alive(c->im->hosts, host);
 }
 
 static void look_instance(struct collector *c, const char *id, uint64_t version, const json_t *record)

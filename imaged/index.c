@@ -119,7 +119,7 @@ unsigned index_seat(const json_t *record)
 
 static void fill(struct indexed *e, const json_t *record)
 {
-        static const char *const idle[] = {"pending", "stopped", NULL};
+        static const char *const idle[] = {"pending", "stopped", "failed", NULL};
         const char *state = json_get_str(json_object_get(record, "status"), "state", "");
         bool running = streq(json_get_str(record, "wanted", NULL), "running");
         bool creating = json_is_object(json_object_get(record, "creating"));

@@ -78,6 +78,8 @@ static enum instance_action decide_absent(const struct instance_view *v)
                 return ACTION_NOTE_OFF;
         if (v->wanted == WANTED_STOPPED)
                 return v->settled ? ACTION_FORGET : ACTION_SETTLE;
+        if (placed && placed != v->me && v->leaving)
+                return ACTION_FORGET;
         /* Until that one has claimed it, nobody else looks after it. */
         if (placed && placed != v->me)
                 return v->trusted && v->now_ms >= v->retry_ms && v->placed_ms &&

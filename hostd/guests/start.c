@@ -169,8 +169,7 @@ static void start_failed(struct guest *g, const struct guest_look *l, const stru
                 guest_hand_on(g, l, mine, why);
 }
 
-/* Another host may have the room that this one lacks: a start that others have tried, or a failover's, goes on to
- * the next at once. */
+/* Another host may have the room that this one lacks: the start goes on to the next at once. */
 static void start_refused(struct guest *g, const struct guest_look *l, const struct err *why)
 {
         struct err ignored = {0};
@@ -181,7 +180,7 @@ static void start_refused(struct guest *g, const struct guest_look *l, const str
                                     &l->lease, &ignored);
                 event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
         }
-        if (guest_chain(l))
+        if (!guest_fixed(l))
                 guest_hand_on(g, l, &l->lease, why);
 }
 

@@ -66,9 +66,12 @@ void guest_status_look(struct guest *g, struct guest_look *l)
                      i->state_epoch == l->lease.epoch;
 }
 
-/* Its last owner may be dead and its QEMU alive. Nobody has run it at this epoch, so nobody has shut that
- * one out yet; "stopped" means that nothing writes. */
-static int status_fence(struct guest *g, const struct guest_look *l, struct err *err)
+/*
+ * Its last owner may be dead and its QEMU alive. Nobody has run it at this epoch, so that one may not be shut
+ * out yet; "stopped" means that nothing writes. A start that failed at this epoch may have begun the fence, and
+ * an epoch has one start: so this fence has an epoch of its own.
+ */
+static int status_fence(struct guest *g, const struct guest_look *l, struct lease *ret_mine, struct err *err)
 {
         struct disk_spec disks[INSTANCE_DISKS];
         size_t n = instance_disks(&l->instance, disks);
@@ -77,14 +80,18 @@ static int status_fence(struct guest *g, const struct guest_look *l, struct err 
         struct start nobody;
         int r;
 
+        *ret_mine = l->lease;
         if (l->lease.host == 0 || l->instance.start_epoch == l->lease.epoch)
                 return 0;
-        start_init(&nobody, g->id, l->lease.epoch, NULL, taken, ARRAY_SIZE(taken));
-        r = lease_fence(g->ctx->store, g->id, &l->lease, &nobody, disks, n, err);
+        r = guest_claim(g, l, ret_mine, err);
+        if (r < 0)
+                return r;
+        start_init(&nobody, g->id, ret_mine->epoch, NULL, taken, ARRAY_SIZE(taken));
+        r = lease_fence(g->ctx->store, g->id, ret_mine, &nobody, disks, n, err);
         start_forget(g->ctx->store, g->id, &nobody);
         /* On a directory a QEMU that lives keeps its lock, and with that the disk. */
         if (r == 0)
-                r = disk_reader_open(g->ctx->store, g->id, &l->lease, &disks[0], &reader, err);
+                r = disk_reader_open(g->ctx->store, g->id, ret_mine, &disks[0], &reader, err);
         disk_reader_close(reader);
         return r == -EOPNOTSUPP ? 0 : r;
 }
@@ -97,12 +104,13 @@ int guest_settle(struct guest *g, const struct guest_look *l, struct err *err)
                                        .tries = l->tries,
                                        .next = g->retry_at,
                                        .restarted = stopped};
-        int r = stopped ? status_fence(g, l, err) : 0;
+        struct lease mine = l->lease;
+        int r = stopped ? status_fence(g, l, &mine, err) : 0;
 
         if (stopped)
                 dhcp_remove(g->ctx, g->id);
         if (r == 0)
-                r = guest_record_status(g->ctx, g->id, &s, &l->lease, err);
+                r = guest_record_status(g->ctx, g->id, &s, &mine, err);
         if (r == 0)
                 status_tell(g, l);
         return r;

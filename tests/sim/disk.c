@@ -208,11 +208,8 @@ void disk_check_kill(const struct disk *d, const struct qemu *q)
         if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->end_asked ||
             q->host->going_down || d->end_ns >= q->error_ns || !disk_writable(d, q))
                 return;
-        /* It was being stopped here, to start where there is a network, when the error came. */
-        if (q->pressed_ns && (q->host->uplink_cut || q->host->network_cut))
-                return;
-        if (d->end_ns &&
-            q->pressed_ns >= d->end_ns) /* a stop that had begun goes on, whatever is wished since */
+        /* A stop that had begun when the error came goes on, whatever is wished since. */
+        if (q->stop_ns && q->stop_ns <= q->error_ns)
                 return;
         world_hold();
         if (instance_load(W.store, d->id, &i, NULL) == 0 && !asked_to_end(&i) &&

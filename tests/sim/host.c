@@ -10,6 +10,7 @@
 #include "hostd/ring/ring.h"
 #include "hostd/self.h"
 #include "hostd/tasks.h"
+#include "migrate/planner.h"
 #include "migrate/identity.h"
 #include "migrate/watch.h"
 #include "tests/sim/world.h"
@@ -70,6 +71,10 @@ void host_init(unsigned machine, unsigned number, const char *store_url)
         snprintf(h->hostname, sizeof(h->hostname), "h%u", number);
         snprintf(h->address, sizeof(h->address), "10.0.0.%u", machine);
         snprintf(h->listen, sizeof(h->listen), "10.0.0.%u:7070", machine);
+        /* With any one host gone there is just room for all. */
+        h->memory = planner_memory(SIM_GUEST_MEMORY, 1) *
+                    MAX_OF((W.n_instances + W.n_hosts - 2) / MAX_OF(W.n_hosts - 1, 1U), 1U);
+        snprintf(h->memory_text, sizeof(h->memory_text), "%llu", (unsigned long long)h->memory);
         h->config = (struct config){.store_url = (char *)store_url,
                                     .name = h->hostname,
                                     .address = h->address,
@@ -80,7 +85,7 @@ void host_init(unsigned machine, unsigned number, const char *store_url)
                                     .peer_uri = (char *)"sim",
                                     .bridge = (char *)"lo", /* is there wherever this runs */
                                     .cpus_text = (char *)"0",
-                                    .memory_text = (char *)"0",
+                                    .memory_text = h->memory_text,
                                     .token = (char *)"a token of the simulator",
                                     .gate_socket = (char *)"sim",
                                     .moves_out = 2,

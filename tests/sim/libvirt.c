@@ -220,6 +220,8 @@ static int run_shutdown(struct call *c)
 
         if (!q)
                 return err_set(&c->err, -ENOENT, "no domain");
+        if (!q->stop_ns)
+                q->stop_ns = sched_now();
         qemu_press(q);
         return 0;
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hostd/record.h"
+#include "migrate/planner.h"
 #include "tests/sim/world.h"
 
 /*
@@ -20,6 +22,25 @@ static int lease_of(const char *xml, struct domain_lease *ret)
                 return -EINVAL;
         snprintf(text, sizeof(text), "%.*s", (int)(end - key - 5), key + 5);
         return domain_lease_parse(text, ret, NULL);
+}
+
+/* A promise: no host runs more than its memory holds. A guest that nobody knows any more is only to be ended. */
+static void memory_check(const struct host *h)
+{
+        uint64_t used = 0;
+        struct instance i;
+
+        world_hold();
+        for (const struct qemu *q = h->qemus; q; q = q->next) {
+                if (!q->alive || instance_load(W.store, q->lease.instance, &i, NULL) < 0)
+                        continue;
+                used += planner_memory(i.memory, i.cpus);
+                instance_done(&i);
+        }
+        world_release();
+        if (used > h->memory)
+                violated("%s has %llu MiB of memory, and its guests and their QEMUs take %llu", h->name,
+                         (unsigned long long)(h->memory >> 20), (unsigned long long)(used >> 20));
 }
 
 struct qemu *qemu_new(struct host *h, const char *xml, enum qemu_phase phase)
@@ -43,6 +64,7 @@ struct qemu *qemu_new(struct host *h, const char *xml, enum qemu_phase phase)
         disk_open(q->disk, q);
         tell("%s: QEMU %d begins on %s, epoch %llu%s", q->disk->id, (int)q->pid, h->name,
              (unsigned long long)q->lease.epoch, q->lease.attempt[0] ? ", to arrive" : "");
+        memory_check(h);
         return q;
 }
 

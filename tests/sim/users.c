@@ -188,7 +188,7 @@ int instance_make(unsigned index, unsigned host)
         uuid_random(id);
         snprintf(name, sizeof(name), "vm%u", index);
         doc = json_pack("{s:s,s:s,s:i,s:I,s:I,s:i,s:s,s:{s:i,s:i},s:i,s:b,s:{s:s,s:s},s:{s:s,s:i,s:i,s:i}}",
-                        "id", id, "name", name, "cpus", 1, "memory", (json_int_t)1 << 30, "disk",
+                        "id", id, "name", name, "cpus", 1, "memory", (json_int_t)SIM_GUEST_MEMORY, "disk",
                         (json_int_t)1 << 20, "priority", (int)rnd(3), "wanted", "running", "placement",
                         "host", (int)host, "epoch", 0, "restart", 0, "stop_force", 0, "network", "mac",
                         "52:54:00:00:00:01", "address", "10.1.0.1", "status", "state", "pending", "host", 0,
@@ -265,7 +265,8 @@ void imaged_run(void *arg)
                                 remove_step(s, d, &i);
                         } else if (i.wanted == WANTED_RUNNING && i.placement_host &&
                                    !alive(i.placement_host) &&
-                                   (streq(i.state, "pending") || streq(i.state, "stopped")) &&
+                                   (streq(i.state, "pending") || streq(i.state, "stopped") ||
+                                    streq(i.state, "failed")) &&
                                    lease_find(s, d->id, &w.lease, NULL) == 0 &&
                                    w.lease.epoch == i.placement_epoch) {
                                 w.host = pick(0, 0); /* it waits for a host that is gone */

@@ -63,6 +63,7 @@ struct qemu {
         bool second_lock, image_lock;
         bool off_asked; /* the power button was pressed */
         int64_t pressed_ns, ended_ns;
+        int64_t stop_ns;         /* when its hostd first asked it to power off; 0: never */
         bool off;                /* it ended because its guest powered off: libvirt's log says so */
         bool shut;               /* its tap passes nothing */
         int64_t beside_since_ns; /* since when it can be reached beside another guest; 0: it cannot */
@@ -155,6 +156,8 @@ struct host {
         char name[16], hostname[16], listen[24], address[24]; /* name: of the story */
         struct config config;
         int64_t offset_ns; /* of its clock */
+        uint64_t memory;   /* bytes, for guests and their QEMUs */
+        char memory_text[24];
         bool powered;
         int64_t powered_ns; /* since when */
         bool said_dead;     /* by its record */
@@ -256,6 +259,7 @@ void disk_check_kill(const struct disk *d, const struct qemu *q);
 
 /* qemu.c */
 struct qemu *qemu_new(struct host *h, const char *xml, enum qemu_phase phase);
+#define SIM_GUEST_MEMORY (1ULL << 30)                         /* of every instance; each has one core */
 struct qemu *qemu_find(struct host *h, const char *instance); /* that libvirtd knows */
 struct qemu *qemu_alive(pid_t pid);
 void qemu_run(struct qemu *q, bool boot);
