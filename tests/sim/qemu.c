@@ -175,8 +175,10 @@ static void guest_write(struct qemu *q)
                 w->result = disk_write(q->disk, q, n);
                 w->done = true;
         } else {
-                int64_t way = !W.quiet && rnd_chance(W.slow) ? rnd_between(20 * SIM_MS, 6 * SIM_S)
-                                                             : rnd_between(50, 2000) * SIM_US;
+                /* Who is let go too early shows only by a write that is late. */
+                unsigned late = W.broken == BREAK_GRACE || W.broken == BREAK_PROOF ? 200000 : W.slow;
+                int64_t way = !W.quiet && rnd_chance(late) ? rnd_between(20 * SIM_MS, 6 * SIM_S)
+                                                           : rnd_between(50, 2000) * SIM_US;
 
                 w->lost = !W.quiet && rnd_chance(W.drop);
                 event_at(sched_now() + way, request_arrive, w);

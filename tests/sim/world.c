@@ -39,6 +39,8 @@ static void draw(uint64_t seed)
         W.drop = drops[rnd(ARRAY_SIZE(drops))];
         W.late = lates[rnd(ARRAY_SIZE(lates))];
         W.slow = slows[rnd(ARRAY_SIZE(slows))];
+        if (W.broken == BREAK_GRACE || W.broken == BREAK_PROOF) /* nothing is lifted elsewhere */
+                W.kind = FENCE_RBD;
         W.faults_ns = rnd_between(20, 80) * SIM_S;
         W.slow_lists = rnd(5) == 0;
         if (rnd(4) == 0)
