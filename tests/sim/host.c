@@ -71,9 +71,11 @@ void host_init(unsigned machine, unsigned number, const char *store_url)
         snprintf(h->hostname, sizeof(h->hostname), "h%u", number);
         snprintf(h->address, sizeof(h->address), "10.0.0.%u", machine);
         snprintf(h->listen, sizeof(h->listen), "10.0.0.%u:7070", machine);
-        /* With any one host gone there is just room for all. */
+        /* With any one host gone there is just room for all. A world that is filled later has plenty. */
         h->memory = planner_memory(SIM_GUEST_MEMORY, 1) *
                     MAX_OF((W.n_instances + W.n_hosts - 2) / MAX_OF(W.n_hosts - 1, 1U), 1U);
+        if (W.n_instances == 0)
+                h->memory = 256ULL << 30;
         snprintf(h->memory_text, sizeof(h->memory_text), "%llu", (unsigned long long)h->memory);
         h->config = (struct config){.store_url = (char *)store_url,
                                     .name = h->hostname,

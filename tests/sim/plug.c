@@ -17,7 +17,7 @@
 #define CHECK_NS (100 * SIM_MS)
 #define CUT_BOUND_NS (ISOLATION_BOUND_MS * SIM_MS) /* the storage does not answer: the peers tell */
 /* It answers, slowly, or loses a question: each try may take its whole timeout. */
-#define LOOK_BOUND_NS (15 * SIM_S)
+#define LOOK_BOUND_NS (31 * SIM_S)
 /* So long that every other host has it in its list. */
 #define LISTED_NS ((W.slow_lists ? 14 : 6) * SIM_S)
 

@@ -24,7 +24,8 @@ static int lease_of(const char *xml, struct domain_lease *ret)
         return domain_lease_parse(text, ret, NULL);
 }
 
-/* A promise: no host runs more than its memory holds. A guest that nobody knows any more is only to be ended. */
+/* A promise: no host runs more than its memory holds. A QEMU that has never run takes little, and a guest that
+ * nobody knows any more is only to be ended. */
 static void memory_check(const struct host *h)
 {
         uint64_t used = 0;
@@ -32,7 +33,7 @@ static void memory_check(const struct host *h)
 
         world_hold();
         for (const struct qemu *q = h->qemus; q; q = q->next) {
-                if (!q->alive || instance_load(W.store, q->lease.instance, &i, NULL) < 0)
+                if (!q->alive || !q->ran || instance_load(W.store, q->lease.instance, &i, NULL) < 0)
                         continue;
                 used += planner_memory(i.memory, i.cpus);
                 instance_done(&i);
@@ -64,7 +65,6 @@ struct qemu *qemu_new(struct host *h, const char *xml, enum qemu_phase phase)
         disk_open(q->disk, q);
         tell("%s: QEMU %d begins on %s, epoch %llu%s", q->disk->id, (int)q->pid, h->name,
              (unsigned long long)q->lease.epoch, q->lease.attempt[0] ? ", to arrive" : "");
-        memory_check(h);
         return q;
 }
 
@@ -258,8 +258,9 @@ void qemu_guest(struct qemu *q)
 /* The vCPUs begin to run, or go on. */
 void qemu_run(struct qemu *q, bool boot)
 {
-        q->running = true;
+        q->running = q->ran = true;
         q->suspended_ns = 0;
+        memory_check(q->host);
         if (boot)
                 q->booted = q->pid;
         snprintf(q->reason, sizeof(q->reason), boot ? "booted" : "unpaused");
