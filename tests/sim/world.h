@@ -53,7 +53,7 @@ struct qemu {
         struct domain_lease lease;
         enum qemu_phase phase;
         bool alive, running;
-        bool ran; /* its vCPUs have run */
+        bool ran;       /* its vCPUs have run */
         bool known;     /* to libvirtd */
         bool asked;     /* the gate has been asked whether it may run */
         bool asking;    /* libvirtd holds the domain's lock and waits for hostd */
