@@ -128,21 +128,28 @@ struct engine_leases {
         int (*may_write)(struct store *s, const char *instance, const struct lease *mine,
                          const struct start *start, const struct disk_spec *disks, size_t n_disks,
                          struct err *err);
+        int (*remove)(struct store *s, const char *instance, const struct lease *mine,
+                      const struct disk_spec *disks, size_t n_disks, struct err *err);
+        int (*commit)(struct store *s, const char *instance, const struct commit_claim *c,
+                      const struct disk_spec *disks, size_t n_disks, struct lease *ret,
+                      struct err *err); /* optional: claim, fence, gate in turn */
+};
+
+/* How the QEMU of one start opens the disks. */
+struct engine_starts {
         int (*attach)(struct store *s, const char *instance, const struct lease *lease,
                       const struct start *start, const struct disk_spec *disks, size_t n_disks,
                       struct attach *ret, struct err *err); /* ret is zeroed */
         int (*lock_path)(struct store *s, const char *instance, char **ret,
                          struct err *err); /* optional: /dev/null */
         void (*forget)(struct store *s, const char *instance, const struct start *start); /* optional */
-        int (*fenced)(struct store *s, const char *instance, fenced_cb cb, void *arg,
-                      struct err *err); /* optional: a fence leaves nothing behind; as is lift */
+};
+
+/* What fences leave on the storage's list of those it refuses. */
+struct engine_lifts {
+        int (*fenced)(struct store *s, const char *instance, fenced_cb cb, void *arg, struct err *err);
         int (*lift)(struct store *s, const char *instance, const struct fenced_client *client,
                     struct err *err);
-        int (*remove)(struct store *s, const char *instance, const struct lease *mine,
-                      const struct disk_spec *disks, size_t n_disks, struct err *err);
-        int (*commit)(struct store *s, const char *instance, const struct commit_claim *c,
-                      const struct disk_spec *disks, size_t n_disks, struct lease *ret,
-                      struct err *err); /* optional: claim, fence, gate in turn */
 };
 
 struct engine {
@@ -162,6 +169,8 @@ struct engine {
         const struct engine_records *records;
         const struct engine_volumes *volumes;
         const struct engine_leases *leases;
+        const struct engine_starts *starts;   /* optional: QEMU cannot open what it keeps */
+        const struct engine_lifts *lifts;     /* optional: a fence leaves nothing behind */
         const struct engine_disks *disks;     /* optional: instances' disks cannot be read */
         const struct engine_foreign *foreign; /* optional: others' volumes cannot be read */
 };

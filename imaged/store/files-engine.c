@@ -274,6 +274,7 @@ const struct engine engine_dir = {
     .records = &files_records,
     .volumes = &files_volumes_dir,
     .leases = &files_leases_dir,
+    .starts = &files_starts_dir,
     .disks = &files_disks_dir,
     .foreign = &files_foreign_dir,
 };
@@ -292,6 +293,7 @@ const struct engine engine_nfs = {
     .records = &files_records,
     .volumes = &files_volumes_nfs,
     .leases = &files_leases_nfs,
+    .starts = &files_starts_nfs,
     .disks = &files_disks_nfs,
     .foreign = &files_foreign_nfs,
 };

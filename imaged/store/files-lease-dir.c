@@ -179,10 +179,13 @@ const struct engine_leases files_leases_dir = {
     .grant = dir_grant,
     .gate = dir_gate,
     .may_write = dir_may_write,
+    .remove = dir_remove_disks,
+};
+
+const struct engine_starts files_starts_dir = {
     .attach = dir_attach,
     .lock_path = dir_lock_path,
     .forget = dir_forget,
-    .remove = dir_remove_disks,
 };
 
 /* --- the self-test: a second start is refused while the first holds the lock, and succeeds after its death

@@ -189,9 +189,12 @@ const struct engine_leases files_leases_nfs = {
     .grant = nfs_grant,
     .gate = nfs_gate,
     .may_write = nfs_may_write,
-    .attach = nfs_attach,
     .commit = nfs_commit,
     .remove = files_lease_remove,
+};
+
+const struct engine_starts files_starts_nfs = {
+    .attach = nfs_attach,
 };
 
 /* --- the self-test: the first user's write is refused once the file is the second's

@@ -100,6 +100,7 @@ int files_lease_remove(struct store *s, const char *instance, const struct lease
 
 extern const struct engine_leases files_leases_dir; /* files-lease-dir.c */
 extern const struct engine_leases files_leases_nfs; /* files-lease-nfs.c */
+extern const struct engine_starts files_starts_dir, files_starts_nfs;
 int files_selftest_dir(struct store *s, struct err *err);
 int files_selftest_nfs(struct store *s, struct err *err);
 

@@ -265,6 +265,8 @@ const struct engine engine_rbd = {
     .records = &rbd_records,
     .volumes = &rbd_volumes,
     .leases = &rbd_leases,
+    .starts = &rbd_starts,
+    .lifts = &rbd_lifts,
     .disks = &rbd_disks,
     .foreign = &rbd_foreign,
 };

@@ -188,5 +188,7 @@ int rbd_secret(struct store *s, char **ret, struct err *err); /* rbd-secret.c */
 extern const struct engine_records rbd_records;
 extern const struct engine_volumes rbd_volumes;
 extern const struct engine_leases rbd_leases;
+extern const struct engine_starts rbd_starts;
+extern const struct engine_lifts rbd_lifts;
 extern const struct engine_disks rbd_disks;     /* rbd-read.c */
 extern const struct engine_foreign rbd_foreign; /* rbd-foreign.c: reading those of others */

@@ -355,10 +355,16 @@ const struct engine_leases rbd_leases = {
     .grant = rbd_lease_grant,
     .gate = rbd_lease_gate,
     .may_write = rbd_may_write,
-    .attach = rbd_lease_attach,
-    .forget = rbd_start_forget,
-    .fenced = rbd_lease_fenced,
-    .lift = rbd_lease_lift,
     .commit = rbd_lease_commit,
     .remove = rbd_lease_remove,
+};
+
+const struct engine_starts rbd_starts = {
+    .attach = rbd_lease_attach,
+    .forget = rbd_start_forget,
+};
+
+const struct engine_lifts rbd_lifts = {
+    .fenced = rbd_lease_fenced,
+    .lift = rbd_lease_lift,
 };

@@ -209,11 +209,11 @@ int lease_attach(struct store *s, const char *instance, const struct lease *leas
 
         if (r >= 0)
                 r = check_start(instance, start, err);
-        if (r >= 0 && !s->engine->leases->attach)
+        if (r >= 0 && !s->engine->starts)
                 r = err_set(err, -EOPNOTSUPP, "%s: QEMU cannot open what this engine keeps", s->url);
         if (r >= 0)
                 r = ENGINE_CALL(
-                    err, s->engine->leases->attach(s, instance, lease, start, disks, n_disks, a, &own));
+                    err, s->engine->starts->attach(s, instance, lease, start, disks, n_disks, a, &own));
         if (r >= 0)
                 memcpy(ret, a, n_disks * sizeof(*a));
         return r;
@@ -225,8 +225,8 @@ int lease_lock_path(struct store *s, const char *instance, char **ret, struct er
 
         if (r < 0)
                 return r;
-        if (s->engine->leases->lock_path)
-                return ENGINE_CALL(err, s->engine->leases->lock_path(s, instance, ret, &own));
+        if (s->engine->starts && s->engine->starts->lock_path)
+                return ENGINE_CALL(err, s->engine->starts->lock_path(s, instance, ret, &own));
         *ret = strdup("/dev/null");
         return *ret ? 0 : err_set(err, -ENOMEM, "instance %s: out of memory", instance);
 }
@@ -235,15 +235,15 @@ void start_forget(struct store *s, const char *instance, const struct start *sta
 {
         if (check_instance(s, instance, NULL) < 0 || check_start(instance, start, NULL) < 0)
                 return;
-        if (s->engine->leases->forget)
-                s->engine->leases->forget(s, instance, start);
+        if (s->engine->starts && s->engine->starts->forget)
+                s->engine->starts->forget(s, instance, start);
 }
 
 static int check_lift(struct store *s, const char *instance, struct err *err)
 {
         int r = check_instance(s, instance, err);
 
-        if (r >= 0 && (!s->engine->leases->fenced || !s->engine->leases->lift))
+        if (r >= 0 && !s->engine->lifts)
                 r = err_set(err, -EOPNOTSUPP, "%s: a fence leaves nothing behind here", s->url);
         return r;
 }
@@ -252,14 +252,14 @@ int lease_fenced(struct store *s, const char *instance, fenced_cb cb, void *arg,
 {
         int r = check_lift(s, instance, err);
 
-        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->fenced(s, instance, cb, arg, &own));
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->lifts->fenced(s, instance, cb, arg, &own));
 }
 
 int lease_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err)
 {
         int r = check_lift(s, instance, err);
 
-        return r < 0 ? r : ENGINE_CALL(err, s->engine->leases->lift(s, instance, client, &own));
+        return r < 0 ? r : ENGINE_CALL(err, s->engine->lifts->lift(s, instance, client, &own));
 }
 
 int lease_remove(struct store *s, const char *instance, const struct lease *mine,

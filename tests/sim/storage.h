@@ -63,6 +63,8 @@ void sim_lists_reset(void);
 int sim_list_any(struct store *s, unsigned which, record_cb on, lease_cb on_name, void *arg,
                  struct err *err);
 extern const struct engine_leases sim_leases;
+extern const struct engine_starts sim_starts;
+extern const struct engine_lifts sim_lifts;
 /* The name is still op->lease, else `code`. On the storage's side of a message. */
 int check_name(struct op *op, int code);
 int sim_fence(struct store *s, const char *instance, const struct lease *mine, const struct start *start,

@@ -146,8 +146,14 @@ const struct engine_leases sim_leases = {
     .gate = sim_gate,
     .may_write = sim_may_write,
     .commit = sim_commit,
+    .remove = sim_remove,
+};
+
+const struct engine_starts sim_starts = {
+    .attach = sim_attach,
+};
+
+const struct engine_lifts sim_lifts = {
     .fenced = sim_fenced,
     .lift = sim_lift,
-    .attach = sim_attach,
-    .remove = sim_remove,
 };

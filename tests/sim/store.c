@@ -53,7 +53,7 @@ static int sim_secret(struct store *s, char **ret_key, struct err *err)
         {                                                                                                   \
                 .name = kind, .prefix = "sim:", .close = sim_close, .room = sim_room,                       \
                 .selftest = sim_selftest, .secret = sim_secret, .records = &sim_records,                    \
-                .leases = &sim_leases                                                                       \
+                .leases = &sim_leases, .starts = &sim_starts, .lifts = &sim_lifts                           \
         }
 static const struct engine engines[FENCE_KIND_MAX] = {
     [FENCE_NFS] = ENGINE("nfs"), [FENCE_DIR] = ENGINE("dir"), [FENCE_RBD] = ENGINE("rbd")};

@@ -327,12 +327,12 @@ static int attach(struct store *s, const char *instance, const struct lease *lea
                   const struct start *start, const struct disk_spec *disks, size_t n, struct attach *ret,
                   struct err *err)
 {
-        return ASK_AGAIN(real->leases->attach(s, instance, lease, start, disks, n, ret, err));
+        return ASK_AGAIN(real->starts->attach(s, instance, lease, start, disks, n, ret, err));
 }
 
 static int lock_path(struct store *s, const char *instance, char **ret, struct err *err)
 {
-        return ASK_AGAIN(real->leases->lock_path(s, instance, ret, err));
+        return ASK_AGAIN(real->starts->lock_path(s, instance, ret, err));
 }
 
 static int remove_lease(struct store *s, const char *instance, const struct lease *mine,
@@ -384,6 +384,7 @@ void patient_put_in(struct store *s)
                                               .gate = gate,
                                               .may_write = may_write,
                                               .remove = remove_lease};
+        static struct engine_starts starts;
         static const struct engine_disks disks = {
             .open = disk_open_, .read = disk_read_, .close = disk_close_};
 
@@ -391,9 +392,12 @@ void patient_put_in(struct store *s)
         patient = *real;
         /* what an engine lacks is lacking here too */
         volumes.attach = real->volumes->attach ? attach_image : NULL;
-        leases.attach = real->leases->attach ? attach : NULL;
-        leases.lock_path = real->leases->lock_path ? lock_path : NULL;
-        leases.forget = real->leases->forget;
+        if (real->starts) {
+                starts.attach = attach;
+                starts.lock_path = real->starts->lock_path ? lock_path : NULL;
+                starts.forget = real->starts->forget;
+                patient.starts = &starts;
+        }
         leases.commit = real->leases->commit ? commit : NULL;
         patient.records = &records;
         patient.volumes = &volumes;
