@@ -11,7 +11,7 @@
 #include "common/http-server.h"
 #include "common/util.h"
 #include "hostd/dhcp.h"
-#include "hostd/guests/room.h"
+#include "hostd/guests/admission.h"
 #include "hostd/guests/table.h"
 #include "hostd/record.h"
 #include "hostd/ring/ring.h"

@@ -19,8 +19,8 @@ struct start_phases {
         char fence_since[CLOCK_STAMP_LEN + 1]; /* since when the fence is in force */
 };
 
-/* What this host keeps free for a guest: room.c. */
-struct guest_room {
+/* What this host keeps free for a guest: admission.c. */
+struct guest_promise {
         bool held;
         unsigned cpus;
         uint64_t memory;          /* bytes, without QEMU's own */
@@ -57,7 +57,7 @@ struct guest {
 
         /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
-        struct guest_room room;
+        struct guest_promise promise;
         struct guest_turn turn;
         bool early, looked; /* found by the first scan of this hostd; its thread has had a look */
 
@@ -224,11 +224,11 @@ void guest_give_up(struct guest *g, const struct guest_look *l);
 /* After many failed starts the next one waits: sets retry_ms, once for each placement. */
 void guest_failover_pause(struct guest *g, const struct guest_look *l);
 
-/* room.c */
+/* admission.c */
 /* May it start here? Takes its room and its group's one seat, until a look finds that nothing needs them. 0, -ENOSPC
  * no room, -EEXIST another of its group is here, -EAGAIN ask again. */
 int guest_admit(struct guest *g, const struct instance *i, struct err *err);
 /* Keeps or gives up room and seat, by what the look found. Returns whether room is kept. */
-bool guest_room_look(struct guest *g, const struct guest_look *l);
+bool guest_admission_look(struct guest *g, const struct guest_look *l);
 /* A look has ended with r: 0 or -errno. */
-void guest_room_looked(struct guest *g, int r);
+void guest_admission_looked(struct guest *g, int r);

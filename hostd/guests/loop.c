@@ -297,7 +297,7 @@ static int64_t guest_step(struct guest *g)
         guest_note_commit(g);
         r = guest_look(g, &l, &e);
         if (r < 0)
-                guest_room_looked(g, r);
+                guest_admission_looked(g, r);
         if (r == 0 && gate_serial(g) != serial) {
                 guest_look_done(&l);
                 return 0; /* the gate's end is a note, and wakes */
@@ -312,8 +312,8 @@ static int64_t guest_step(struct guest *g)
         guest_judge_end(g, &l);
         if (guest_crashed(g, &l))
                 guest_crash(g, &l);
-        room = guest_room_look(g, &l);
-        guest_room_looked(g, 0);
+        room = guest_admission_look(g, &l);
+        guest_admission_looked(g, 0);
         plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
         l.view.retry_ms = g->retry_ms;

@@ -13,7 +13,7 @@
 
 #include "common/json.h"
 #include "hostd/guests/guest.h"
-#include "hostd/guests/room.h"
+#include "hostd/guests/admission.h"
 #include "hostd/guests/table.h"
 #include "hostd/ring/ring.h"
 #include "hostd/self.h"
@@ -298,7 +298,7 @@ static void a_group_has_one_seat_on_a_host(void **state)
         assert_non_null(strstr(e.text, ONE));
         assert_int_equal(guest_admit(&two, &c, &e), 0);
         assert_int_equal(guest_admit(&two, &none, &e), 0);
-        guest_room_look(&one, &gone); /* no QEMU any more */
+        guest_admission_look(&one, &gone); /* no QEMU any more */
         assert_int_equal(guest_admit(&two, &b, &e), 0);
 }
 
@@ -322,24 +322,24 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
         assert_int_equal(guest_admit(&one, &i, &e), -EAGAIN); /* before the first scan */
         table.scanned = true;
         assert_int_equal(guest_admit(&one, &i, &e), -EAGAIN); /* the other may run here */
-        guest_room_looked(&two, -ENOTCONN);
+        guest_admission_looked(&two, -ENOTCONN);
         assert_int_equal(guest_admit(&one, &i, &e), -EAGAIN);
-        guest_room_looked(&two, 0);
+        guest_admission_looked(&two, 0);
         assert_int_equal(guest_admit(&one, &i, &e), 0);
         assert_int_equal(guest_admit(&two, &i, &e), -ENOSPC);
         assert_non_null(strstr(e.text, "host h2 has"));
         assert_int_equal(guests_admit_arrival(ctx, &i, false, &e), -ENOSPC);
         assert_int_equal(guest_admit(&one, &i, &e), 0); /* again: it is promised */
-        assert_true(guest_room_look(&one, &look));      /* between a crash and the next start */
+        assert_true(guest_admission_look(&one, &look)); /* between a crash and the next start */
         assert_int_equal(guest_admit(&two, &i, &e), -ENOSPC);
         look.view.wanted = WANTED_STOPPED;
-        assert_false(guest_room_look(&one, &look));
+        assert_false(guest_admission_look(&one, &look));
         assert_int_equal(guest_admit(&two, &i, &e), 0);
         look.view = (struct instance_view){
             .me = 2, .host = 1, .epoch = 5, .entry_source = 1, .entry_destination = 2, .entry_epoch = 5};
-        assert_true(guest_room_look(&one, &look)); /* on its way here since before this hostd began */
+        assert_true(guest_admission_look(&one, &look)); /* on its way here since before this hostd began */
         look.view.epoch = 6;
-        assert_false(guest_room_look(&one, &look)); /* it does not come any more */
+        assert_false(guest_admission_look(&one, &look)); /* it does not come any more */
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)

@@ -242,7 +242,7 @@ static void a_start_goes_by_rule_2(void **state)
         assert_string_equal(g->starting.id, "");
         assert_true(g->ran);
         assert_int_equal(g->started_ms, fixture.now_ms);
-        assert_true(g->room.held);
+        assert_true(g->promise.held);
         assert_false(g->ending);
 }
 
@@ -267,7 +267,7 @@ static void without_room_nothing_is_claimed(void **state)
         fixture.ctx.capacity.memory = 1 << 20;
         assert_int_equal(start(), -ENOSPC);
         assert_null(strstr(world.log, "claim"));
-        assert_false(g->room.held);
+        assert_false(g->promise.held);
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"failed\"");
         fixture.ctx.capacity.memory = 8ULL << 30;
         fixture.ctx.guests->scanned = false; /* it does not know yet what runs here */

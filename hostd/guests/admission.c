@@ -6,7 +6,7 @@
 #include "common/util.h"
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
-#include "hostd/guests/room.h"
+#include "hostd/guests/admission.h"
 #include "migrate/planner.h"
 #include "migrate/turn.h"
 
@@ -19,7 +19,7 @@
         15000 /* from a preflight's yes until the record has to name this host as the destination */
 
 /* With the table's lock held: what everybody but g has been promised. */
-static struct planner_host room_promised(struct context *ctx, const struct guest *g)
+static struct planner_host promises_of_others(struct context *ctx, const struct guest *g)
 {
         struct planner_host me = {.number = ctx->number,
                                   .name = ctx->config->name,
@@ -30,14 +30,14 @@ static struct planner_host room_promised(struct context *ctx, const struct guest
         for (size_t i = 0; i < ctx->guests->n; i++) {
                 const struct guest *other = ctx->guests->list[i];
 
-                if (other != g && other->room.held)
-                        planner_use(&me, other->room.cpus, other->room.memory);
+                if (other != g && other->promise.held)
+                        planner_use(&me, other->promise.cpus, other->promise.memory);
         }
         return me;
 }
 
 /* With the table's lock held. A guest that a scan has found and that was not looked at yet may run here. */
-static bool room_known(const struct guests *t)
+static bool promise_known(const struct guests *t)
 {
         for (size_t i = 0; i < t->n; i++)
                 if (t->list[i]->early && !t->list[i]->looked)
@@ -51,7 +51,7 @@ static int room_turn(struct context *ctx, const struct guest *g, struct err *err
         unsigned arriving = 0;
 
         for (size_t i = 0; i < ctx->guests->n; i++)
-                arriving += ctx->guests->list[i] != g && ctx->guests->list[i]->room.arriving;
+                arriving += ctx->guests->list[i] != g && ctx->guests->list[i]->promise.arriving;
         if (turn_arrives(ctx->config->moves_in, arriving))
                 return 0;
         return err_set(err, -EUSERS, "host %s takes %u at the same time, and others are arriving",
@@ -59,7 +59,8 @@ static int room_turn(struct context *ctx, const struct guest *g, struct err *err
 }
 
 /* With the table's lock held. */
-static int room_check(struct context *ctx, const struct guest *g, const struct instance *i, struct err *err)
+static int promise_check(struct context *ctx, const struct guest *g, const struct instance *i,
+                         struct err *err)
 {
         const struct planner_need need = {.cpus = i->cpus, .memory = i->memory};
         struct planner_host me;
@@ -70,22 +71,22 @@ static int room_check(struct context *ctx, const struct guest *g, const struct i
                         return err_set(
                             err, -EEXIST, "instance %s of the same group %s is on host %s already",
                             ctx->guests->list[k]->id, strchr(i->group, '/') + 1, ctx->config->name);
-        if (g && g->room.held)
+        if (g && g->promise.held)
                 return 0;
-        if (!room_known(ctx->guests))
+        if (!promise_known(ctx->guests))
                 return err_set(err, -EAGAIN, "host %s is still finding out what runs on it",
                                ctx->config->name);
-        me = room_promised(ctx, g);
+        me = promises_of_others(ctx, g);
         if (!planner_fits(&me, &need, why, sizeof(why)))
                 return err_set(err, -ENOSPC, "host %s %s", ctx->config->name, why);
         return 0;
 }
 
-static void room_hold(struct guest *g, const struct instance *i)
+static void promise_hold(struct guest *g, const struct instance *i)
 {
-        g->room.held = true;
-        g->room.cpus = i->cpus;
-        g->room.memory = i->memory;
+        g->promise.held = true;
+        g->promise.cpus = i->cpus;
+        g->promise.memory = i->memory;
 }
 
 int guest_admit(struct guest *g, const struct instance *i, struct err *err)
@@ -94,9 +95,9 @@ int guest_admit(struct guest *g, const struct instance *i, struct err *err)
         int r;
 
         pthread_mutex_lock(&t->lock);
-        r = room_check(g->ctx, g, i, err);
+        r = promise_check(g->ctx, g, i, err);
         if (r == 0) {
-                room_hold(g, i);
+                promise_hold(g, i);
                 snprintf(g->seat, sizeof(g->seat), "%s", i->group);
         }
         pthread_mutex_unlock(&t->lock);
@@ -114,13 +115,13 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
         pthread_mutex_lock(&t->lock);
         g = guests_find(t, i->id);
         r = hold && !g ? err_set(err, -EAGAIN, "host %s ends, or is out of memory", ctx->config->name)
-                       : room_check(ctx, g, i, err);
+                       : promise_check(ctx, g, i, err);
         if (r == 0 && hold)
                 r = room_turn(ctx, g, err);
         if (r == 0 && hold) {
-                room_hold(g, i);
-                g->room.arriving = true;
-                g->room.arrives_until_ms = clock_ms() + ARRIVAL_MS;
+                promise_hold(g, i);
+                g->promise.arriving = true;
+                g->promise.arrives_until_ms = clock_ms() + ARRIVAL_MS;
         }
         pthread_mutex_unlock(&t->lock);
         return r;
@@ -132,40 +133,40 @@ static bool arrives(const struct instance_view *v)
 }
 
 /* Whether this host has to keep the room that it has promised, by what a look found. */
-static bool room_needed(const struct guest *g, const struct guest_look *l)
+static bool promise_needed(const struct guest *g, const struct guest_look *l)
 {
         const struct instance_view *v = &l->view;
         unsigned placed = v->placement_epoch == v->epoch ? v->placement_host : 0;
 
         if (!l->record)
                 return false;
-        if (v->qemu != QEMU_NONE || clock_ms() < g->room.arrives_until_ms)
+        if (v->qemu != QEMU_NONE || clock_ms() < g->promise.arrives_until_ms)
                 return true;
         if (arrives(v))
                 return true;
         return v->host == v->me && v->wanted == WANTED_RUNNING && (!placed || placed == v->me);
 }
 
-bool guest_room_look(struct guest *g, const struct guest_look *l)
+bool guest_admission_look(struct guest *g, const struct guest_look *l)
 {
         struct guests *t = g->ctx->guests;
         bool here = l->record && l->view.qemu != QEMU_NONE, held;
 
         pthread_mutex_lock(&t->lock);
         if (l->record && l->view.host == l->view.me)
-                g->room.arrives_until_ms = 0; /* it is here */
-        g->room.arriving = l->record && (arrives(&l->view) || clock_ms() < g->room.arrives_until_ms);
+                g->promise.arrives_until_ms = 0; /* it is here */
+        g->promise.arriving = l->record && (arrives(&l->view) || clock_ms() < g->promise.arrives_until_ms);
         snprintf(g->seat, sizeof(g->seat), "%s", here ? l->instance.group : "");
-        if (!room_needed(g, l))
-                g->room = (struct guest_room){0};
+        if (!promise_needed(g, l))
+                g->promise = (struct guest_promise){0};
         else if (l->view.qemu != QEMU_NONE || arrives(&l->view)) /* of a hostd before this one */
-                room_hold(g, &l->instance);
-        held = g->room.held;
+                promise_hold(g, &l->instance);
+        held = g->promise.held;
         pthread_mutex_unlock(&t->lock);
         return held;
 }
 
-void guest_room_looked(struct guest *g, int r)
+void guest_admission_looked(struct guest *g, int r)
 {
         if (r == -ENOTCONN || r == -ETIMEDOUT)
                 return; /* what runs here is not known yet */
