@@ -64,7 +64,7 @@ int __wrap_guest_look(struct guest *g, struct guest_look *ret, struct err *err)
         int __wrap_##name(struct guest *g, const struct guest_look *l, struct err *err);                    \
         int __wrap_##name(struct guest *g, const struct guest_look *l, struct err *err)                     \
         {                                                                                                   \
-                return done(#name + 6, err);                                                                \
+                return done(&#name[strlen("guest_")], err);                                                 \
         }
 ACTION(guest_start)
 ACTION(guest_stop)
