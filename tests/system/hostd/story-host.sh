@@ -248,8 +248,8 @@ story_virsh_destroy_is_a_crash_and_create_of_the_old_is_refused() {
         [[ $(pid_on own h2) != "$pid" ]]
         soon "the record says so" 30 runs_on own h2
         lab exec h2 virsh -q dumpxml --security-info wherry-own >"$xml"
-        # The domain is there, so libvirt itself would refuse a second: under another name and id it is a copied lease.
-        sed -e 's/wherry-own/other/' -e 's/<uuid>[^<]*/<uuid>11111111-2222-4333-8444-555555555555/' "$xml" >"$xml.other"
+        # The domain is there, so libvirt itself would refuse a second: under another name, id and tap it is a copied lease.
+        sed -e 's/wherry-own/other/' -e "s/<target dev='wh[0-9a-f]*'/<target dev='copied'/" -e 's/<uuid>[^<]*/<uuid>11111111-2222-4333-8444-555555555555/' "$xml" >"$xml.other"
         said=$(lab exec h2 virsh create /dev/stdin <"$xml.other" 2>&1) && fail "a copied lease was accepted: $said"
         [[ $said == *wherry:* ]] || fail "refused by somebody else: $said"
         soon "it runs on h2: $(where own)" 30 only_on own h2
