@@ -97,6 +97,15 @@ runs_on() {
         only_on "$1" "$2" && [[ $(instance_field "$1" '.status | "\(.state) h\(.host)"') == "running $2" ]]
 }
 
+# runs_alone NAME: on whichever host.
+runs_alone() {
+        local n
+        for ((n = 1; n <= hosts; n++)); do
+                ! runs_on "$1" "h$n" || return 0
+        done
+        return 1
+}
+
 # runs_soon NAME HOST: a command of the user has returned; what it did is there for all to see a moment later.
 runs_soon() {
         soon "$1 runs on $2: $(where "$1")" 30 runs_on "$1" "$2"
