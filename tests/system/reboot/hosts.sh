@@ -140,6 +140,9 @@ host_make() {
         cp "$TOP/hostd/dnsmasq.conf" "$etc/wherry/"
         cp "$dir/token" "$etc/wherry/cluster-token"
         conf_hostd "$n" >"$etc/wherry/hostd.conf"
+        "$TOP/scripts/certificates" "$BIG/pki" "h$n=10.99.0.1$n" >/dev/null || return
+        rm -rf "$etc/pki"
+        mv "$BIG/pki/h$n/pki" "$etc/pki"
         conf_libvirt "$root" "$n"
         conf_network "$n" >"$etc/systemd/system/story-network.service"
         rm -rf "$root/var/log/journal"
