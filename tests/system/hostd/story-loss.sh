@@ -205,8 +205,9 @@ failed_for_want_of_room() {
 story_room_for_one_goes_to_the_higher_priority() {
         given low h1 --priority 1
         given high h1 --priority 5
-        has_memory h2 200M
-        has_memory h3 100M
+        # Each needs 128 MiB and what QEMU takes, 104.25 MiB.
+        has_memory h2 300M
+        has_memory h3 200M
         soon "all hosts up" 30 hosts_up
         lab power-off h1 >/dev/null
         runs_after_loss high h1 30
@@ -214,7 +215,7 @@ story_room_for_one_goes_to_the_higher_priority() {
         soon "told why low does not run" 30 failed_for_want_of_room "$(id_of low)"
         no_qemu low
         # Room appears: nobody has to ask for it.
-        has_memory h3 300M
+        has_memory h3 400M
         soon "low runs, now that there is room: $(where low)" 30 runs_on low h3
         has_memory h2 0
         has_memory h3 0
