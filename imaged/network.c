@@ -285,9 +285,18 @@ int network_retire(struct imaged *im, const char *network, const char *instance,
 
 bool network_unsettled(struct imaged *im, unsigned host)
 {
-        _cleanup_(json_decrefpp) json_t *record = im->hosts ? hosts_record(im->hosts, host) : NULL;
+        _cleanup_(json_decrefpp) json_t *record = NULL;
+        char id[12];
+        int r;
 
-        return record && !hosts_alive(im->hosts, host);
+        if (!im->hosts)
+                return false;
+        /* The record, since what this imaged knows of the hosts may be older than a take-over. */
+        snprintf(id, sizeof(id), "%u", host);
+        r = records_load(im->store, RECORD_HOST, id, &record, NULL, NULL);
+        if (r == -ENOENT)
+                return false;
+        return r < 0 || !streq(json_get_str(record, "state", "up"), "up") || !hosts_alive(im->hosts, host);
 }
 
 static bool still_held(struct imaged *im, const json_t *holder)

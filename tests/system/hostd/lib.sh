@@ -64,6 +64,7 @@ given() {
         local name=$1 host=$2
         shift 2
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
+        ! state_is "$name" running 2>/dev/null || removed "$name" # an earlier story has left it elsewhere
         wait_until 30 not wherry show "$name"
         wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
         wait_until 30 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
