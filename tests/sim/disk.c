@@ -208,6 +208,9 @@ void disk_check_kill(const struct disk *d, const struct qemu *q)
         if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->end_asked ||
             q->host->going_down || d->end_ns >= q->error_ns || !disk_writable(d, q))
                 return;
+        /* hostd may act on a record that it has read before the newest wish: each read may take its whole timeout. */
+        if (d->end_ns && sched_now() - d->end_ns < 12 * SIM_S)
+                return;
         /* A stop that had begun when the error came goes on, whatever is wished since. */
         if (q->stop_ns && q->stop_ns <= q->error_ns)
                 return;
