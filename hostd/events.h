@@ -4,7 +4,7 @@
 #include "common/err.h"
 #include "hostd/context.h"
 
-/* What happened, for people. Never blocks; drops the newest when the storage is away for long. */
+/* Events for people. Never blocks; drops the newest when the storage is away for long. */
 int events_new(struct context *ctx, struct events **ret, struct err *err);
 /* Writes what is queued, unless the storage is away. Returns NULL. */
 struct events *events_free(struct events *e);

@@ -11,7 +11,7 @@
 #include "migrate/turn.h"
 
 /*
- * What this host has promised to run: every guest that runs, starts or arrives here, or that is its own and should
+ * The guests that this host has promised to run: each that runs, starts or arrives here, or that is its own and should
  * run. One lock, the table's, is held from the count to the promise; so two starts never share the last room. What
  * planners elsewhere believe is only a hint.
  */

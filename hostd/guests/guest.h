@@ -19,7 +19,7 @@ struct start_phases {
         char fence_since[CLOCK_STAMP_LEN + 1]; /* since when the fence is in force */
 };
 
-/* What this host keeps free for a guest: admission.c. */
+/* The room that this host keeps free for a guest: admission.c. */
 struct guest_promise {
         bool held;
         unsigned cpus;
