@@ -293,7 +293,13 @@ static int fence(struct store *s, const char *instance, const struct lease *mine
         bool doubt = false;
         int r = ASK(doubt, real->leases->fence(s, instance, mine, start, disks, n, err));
 
-        return r == -EEXIST && doubt ? 0 : r;
+        if (r != -EEXIST || !doubt)
+                return r;
+        /* A try that was cut off has fenced some of the disks: the others are this start's by a request of their own. */
+        r = 0;
+        for (size_t i = 0; i < n && (r == 0 || r == -EEXIST); i++)
+                r = ASK_AGAIN(real->leases->fence(s, instance, mine, start, &disks[i], 1, err));
+        return r == -EEXIST ? 0 : r;
 }
 
 static int commit(struct store *s, const char *instance, const struct commit_claim *c,
