@@ -138,7 +138,17 @@ bool homecoming_over(const struct homecoming *h, int64_t now_ms)
         return now_ms - h->joined_ms >= WATCH_RETURN_MS;
 }
 
-bool watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms)
+/* Its record has a newer epoch than when we came: it came later. */
+static bool came_later(const struct homecoming *h, unsigned number, uint64_t epoch)
 {
-        return h->returning && !h->met && !watch_alive(w) && !homecoming_over(h, now_ms);
+        for (size_t i = 0; i < h->n_first; i++)
+                if (h->first[i].number == number)
+                        return epoch > h->first[i].epoch;
+        return h->first != NULL;
+}
+
+bool watch_waits(const struct watch *w, unsigned number, const struct homecoming *h, int64_t now_ms)
+{
+        return h->returning && !h->met && !watch_alive(w) && !came_later(h, number, w->epoch) &&
+               !homecoming_over(h, now_ms);
 }

@@ -108,15 +108,18 @@ enum sight_change sight_look(struct sight *s, bool able, int64_t now_ms);
  *   120000   WATCH_RETURN_MS: it waits no longer
  *
  * The wait ends at once when it meets a living host that is not returning itself: then not everything lost
- * power. A host that was seen alive and stands still is dead after WATCH_DEAD_MS, wait or not.
+ * power. A host that was seen alive, or has joined since, and stands still is dead after WATCH_DEAD_MS, wait
+ * or not.
  */
 #define WATCH_RETURN_MS 120000
 struct homecoming {
         bool returning; /* our machine was started anew, or for the first time, before we joined */
         int64_t joined_ms;
-        bool met; /* a living host that is not returning */
+        bool met;                      /* a living host that is not returning */
+        const struct ring_host *first; /* the hosts as we listed them first; NULL: not yet */
+        size_t n_first;
 };
-/* Do we still wait for the host of this watch to come back? */
-bool watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms);
+/* Do we still wait for that host, which `w` watches, to come back? */
+bool watch_waits(const struct watch *w, unsigned number, const struct homecoming *h, int64_t now_ms);
 /* Is the time over, so that our record need not say "returning" any more? */
 bool homecoming_over(const struct homecoming *h, int64_t now_ms);

@@ -153,6 +153,21 @@ static void end_homecoming(struct context *ctx)
         pthread_mutex_unlock(&r->lock);
 }
 
+/* Whoever has a newer epoch later has joined since. Without memory for it, all are waited for. */
+static void remember_first(struct ring *r, const struct ring_host *hosts, size_t n)
+{
+        struct ring_host *copy = r->first || n == 0 ? NULL : calloc(n, sizeof(*copy));
+
+        if (!copy)
+                return;
+        memcpy(copy, hosts, n * sizeof(*copy));
+        pthread_mutex_lock(&r->lock);
+        r->first = copy;
+        r->home.first = copy;
+        r->home.n_first = n;
+        pthread_mutex_unlock(&r->lock);
+}
+
 static void list_hosts(struct lister *l)
 {
         _cleanup_(freep) struct ring_host *ring = NULL;
@@ -177,6 +192,7 @@ static void list_hosts(struct lister *l)
         plug_hosts(ctx, &fresh);
         if (survey_ring(&fresh, &ring) < 0)
                 return;
+        remember_first(ctx->ring, ring, fresh.n_hosts);
         n = ring_neighbours(ring, fresh.n_hosts, ctx->number, numbers, WATCH_NEIGHBOURS);
         for (size_t i = 0; i < n; i++)
                 next[i] = host_of(l, numbers[i]);

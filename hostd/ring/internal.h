@@ -52,7 +52,8 @@ struct ring {
         size_t n_takeovers;
         struct neighbour *neighbours;
         struct homecoming home;
-        int64_t listed_ms; /* when the hosts were last listed; 0: not yet */
+        struct ring_host *first; /* home.first: constant once it is there */
+        int64_t listed_ms;       /* when the hosts were last listed; 0: not yet */
 
         /* scan, which starts it, and the lift task while there is one */
         int64_t lift_ms;     /* when the last one was started */

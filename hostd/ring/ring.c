@@ -29,6 +29,7 @@ struct ring *ring_free(struct ring *r)
         if (r->beat_running)
                 pthread_join(r->beat_thread, NULL);
         free(r->identity);
+        free(r->first);
         free(r->takeovers);
         free(r->lift_proofs);
         pthread_mutex_destroy(&r->selftest_lock);

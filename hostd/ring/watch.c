@@ -151,7 +151,7 @@ static void look_at(struct neighbour *n, struct look *l)
         if (ctx->self->fence <= 0 ||
             !watch_dead(&l->watch, ctx->self->own_write_ms, l->host.disarmed_ms, clock_ms()))
                 return;
-        if (!l->host.ring.maintenance && !watch_waits(&l->watch, &l->home, clock_ms()))
+        if (!l->host.ring.maintenance && !watch_waits(&l->watch, n->number, &l->home, clock_ms()))
                 take_over(n, l);
         else if (l->nearest || !l->host.ring.maintenance)
                 let_be(n, l);

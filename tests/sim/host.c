@@ -40,8 +40,8 @@ enum identity_verdict __wrap_identity_check(const struct machine *me, const char
 enum identity_verdict __real_identity_check(const struct machine *me, const char *nonce, uint64_t epoch,
                                             const struct machine *machine, const char *record_nonce,
                                             uint64_t record_epoch);
-bool __wrap_watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms);
-bool __real_watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms);
+bool __wrap_watch_waits(const struct watch *w, unsigned number, const struct homecoming *h, int64_t now_ms);
+bool __real_watch_waits(const struct watch *w, unsigned number, const struct homecoming *h, int64_t now_ms);
 
 enum identity_action __wrap_identity_decide(const struct identity_view *v)
 {
@@ -57,9 +57,9 @@ enum identity_verdict __wrap_identity_check(const struct machine *me, const char
                    : __real_identity_check(me, nonce, epoch, machine, record_nonce, record_epoch);
 }
 
-bool __wrap_watch_waits(const struct watch *w, const struct homecoming *h, int64_t now_ms)
+bool __wrap_watch_waits(const struct watch *w, unsigned number, const struct homecoming *h, int64_t now_ms)
 {
-        return W.broken != BREAK_RETURN && __real_watch_waits(w, h, now_ms);
+        return W.broken != BREAK_RETURN && __real_watch_waits(w, number, h, now_ms);
 }
 
 void host_init(unsigned machine, unsigned number, const char *store_url)

@@ -305,20 +305,38 @@ static void who_comes_home_waits_for_those_it_has_not_seen(void **state)
         struct watch w = {0};
 
         watch_look(&w, 1, true, 42, 1000, 1000);
-        assert_true(watch_waits(&w, &home, 1000));
-        assert_true(watch_waits(&w, &home, 1000 + WATCH_RETURN_MS - 1));
-        assert_false(watch_waits(&w, &home, 1000 + WATCH_RETURN_MS));
+        assert_true(watch_waits(&w, 7, &home, 1000));
+        assert_true(watch_waits(&w, 7, &home, 1000 + WATCH_RETURN_MS - 1));
+        assert_false(watch_waits(&w, 7, &home, 1000 + WATCH_RETURN_MS));
         home.met = true; /* others were here all along */
-        assert_false(watch_waits(&w, &home, 1000));
+        assert_false(watch_waits(&w, 7, &home, 1000));
         home.met = false;
         watch_look(&w, 1, true, 43, 1200, 1200); /* a write that was under way when its host died */
-        assert_true(watch_waits(&w, &home, 1200));
+        assert_true(watch_waits(&w, 7, &home, 1200));
         watch_look(&w, 1, true, 44, 1200, 1200); /* it was alive a moment ago */
-        assert_false(watch_waits(&w, &home, 1200));
+        assert_false(watch_waits(&w, 7, &home, 1200));
         watch_look(&w, 2, true, 44, 1300, 1300);
-        assert_true(watch_waits(&w, &home, 1300));
+        assert_true(watch_waits(&w, 7, &home, 1300));
         home.returning = false; /* an upgrade of hostd is no start of the machine */
-        assert_false(watch_waits(&w, &home, 1300));
+        assert_false(watch_waits(&w, 7, &home, 1300));
+}
+
+/* It died again before its second heartbeat of this epoch. */
+static void who_has_joined_since_is_not_waited_for(void **state)
+{
+        const struct ring_host first[] = {{.number = 6, .epoch = 9}, {.number = 7, .epoch = 4}};
+        struct homecoming home = {.returning = true, .joined_ms = 1000, .first = first, .n_first = 2};
+        struct watch w = {0};
+
+        watch_look(&w, 4, true, 42, 2000, 2000);
+        assert_true(watch_waits(&w, 7, &home, 2000));
+        watch_look(&w, 5, true, 42, 2100, 2100);
+        assert_false(watch_waits(&w, 7, &home, 2100));
+        assert_true(watch_waits(&w, 6, &home, 2100));
+        assert_false(watch_waits(&w, 8, &home, 2100)); /* a new host */
+        home.first = NULL;
+        home.n_first = 0;
+        assert_true(watch_waits(&w, 8, &home, 2100)); /* nothing was listed yet */
 }
 
 int main(void)
@@ -343,6 +361,7 @@ int main(void)
             cmocka_unit_test(blindness_is_told_once_and_its_end_once),
             cmocka_unit_test(answers_with_gaps_are_no_sight),
             cmocka_unit_test(who_comes_home_waits_for_those_it_has_not_seen),
+            cmocka_unit_test(who_has_joined_since_is_not_waited_for),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,17 @@ receipt() {
         instance_field "$1" ".receipts[-1] | $2"
 }
 
+# The lab was just started, so all hosts are returning and wait for those that they have not seen. First of this lab.
+story_a_host_that_came_back_and_dies_at_once_is_not_waited_for() {
+        lab power-off h1 >/dev/null
+        soon "h1 is taken for dead" 20 host_is h1 dead
+        lab power-on h1 >/dev/null
+        soon "h1 has joined" 30 not host_is h1 dead
+        lab power-off h1 >/dev/null
+        soon "h1 is taken for dead again" 20 host_is h1 dead
+        comes_back h1
+}
+
 story_a_target_that_cannot_start_it_hands_it_on() {
         given web h1
         has_setting h2 emulator /bin/false
@@ -150,7 +161,14 @@ story_the_network_alone_is_cut() {
         [[ $(pid_on web h1) == "$pid" ]]
         lab heal h1 network >/dev/null
         soon "all hosts up" 20 hosts_up
+        soon "h1 has a network for guests again" 20 has_network h1
         runs_soon web h1
+        removed web
+}
+
+# has_network HOST: by its record, which new instances are placed by.
+has_network() {
+        wherry host show "$1" --json | jq -e '.uplink_dead != true'
 }
 
 # Four busy loops a core beside the guests; WHS_LOAD_SECONDS makes it a measurement.
