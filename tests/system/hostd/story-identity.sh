@@ -110,8 +110,9 @@ story_a_second_hostd_of_one_machine_takes_its_place() {
 
 # The machine that wakes up finds its number in other hands: it ends what it ran, and does not join.
 story_a_replaced_host_ends_its_guests() {
-        local conf hostd
+        local conf hostd old
         given web h1
+        old=$(pid_on web h1)
         hostd=$(hostd_with /run/wherry-lab/h1/hostd.conf h1)
         h3_says h1 1
         # In maintenance nobody takes h1 over, so the clone finds its guests under its own number.
@@ -119,9 +120,11 @@ story_a_replaced_host_ends_its_guests() {
         kill -STOP "$hostd"
         clone_starts
         soon "the clone has joined as h1" 30 grep -q "joined as number 1" "$dir/clone.log"
-        soon "the clone starts web: $(where web)" 60 grep -q "instance-started" "$dir/clone.log"
+        # In a directory the old QEMU holds the disk's lock for as long as it lives.
+        [ "$store" = dir ] || soon "the clone starts web: $(where web)" 60 grep -q "instance-started" "$dir/clone.log"
         kill -CONT "$hostd"
-        soon "its guest has ended: $(where web)" 30 only_on web h3
+        soon "its guest has ended: $(where web)" 30 process_gone "$old"
+        [ "$store" = dir ] || soon "only the clone's runs: $(where web)" 30 only_on web h3
         soon "the old h1's hostd has ended" 30 not hostd_with /run/wherry-lab/h1/hostd.conf h1
         grep -q "another machine, at .*, has joined as number 1" /var/tmp/wherry-lab/h1/log/hostd.log || fail "it does not say why"
         wherry host maintenance h1 off >/dev/null
