@@ -7,6 +7,7 @@
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
 #include "hostd/guests/admission.h"
+#include "hostd/self.h"
 #include "migrate/planner.h"
 #include "migrate/turn.h"
 
@@ -73,6 +74,9 @@ static int promise_check(struct context *ctx, const struct guest *g, const struc
                             ctx->guests->list[k]->id, strchr(i->group, '/') + 1, ctx->config->name);
         if (g && g->promise.held)
                 return 0;
+        /* Guests leave the table then, and run on: what they take is not counted any more. */
+        if (ctx->self->quit)
+                return err_set(err, -EAGAIN, "hostd on host %s ends", ctx->config->name);
         if (!promise_known(ctx->guests))
                 return err_set(err, -EAGAIN, "host %s is still finding out what runs on it",
                                ctx->config->name);

@@ -204,7 +204,8 @@ struct move_outcome {
 /* The move of that serial waits for its turn, and why. Writes only what is new. */
 int guest_record_waiting(struct context *ctx, const char *id, int64_t serial, const char *why,
                          struct err *err);
-/* Returns 1 when it was told, 0 when the record holds an outcome already that is no worse. */
+/* Returns 1 when it was told; 0 when the record holds an outcome already that is no worse, or says by now that what is
+ * told failed has arrived. */
 int guest_record_move(struct context *ctx, const char *id, const struct move_outcome *o, struct err *err);
 
 /* hand-on.c */

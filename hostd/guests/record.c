@@ -245,6 +245,18 @@ static json_t *known_ms(int64_t ms)
         return ms < 0 ? json_null() : json_integer((json_int_t)ms);
 }
 
+/* Does the record say that the attempt for this move has arrived? */
+static bool has_arrived(const json_t *doc, int64_t serial)
+{
+        const json_t *entry = json_object_get(doc, "migration"), *asked = json_object_get(doc, "move");
+        const char *attempt = json_get_str(entry, "attempt", "");
+
+        return attempt[0] && streq(json_get_str(doc, "arrived", ""), attempt) &&
+               json_get_int(asked, "serial", 0) == serial &&
+               json_get_int(entry, "epoch", -1) == json_get_int(asked, "epoch", -2) &&
+               json_get_int(entry, "destination", -1) == json_get_int(asked, "to", -2);
+}
+
 static int edit_move(json_t *doc, void *arg, struct err *err)
 {
         struct move_edit *e = arg;
@@ -256,6 +268,11 @@ static int edit_move(json_t *doc, void *arg, struct err *err)
         e->told = told < o->serial;
         if (told > o->serial || (told == o->serial && o->downtime_ms < 0))
                 return 0;
+        /* It was judged by an older record: a write at its gate that got no answer has reached the storage since. */
+        if (!o->done && has_arrived(doc, o->serial)) {
+                e->told = false;
+                return 0;
+        }
         move = json_pack("{s:I,s:s,s:s?,s:o,s:o}", "serial", (json_int_t)o->serial, "state",
                          o->done ? "done" : "failed", "error", o->done ? NULL : o->error, "total_ms",
                          known_ms(o->total_ms), "downtime_ms", known_ms(o->done ? o->downtime_ms : -1));
