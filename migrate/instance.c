@@ -136,6 +136,15 @@ enum instance_action instance_decide(const struct instance_view *v)
         return v->trusted ? ACTION_CLAIM : ACTION_NONE;
 }
 
+enum stop_step stop_decide(const struct stop_view *v)
+{
+        if (v->wanted == WANTED_DELETED)
+                return STOP_END;
+        if (v->wanted == WANTED_STOPPED || v->restart)
+                return v->force ? STOP_END : STOP_ASK;
+        return v->stands && !v->leave ? STOP_GIVE_UP : STOP_ASK;
+}
+
 static enum gate_action refuse(const char **why, const char *text)
 {
         *why = text;

@@ -54,33 +54,47 @@ int guest_kill(struct guest *g, struct err *err)
 }
 
 enum stop_end {
-        STOP_ENDED, /* the QEMU has */
-        STOP_LOST,  /* its disk is another host's now: the next look ends it */
-        STOP_FORCE, /* a forced stop was asked for, or the deadline has passed */
+        STOP_ENDED,  /* the QEMU has */
+        STOP_LOST,   /* its disk is another host's now: the next look ends it */
+        STOP_STANDS, /* a disk error has stopped it, and only this host's network is a reason to end it */
+        STOP_FORCE,  /* a forced stop was asked for, or the deadline has passed */
 };
 
-/* Asks again now and then, and waits. */
-static enum stop_end stop_wait(struct guest *g, const struct lease *mine, int64_t until)
+static void stop_read(struct stop_view *v, const struct instance *i)
+{
+        v->wanted = i->wanted;
+        v->restart = i->restart != i->restart_done;
+        v->force = i->stop_force;
+}
+
+/* Asks again now and then, and waits. `v` is what was last read: a record that cannot be read changes no wish. */
+static enum stop_end stop_wait(struct guest *g, const struct lease *mine, struct stop_view v, int64_t until)
 {
         int64_t ask = clock_ms() + STOP_ASK_MS;
 
-        while (clock_ms() < until && !g->ctx->self->quit) {
+        for (;;) {
                 struct virt_domain d;
                 struct instance i;
                 struct lease now;
                 struct timespec ts;
-                bool force;
+                enum stop_step step;
+                int r = virt_find(g->ctx->virt, g->id, &d, NULL);
 
-                if (virt_find(g->ctx->virt, g->id, &d, NULL) == -ENOENT)
+                if (r == -ENOENT)
                         return STOP_ENDED;
                 if (lease_find(g->ctx->store, g->id, &now, NULL) == 0 && now.host != mine->host)
                         return STOP_LOST;
                 if (instance_load(g->ctx->store, g->id, &i, NULL) == 0) {
-                        force = i.stop_force || i.wanted == WANTED_DELETED;
+                        stop_read(&v, &i);
                         instance_done(&i);
-                        if (force)
-                                return STOP_FORCE;
                 }
+                if (r == 0)
+                        v.stands = !d.running && streq(d.reason, "ioerror");
+                step = stop_decide(&v);
+                if (step == STOP_GIVE_UP)
+                        return STOP_STANDS;
+                if (step == STOP_END || clock_ms() >= until || g->ctx->self->quit)
+                        return STOP_FORCE;
                 if (clock_ms() >= ask) {
                         virt_shutdown(g->ctx->virt, g->id, NULL);
                         ask = clock_ms() + STOP_ASK_MS;
@@ -98,28 +112,35 @@ static enum stop_end stop_wait(struct guest *g, const struct lease *mine, int64_
                 g->wake = false;
                 pthread_mutex_unlock(&g->lock);
         }
-        return STOP_FORCE;
 }
 
 int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
+        struct stop_view wish = {.leave = l->view.leave};
         enum stop_end end = STOP_ENDED;
         bool at_once;
         int r = 0;
 
+        stop_read(&wish, i);
         pthread_mutex_lock(&g->lock);
         g->ending = true;
         g->ended_event = false;
-        at_once = i->stop_force || g->leave_at_once;
+        at_once = stop_decide(&wish) == STOP_END || g->leave_at_once;
         pthread_mutex_unlock(&g->lock);
         if (!at_once && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(ctx->virt, g->id, err);
                 if (r == 0 || virt_unanswered(r))
-                        end = stop_wait(g, &l->lease, clock_ms() + STOP_PATIENCE_MS);
+                        end = stop_wait(g, &l->lease, wish, clock_ms() + STOP_PATIENCE_MS);
                 if (end == STOP_LOST)
                         return 0;
+                if (end == STOP_STANDS) {
+                        pthread_mutex_lock(&g->lock);
+                        g->ending = false;
+                        pthread_mutex_unlock(&g->lock);
+                        return 0;
+                }
                 if (end == STOP_FORCE) {
                         if (ctx->self->quit) /* the next hostd asks it again: an upgrade of ours is no reason
                                         to pull its plug */

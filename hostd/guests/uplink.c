@@ -100,18 +100,10 @@ static int edit_place(json_t *doc, void *arg, struct err *err)
 static int uplink_restart(struct guest *g, const struct guest_look *l, struct leaving *to, struct err *err)
 {
         struct err ignored = {0};
-        bool io_error;
-        int r;
+        int r = guest_stop(g, l, err);
 
-        /* The look is some storage calls old. A guest that a disk error has stopped since is never killed. */
-        pthread_mutex_lock(&g->lock);
-        io_error = g->io_error;
-        pthread_mutex_unlock(&g->lock);
-        if (io_error)
-                return 0;
-        r = guest_stop(g, l, err);
         if (r == 0 && g->ended_epoch != l->lease.epoch + 1)
-                return 0; /* hostd ends, or the disk has moved on: its QEMU was not ended here */
+                return 0; /* hostd ends, a disk error stops it, or the disk has moved on: it was not ended here */
         if (r == 0)
                 r = record_change(g->ctx->store, RECORD_INSTANCE, g->id, edit_place, to, err);
         if (r == 0)

@@ -24,6 +24,7 @@ static struct {
         int claim, commit, fence, start, kill, processes, abort; /* answers: 0 is the real one's */
         unsigned n_processes; /* QEMUs of the instance here, until they are killed */
         bool domain;          /* libvirt knows it */
+        bool disk_error;      /* which has stopped it */
         unsigned shutdowns_until_end;
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
         uint64_t starting_epoch;
@@ -144,7 +145,9 @@ int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_
 int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
 int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err)
 {
-        *ret = (struct virt_domain){.running = true, .pid = PID};
+        *ret = (struct virt_domain){.running = !world.disk_error, .pid = PID};
+        if (world.disk_error)
+                strcpy(ret->reason, "ioerror");
         return world.domain ? 0 : answer(-ENOENT, err);
 }
 
@@ -348,8 +351,27 @@ static void a_guest_that_does_not_listen_is_ended_after_a_minute(void **state)
 
 static void a_forced_stop_asks_nobody(void **state)
 {
+        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
         assert_int_equal(stop("stop_force"), 0);
         assert_string_equal(world.log, "processes kill ");
+}
+
+/* The last forced stop, or restart, is over: this end is the host's own wish. */
+static void the_force_of_an_earlier_stop_is_over(void **state)
+{
+        world.shutdowns_until_end = 1;
+        assert_int_equal(stop("stop_force"), 0);
+        assert_string_equal(world.log, "shutdown processes kill ");
+}
+
+/* Its user does not want it to end, and its host stays: only the network is a reason. */
+static void what_a_disk_error_has_stopped_is_not_ended_for_its_network(void **state)
+{
+        world.disk_error = true;
+        assert_int_equal(stop(NULL), 0);
+        assert_string_equal(world.log, "shutdown ");
+        assert_int_equal(g->ended_epoch, 0);
+        assert_false(g->ending);
 }
 
 static void a_hostd_that_ends_pulls_no_plug(void **state)
@@ -406,6 +428,8 @@ int main(void)
             test(a_stop_asks_and_waits),
             test(a_guest_that_does_not_listen_is_ended_after_a_minute),
             test(a_forced_stop_asks_nobody),
+            test(the_force_of_an_earlier_stop_is_over),
+            test(what_a_disk_error_has_stopped_is_not_ended_for_its_network),
             test(a_hostd_that_ends_pulls_no_plug),
             test(a_source_that_runs_on_commits_and_says_so),
             test(a_source_whose_commit_fails_says_nothing),

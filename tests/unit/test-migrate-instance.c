@@ -122,6 +122,28 @@ static void wishes_are_carried_out(void **state)
         decides(&v, ACTION_CLAIM);
 }
 
+/* Whose wish an end is decides how it comes about. */
+static void an_end_is_forced_by_its_user_only(void **state)
+{
+        struct stop_view v = {.wanted = WANTED_RUNNING, .force = true};
+
+        assert_int_equal(stop_decide(&v), STOP_ASK); /* that was another stop's */
+        v.stands = true;
+        assert_int_equal(stop_decide(&v), STOP_GIVE_UP);
+        v.leave = true;
+        assert_int_equal(stop_decide(&v), STOP_ASK);
+        v.restart = true;
+        assert_int_equal(stop_decide(&v), STOP_END);
+        v.force = false;
+        assert_int_equal(stop_decide(&v), STOP_ASK);
+        v = (struct stop_view){.wanted = WANTED_STOPPED, .stands = true};
+        assert_int_equal(stop_decide(&v), STOP_ASK);
+        v.force = true;
+        assert_int_equal(stop_decide(&v), STOP_END);
+        v = (struct stop_view){.wanted = WANTED_DELETED};
+        assert_int_equal(stop_decide(&v), STOP_END);
+}
+
 static void a_guest_that_powers_itself_off_stays_off(void **state)
 {
         struct instance_view v = running();
@@ -649,6 +671,7 @@ int main(void)
             cmocka_unit_test(a_host_that_goes_down_starts_nothing_and_stops_what_it_is_told),
             cmocka_unit_test(a_host_without_heartbeats_starts_nothing),
             cmocka_unit_test(wishes_are_carried_out),
+            cmocka_unit_test(an_end_is_forced_by_its_user_only),
             cmocka_unit_test(a_guest_that_powers_itself_off_stays_off),
             cmocka_unit_test(a_pause_and_a_crash_are_told),
             cmocka_unit_test(what_a_dead_owner_cannot_say_its_heir_says),
