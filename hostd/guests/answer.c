@@ -158,8 +158,9 @@ static bool unknown(int r)
 /*
  * Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
  * message then, in place of QEMU's own about files that it may not open. ret_spare: after a no it may stand.
- * That is so where the storage did not answer, and nothing was claimed for it; and where the record says
- * that it was let run here, at this epoch, by a hostd before this one, which has yet to look at it.
+ * That is so where the storage did not answer, and it has run here before: if a claim for a source that runs on was
+ * won all the same, the next look claims once more. It is also so where the record says that it was let run here, at
+ * this epoch, by a hostd before this one, which has yet to look at it.
  */
 static int gate_answer(struct context *ctx, const struct gate_request *req, bool *ret_spare, struct err *err)
 {
@@ -206,7 +207,7 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
                 lease = (struct lease){.epoch = i.entry_epoch, .host = i.entry_source};
         if (r == 0 && req->question == GATE_ACQUIRE)
                 r = gate_carry_out(ctx, req, &i, lease, action, err);
-        *ret_spare |= action == GATE_CHECK && unknown(r);
+        *ret_spare |= (action == GATE_CHECK || action == GATE_RECLAIM) && unknown(r);
         if (r < 0 || req->question == GATE_ACQUIRE)
                 log_info("instance %s: gate%s: pid %d, start %s: %s%s", id,
                          req->again ? ", asked again" : "", (int)req->pid, req->lease.start.id,

@@ -100,7 +100,11 @@ check:                  gate(h);
                                 :: else -> goto done
                                 fi };
                         atomic { record_start(); goto done };
-no:                     atomic { refused(h, 1) };
+no:                     atomic {
+                                if
+                                :: refused(h, 1)
+                                :: act == RECLAIM -> refused(h, 0) /* the storage did not answer: the next look decides */
+                                fi };
 done:                   atomic { forget(); asks_again[h] = 0; gate_busy[h] = 0 }
                 } unless {
                         atomic { !up[h] ->

@@ -44,6 +44,19 @@ static struct guest *starting(void)
         return g;
 }
 
+static int commit_answer; /* 0: the real one's */
+
+int __real_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                        const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);
+int __wrap_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                        const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err);
+int __wrap_lease_commit(struct store *s, const char *instance, const struct commit_claim *c,
+                        const struct disk_spec *disks, size_t n_disks, struct lease *ret, struct err *err)
+{
+        return commit_answer ? err_set(err, commit_answer, "error %d", -commit_answer)
+                             : __real_lease_commit(s, instance, c, disks, n_disks, ret, err);
+}
+
 static int ask(const struct gate_request *req)
 {
         struct err err = {0};
@@ -252,6 +265,29 @@ static void a_source_that_runs_on_claims_first(void **state)
         expect_lease(2, 2);
 }
 
+/* The claim may have reached the storage, or not. The next look claims once more, with the QEMU as it stands. */
+static void a_source_whose_claim_has_no_answer_stands(void **state)
+{
+        struct gate_request req = request(START);
+        struct guest *g;
+
+        fixture_instance('a', ",\"migration\":{\"attempt\":\"" ATTEMPT
+                              "\",\"source\":2,\"destination\":3,\"epoch\":1},"
+                              "\"start\":{\"id\":\"" START "\",\"epoch\":1}");
+        fixture_claim('a', 2);
+        g = fixture_guest('a');
+        g->known_pid = PID;
+        g->wake = false;
+        commit_answer = -ETIMEDOUT;
+        assert_int_equal(ask(&req), -ETIMEDOUT);
+        assert_int_equal(fixture.kills, 0);
+        assert_true(g->wake);
+        commit_answer = -ESTALE; /* the destination has won */
+        assert_int_equal(ask(&req), -ESTALE);
+        assert_int_equal(fixture.kills, 1);
+        commit_answer = 0;
+}
+
 static void without_a_record_or_a_disk_nothing_runs(void **state)
 {
         struct gate_request req = request(START);
@@ -293,6 +329,7 @@ int main(void)
             test(an_arrival_of_another_attempt_or_start_is_none),
             test(a_commit_that_was_cut_off_is_finished),
             test(a_source_that_runs_on_claims_first),
+            test(a_source_whose_claim_has_no_answer_stands),
             test(without_a_record_or_a_disk_nothing_runs),
             test(a_failovers_start_has_its_receipt_with_the_yes),
         };
