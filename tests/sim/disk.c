@@ -13,7 +13,8 @@
  *                that began to run last
  *   nothing lost a block that follows none, or that was there already, comes from a memory that does not fit
  *                the disk: it overwrites what somebody was told is safe
- *   no kill      a guest whose name and rights are its own is not ended because its disk gave an error
+ *   no kill      a guest that stands on a disk error, and whose name and rights are its own, is not ended, unless who
+ *                ends it has read in the record that somebody wants that
  */
 
 enum health_verdict __wrap_health_stopped(struct health_stop *s, enum health_rights rights,
@@ -189,30 +190,34 @@ static bool asked_to_end(const struct instance *i)
         return i->wanted != WANTED_RUNNING || i->restart != i->restart_done;
 }
 
-void disk_note_error(const struct disk *d, struct qemu *q)
+static uint64_t read_note(const struct disk *d, bool asked)
 {
-        struct instance i = {0};
-
-        world_hold();
-        q->end_asked = instance_load(W.store, d->id, &i, NULL) < 0 || asked_to_end(&i);
-        world_release();
-        q->error_ns = sched_now();
-        instance_done(&i);
+        return (uint64_t)(d - W.disks + 1) << 1 | asked;
 }
 
+int __wrap_instance_load(struct store *s, const char *id, struct instance *ret, struct err *err);
+int __real_instance_load(struct store *s, const char *id, struct instance *ret, struct err *err);
+
+/* Each thread of a hostd has a note of what it read last: whether somebody wants the instance's QEMU to end. */
+int __wrap_instance_load(struct store *s, const char *id, struct instance *ret, struct err *err)
+{
+        const struct disk *d = disk_of(id);
+        int r = __real_instance_load(s, id, ret, err);
+
+        if (s != W.store && d && (r == 0 || r == -ENOENT))
+                *co_note() = read_note(d, r == -ENOENT || asked_to_end(ret));
+        return r;
+}
+
+/* Called by the thread of hostd that ends it. */
 void disk_check_kill(const struct disk *d, const struct qemu *q)
 {
         struct instance i = {0};
         struct lease now = {0};
 
-        if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->end_asked ||
-            q->host->going_down || d->end_ns >= q->error_ns || !disk_writable(d, q))
-                return;
-        /* hostd may act on a record that it has read before the newest wish: each read may take its whole timeout. */
-        if (d->end_ns && sched_now() - d->end_ns < 12 * SIM_S)
-                return;
-        /* A stop that had begun when the error came goes on, whatever is wished since. */
-        if (q->stop_ns && q->stop_ns <= q->error_ns)
+        /* A wish may be older than the newest one: what counts is what this thread has read. */
+        if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->host->going_down ||
+            !disk_writable(d, q) || *co_note() == read_note(d, true))
                 return;
         world_hold();
         if (instance_load(W.store, d->id, &i, NULL) == 0 && !asked_to_end(&i) &&

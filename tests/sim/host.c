@@ -111,7 +111,7 @@ static void ended(struct host *h)
         h->virt = NULL;
         h->gate = NULL;
         h->http = NULL;
-        h->term = false;
+        h->term = h->stopping = false;
 }
 
 static void start_later(struct host *h, int64_t low_ms, int64_t high_ms)
@@ -131,6 +131,18 @@ static void lift_often(void *arg)
         }
 }
 
+/* TimeoutStopSec= of its unit, and what it asks for with each step of a handover. */
+#define STOP_NS (30 * SIM_S)
+
+/* It waits for a call of libvirt's that does not return. */
+static void stop_late(void *arg)
+{
+        struct host *h = arg;
+
+        if (h->hostd && h->stopping && sched_now() >= h->stop_until_ns)
+                hostd_kill(h);
+}
+
 static void hostd_main(void *arg)
 {
         struct host *h = arg;
@@ -147,6 +159,9 @@ static void hostd_main(void *arg)
         }
         h->context = NULL;
         log_info("hostd ends: %s", r < 0 ? err_text(&e) : "as asked");
+        h->stopping = true;
+        h->stop_until_ns = sched_now() + STOP_NS;
+        event_at(h->stop_until_ns, stop_late, h);
         if (r == 0)
                 hostd_free(ctx);
         struct proc *own = h->hostd;

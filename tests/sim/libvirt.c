@@ -220,8 +220,6 @@ static int run_shutdown(struct call *c)
 
         if (!q)
                 return err_set(&c->err, -ENOENT, "no domain");
-        if (!q->stop_ns)
-                q->stop_ns = sched_now();
         qemu_press(q);
         return 0;
 }
@@ -237,7 +235,6 @@ static int run_kill(struct call *c)
 
         if (!q)
                 return 0;
-        disk_check_kill(q->disk, q);
         qemu_kill(q);
         virt_note(c->host, VIRT_STOPPED, c->instance, "destroyed");
         return 0;
@@ -245,6 +242,10 @@ static int run_kill(struct call *c)
 
 int virt_kill(struct virt *v, const char *instance, struct err *err)
 {
+        const struct qemu *q = qemu_find(v->host, instance);
+
+        if (q)
+                disk_check_kill(q->disk, q);
         return call_run(v, run_kill, instance, NULL, 0, err);
 }
 

@@ -33,6 +33,12 @@ static struct qemu *behind(const struct host *h, const char *tap)
         return NULL;
 }
 
+/* So long ago that it is in the others' lists by `now`. */
+static bool known_at(int64_t now, int64_t since)
+{
+        return since && now - since >= LISTED_NS;
+}
+
 /* The storage went away for all while this host was well, and so is another that it can ask. */
 static void check_shut(const struct host *h, const struct qemu *q)
 {
@@ -48,8 +54,8 @@ static void check_shut(const struct host *h, const struct qemu *q)
             now.host != h->number)
                 return;
         for (unsigned i = 0; i < W.n_machines; i++)
-                if (&W.hosts[i] != h && W.hosts[i].well_since_ns &&
-                    W.away_since_ns - W.hosts[i].well_since_ns > LISTED_NS)
+                if (&W.hosts[i] != h && known_at(W.away_since_ns, W.hosts[i].well_since_ns) &&
+                    known_at(W.away_since_ns, W.hosts[i].listed_since_ns))
                         violated("%s: QEMU %d on %s was cut off, and the storage is away for everybody",
                                  q->disk->id, (int)q->pid, h->name);
 }
@@ -110,6 +116,18 @@ static bool paused(const struct proc *p)
         return p->paused_until > sched_now();
 }
 
+/* It had been there long enough to have a list, and one of those in it was up. */
+static bool had_peer(const struct host *h)
+{
+        int64_t now = h->cut_since_ns;
+
+        for (unsigned i = 0; i < W.n_machines; i++)
+                if (&W.hosts[i] != h && known_at(now, W.hosts[i].up_since_ns) &&
+                    known_at(now, W.hosts[i].listed_since_ns))
+                        return known_at(now, h->up_since_ns);
+        return false;
+}
+
 static void check_host(struct host *h)
 {
         bool well = h->context && h->http && !h->network_cut && !paused(h->hostd);
@@ -124,21 +142,17 @@ static void check_host(struct host *h)
                 h->up_since_ns = sched_now();
         if (!h->storage_cut)
                 h->cut_since_ns = 0;
-        else if (!h->cut_since_ns)
+        else if (!h->cut_since_ns) {
                 h->cut_since_ns = sched_now();
+                h->cut_had_peer = had_peer(h);
+        }
 }
 
-/* It is cut off the storage alone, and had a list of the others before. */
+/* It is cut off the storage alone: where its list names no other that is up, a silence tells it nothing. */
 static bool isolated(const struct host *h)
 {
-        if (!h->cut_since_ns || W.away_since_ns || !h->up_since_ns ||
-            h->cut_since_ns - h->up_since_ns < LISTED_NS)
-                return false;
-        for (unsigned i = 0; i < W.n_machines; i++)
-                if (&W.hosts[i] != h && W.hosts[i].up_since_ns &&
-                    h->cut_since_ns - W.hosts[i].up_since_ns >= LISTED_NS)
-                        return true;
-        return false;
+        return h->cut_since_ns && !W.away_since_ns && h->cut_had_peer && h->up_since_ns &&
+               h->up_since_ns < h->cut_since_ns;
 }
 
 /* One that stopped on a disk error counts, too: a real storage client may hang and not fail, and then the

@@ -149,7 +149,6 @@ static void io_error(struct qemu *q, uint64_t n, const char *detail)
         tell("%s: QEMU %d on %s: write of block %llu: %s", q->disk->id, (int)q->pid, q->host->name,
              (unsigned long long)n, detail);
         qemu_stop(q, "ioerror");
-        disk_note_error(q->disk, q);
         virt_note(q->host, VIRT_SUSPENDED, q->lease.instance, "ioerror");
         virt_note(q->host, VIRT_IO_ERROR, q->lease.instance, detail);
 }

@@ -38,7 +38,8 @@ struct co {
         uint64_t serial;     /* a wake-up in the heap counts only while this is its own */
         const void *channel; /* waited for */
         bool timed_out;
-        size_t index; /* in all[] */
+        size_t index;  /* in all[] */
+        uint64_t note; /* co_note() */
 };
 
 /* What is due, the earliest first; among equal times the seed decides. */
@@ -219,6 +220,7 @@ unsigned long co_spawn(struct proc *p, void (*run)(void *arg), void *arg)
         c->arg = arg;
         c->number = ++S.numbers;
         c->channel = NULL;
+        c->note = 0;
         c->fake = NULL;
         context_init(c);
         heap_push((struct due){.time = S.now + rnd_between(1, 50) * SIM_US, .co = c, .serial = c->serial});
@@ -326,6 +328,11 @@ void proc_kill(struct proc *p)
                 co_release(S.current);
                 to_main(NULL);
         }
+}
+
+uint64_t *co_note(void)
+{
+        return &S.current->note;
 }
 
 struct proc *proc_current(void)

@@ -53,6 +53,8 @@ void co_sleep(int64_t ns);
 /* 0 when woken, -ETIMEDOUT at `deadline` (ns, SIM_NEVER). */
 int co_wait(const void *channel, int64_t deadline);
 void co_wake(const void *channel, bool all);
+/* A word of the current coroutine's own, for whoever checks it; 0 when it begins. */
+uint64_t *co_note(void);
 /* With a small probability something else runs here. */
 void co_maybe_yield(void);
 /* fn runs on the scheduler's own stack and must not wait. */

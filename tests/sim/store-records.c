@@ -35,6 +35,24 @@ static int sim_get(struct store *s, enum record_kind kind, const char *id, char 
 /* A promise: whose hostd ended in order is not taken over before its time. */
 #define DISARMED_NS (60 * SIM_S)
 
+/* Whom the others take for up, and ask: of two machines with one number the one that the record names. */
+static void note_listed(const json_t *doc, unsigned number)
+{
+        const char *api = json_get_str(doc, "api", "");
+        bool up = streq(json_get_str(doc, "state", ""), "up");
+
+        for (unsigned i = 0; i < W.n_machines; i++) {
+                struct host *h = &W.hosts[i];
+
+                if (h->number != number)
+                        continue;
+                if (!up || strncmp(api, "http://", 7) != 0 || !streq(api + 7, h->listen))
+                        h->listed_since_ns = 0;
+                else if (!h->listed_since_ns)
+                        h->listed_since_ns = sched_now();
+        }
+}
+
 static void check_host(const char *text)
 {
         _cleanup_(json_decrefpp) json_t *doc = json_loads(text, 0, NULL);
@@ -47,6 +65,7 @@ static void check_host(const char *text)
                         h = &W.hosts[i];
         if (!h)
                 return;
+        note_listed(doc, number);
         if (streq(state, "dead") && h->stopped_ns && sched_now() - h->stopped_ns < DISARMED_NS)
                 violated("%s ended in order and was taken over %lld ms later", h->name,
                          (long long)((sched_now() - h->stopped_ns) / SIM_MS));

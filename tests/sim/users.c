@@ -164,13 +164,9 @@ static void one_wish(struct store *s, struct disk *d)
                 d->deleted = true;
         }
         W.stats.requests++;
-        if (edit != edit_start && edit != edit_migrate)
-                d->end_ns = sched_now();
         r = record_change(s, RECORD_INSTANCE, d->id, edit, &w, NULL);
         tell("%s: a user asks to %s%s (host %u, epoch %llu): %d", d->id, what, w.force ? " by force" : "",
              w.host, (unsigned long long)w.lease.epoch, r);
-        if (edit != edit_start && edit != edit_migrate)
-                d->end_ns = sched_now();
         if (r == 0 && w.restart > d->restarts)
                 d->restarts = w.restart;
         if (rnd(4) > 0)

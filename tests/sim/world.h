@@ -64,14 +64,11 @@ struct qemu {
         bool second_lock, image_lock;
         bool off_asked; /* the power button was pressed */
         int64_t pressed_ns, ended_ns;
-        int64_t stop_ns;         /* when its hostd first asked it to power off; 0: never */
         bool off;                /* it ended because its guest powered off: libvirt's log says so */
         bool shut;               /* its tap passes nothing */
         int64_t beside_since_ns; /* since when it can be reached beside another guest; 0: it cannot */
         bool beside_cut;         /* while its host was cut off the storage */
-        bool end_asked;          /* when its disk gave an error, somebody had asked for its end */
-        int64_t error_ns;
-        int64_t suspended_ns; /* until when somebody has suspended it; 0: nobody has */
+        int64_t suspended_ns;    /* until when somebody has suspended it; 0: nobody has */
         char reason[32];
         uint64_t memory_n; /* the guest's own idea: the last block that it wrote */
         pid_t booted;      /* the QEMU in which this memory began */
@@ -123,7 +120,6 @@ struct disk {
         int64_t told_serial;
         int64_t restarts; /* the last one asked for that was acknowledged */
         int64_t progress_ns;
-        int64_t end_ns; /* when somebody last asked for the end of a QEMU */
 };
 
 struct virt {
@@ -162,16 +158,21 @@ struct host {
         bool powered;
         int64_t powered_ns; /* since when */
         bool said_dead;     /* by its record */
+        int64_t
+            listed_since_ns; /* since when the record of its number names it, and says that it is up; 0: it does not */
         bool storage_cut, network_cut;
         bool uplink_cut; /* its guests' network, while hosts can still talk */
         /* what the checks of plug.c know; 0: it is not so */
         int64_t well_since_ns; /* its hostd can be asked */
         int64_t up_since_ns;   /* it has a hostd */
         int64_t cut_since_ns;  /* off the storage */
+        bool cut_had_peer;     /* it had a peer in its list then that was up */
         /* hostd: NULL while there is none */
         struct proc *hostd;
         struct context *context;
-        bool term;          /* it was asked to end */
+        bool term;     /* it was asked to end */
+        bool stopping; /* and has begun to */
+        int64_t stop_until_ns;
         bool going_down;    /* the whole host was: no daemon is started again before it boots */
         int64_t stopped_ns; /* since when its record says that it ended in order; 0: it does not */
         int64_t restart_ns;
@@ -254,8 +255,7 @@ int disk_write(struct disk *d, struct qemu *q, uint64_t n);
 /* The vCPUs begin to run, from the disk or with a memory that has come from elsewhere. */
 void disk_begin(struct disk *d, struct qemu *q, bool boot);
 void disk_open(struct disk *d, const struct qemu *q);
-/* An error of its disk stops a guest; and hostd ends a QEMU, for whatever reason. */
-void disk_note_error(const struct disk *d, struct qemu *q);
+/* hostd ends a QEMU, for whatever reason. */
 void disk_check_kill(const struct disk *d, const struct qemu *q);
 
 /* qemu.c */
