@@ -58,11 +58,14 @@ static void add(struct board *b)
         __atomic_add_fetch(&b->steps, sched_steps(), __ATOMIC_RELAXED);
 }
 
-static void failed(struct board *b, uint64_t seed, const char *why)
+static void failed(const struct work *w, uint64_t seed, const char *why)
 {
+        struct board *b = w->board;
         uint64_t none = 0;
 
         printf("seed %llu: %s\n", (unsigned long long)seed, why);
+        if (!w->broken && w->n > 1)
+                printf("  tests/sim/run --seed %llu -v\n", (unsigned long long)seed);
         fflush(stdout);
         __atomic_add_fetch(&b->failed, 1, __ATOMIC_RELAXED);
         __atomic_compare_exchange_n(&b->first_failed, &none, seed, false, __ATOMIC_RELAXED,
@@ -81,7 +84,7 @@ static void one(struct work *w, uint64_t seed)
                        good ? "good" : "FAILED", (long long)(sched_now() / SIM_S),
                        (unsigned long long)sched_steps(), (unsigned long long)sched_trace());
         if (!good)
-                failed(w->board, seed, W.violation);
+                failed(w, seed, W.violation);
         alarm(0);
 }
 
@@ -141,7 +144,7 @@ static int run(struct work *w)
                                 continue;
                         running--;
                         if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0) {
-                                failed(w->board, w->seeds[w->current[j]],
+                                failed(w, w->seeds[w->current[j]],
                                        WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "does not end"
                                                                                           : "crashed");
                                 w->current[j] += w->jobs;
