@@ -111,7 +111,8 @@ static void ended(struct host *h)
         h->virt = NULL;
         h->gate = NULL;
         h->http = NULL;
-        h->term = h->stopping = false;
+        h->term = false;
+        h->ending_ns = 0;
 }
 
 static void start_later(struct host *h, int64_t low_ms, int64_t high_ms)
@@ -131,18 +132,6 @@ static void lift_often(void *arg)
         }
 }
 
-/* TimeoutStopSec= of its unit, and what it asks for with each step of a handover. */
-#define STOP_NS (30 * SIM_S)
-
-/* It waits for a call of libvirt's that does not return. */
-static void stop_late(void *arg)
-{
-        struct host *h = arg;
-
-        if (h->hostd && h->stopping && sched_now() >= h->stop_until_ns)
-                hostd_kill(h);
-}
-
 static void hostd_main(void *arg)
 {
         struct host *h = arg;
@@ -159,9 +148,7 @@ static void hostd_main(void *arg)
         }
         h->context = NULL;
         log_info("hostd ends: %s", r < 0 ? err_text(&e) : "as asked");
-        h->stopping = true;
-        h->stop_until_ns = sched_now() + STOP_NS;
-        event_at(h->stop_until_ns, stop_late, h);
+        h->ending_ns = sched_now();
         if (r == 0)
                 hostd_free(ctx);
         struct proc *own = h->hostd;
@@ -202,15 +189,21 @@ static void boot_again(void *arg)
         host_power_on(arg);
 }
 
-/* In systemd's order: hostd ends; then libvirt-guests presses the buttons of what is left, and waits a
- * while. */
+/* TimeoutStopSec= of hostd's unit, and what hostd asks for with each step of a handover. */
+#define STOP_NS (30 * SIM_S)
+
+/* In systemd's order: hostd ends, or is ended where it waits for a call of libvirt's that does not return; then
+ * libvirt-guests presses the buttons of what is left, and waits a while. */
 static void go_down(void *arg)
 {
         struct host *h = arg;
         unsigned boots = h->boots;
 
-        while (h->hostd && h->powered)
+        while (h->hostd && h->powered) {
                 co_sleep(50 * SIM_MS);
+                if (h->ending_ns && sched_now() - h->ending_ns >= STOP_NS)
+                        hostd_kill(h);
+        }
         for (struct qemu *q = h->libvirtd ? h->qemus : NULL; q; q = q->next)
                 if (q->alive && q->known) {
                         W.stats.left++;

@@ -170,9 +170,8 @@ struct host {
         /* hostd: NULL while there is none */
         struct proc *hostd;
         struct context *context;
-        bool term;     /* it was asked to end */
-        bool stopping; /* and has begun to */
-        int64_t stop_until_ns;
+        bool term;          /* it was asked to end */
+        int64_t ending_ns;  /* since when it ends in order; 0: it does not */
         bool going_down;    /* the whole host was: no daemon is started again before it boots */
         int64_t stopped_ns; /* since when its record says that it ended in order; 0: it does not */
         int64_t restart_ns;
