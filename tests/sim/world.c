@@ -22,6 +22,7 @@ void world_new(uint64_t seed, unsigned n_hosts, unsigned n_instances)
         W.stuck_beat = 0;
         W.site_lost = false;
         W.site_back_ns = 0;
+        W.held = 0; /* a violation may have ended the world before this one anywhere */
         W.violation[0] = '\0';
         memset(&W.stats, 0, sizeof(W.stats));
         W.outside = (struct host){.name = "world", .powered = true};

@@ -219,6 +219,7 @@ struct world {
         int64_t site_back_ns;      /* when the first of them had power again; 0: not yet */
         unsigned n_instances;
         pid_t pids;
+        unsigned held; /* while it is not 0 nothing else runs */
         struct stats stats;
         char violation[512];
 };

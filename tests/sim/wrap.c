@@ -23,16 +23,14 @@ struct lock {
 };
 _Static_assert(sizeof(struct lock) <= sizeof(pthread_mutex_t), "a lock fits into a mutex");
 
-static unsigned held;
-
 void world_hold(void)
 {
-        held++;
+        W.held++;
 }
 
 void world_release(void)
 {
-        held--;
+        W.held--;
 }
 
 int64_t host_clock_ns(const struct host *h)
@@ -75,10 +73,10 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
 {
         struct lock *l = (struct lock *)m;
 
-        if (held == 0)
+        if (W.held == 0)
                 co_maybe_yield();
         while (l->locked) {
-                assert(held == 0);
+                assert(W.held == 0);
                 l->waiters++;
                 co_wait(m, SIM_NEVER);
                 l->waiters--;
