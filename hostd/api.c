@@ -19,6 +19,7 @@
 #include "hostd/survey.h"
 #include "migrate/failover.h"
 #include "migrate/isolation.h"
+#include "migrate/preflight.h"
 
 /* hostd's HTTP API, for imaged and other hostds: see docs/architecture.md. */
 
@@ -99,95 +100,62 @@ static int post_ended(struct http_request *req, void *userdata, struct err *err)
         return r < 0 ? r : reply_packed(req, 200, answer, err);
 }
 
-static void problem(json_t *list, const char *code, const char *message)
-{
-        json_array_append_new(list, json_pack("{s:s,s:s}", "code", code, "message", message));
-}
-
-/* One that lost its disk, and that libvirtd may have forgotten: beside an arrival nobody would look for it.
- */
-static void preflight_leftovers(struct context *ctx, const struct instance *i, json_t *list)
+/* An earlier QEMU of the instance is still here: its process, else 0. */
+static int preflight_leftover(struct context *ctx, const char *instance, struct err *err)
 {
         _cleanup_(freep) struct virt_domain *processes = NULL;
-        char why[120];
-        struct err e = {0};
         size_t n = 0;
 
-        if (virt_processes(ctx->virt, &processes, &n, &e) < 0)
-                problem(list, "leftover", err_text(&e));
+        if (virt_processes(ctx->virt, &processes, &n, err) < 0)
+                return 0;
         for (size_t k = 0; k < n; k++)
-                if (streq(processes[k].lease.instance, i->id)) {
-                        snprintf(why, sizeof(why), "an earlier QEMU of it, process %d, has not ended yet",
-                                 (int)processes[k].pid);
-                        problem(list, "leftover", why);
-                }
+                if (streq(processes[k].lease.instance, instance))
+                        return (int)processes[k].pid;
+        return 0;
 }
 
-/* Both ends have to mean the same stream. A source older than this setting says nothing, and sends in clear.
- */
-static void preflight_tls(struct context *ctx, const json_t *ask, json_t *list)
-{
-        bool theirs = json_get_bool(ask, "tls", false), ours = ctx->config->migration_tls;
-        struct err e = {0};
-
-        if (theirs != ours)
-                problem(
-                    list, "tls",
-                    ours ? "its hostd.conf wants migrations encrypted (migration_tls = yes), the source's "
-                           "hostd sends them in clear"
-                         : "its hostd.conf says migration_tls = no, the source's yes: set the same on both");
-        else if (ours && virt_tls_ready(&ctx->capacity, ctx->config->address, &e) < 0)
-                problem(list, "tls", err_text(&e));
-}
-
-/* Every reason at once why that instance cannot arrive here. */
-static void preflight(struct context *ctx, const struct instance *i, const json_t *ask, json_t *list)
+static bool preflight_group(struct context *ctx, const struct instance *i, struct err *err)
 {
         _cleanup_(freep) struct failover_seat *seats = NULL;
-        const char *accel = json_get_str(ask, "accel", "");
-        char why[160];
         struct survey s = {0};
-        struct err e = {0};
-        size_t n_seats = 0;
+        size_t n = 0;
+        bool here = false;
+
+        if (survey_all(ctx->store, &s, err) == 0 && survey_seats(&s, i->id, 0, &seats, &n) < 0)
+                err_set(err, -ENOMEM, "out of memory");
+        for (size_t k = 0; k < n; k++)
+                here |= seats[k].host == ctx->number && streq(seats[k].group, i->group);
+        survey_done(&s);
+        return here;
+}
+
+/* Every reason at once why that instance cannot arrive here. Where there is none its room is kept. */
+static void preflight(struct context *ctx, const struct instance *i, const json_t *ask,
+                      struct preflight *ret)
+{
+        const struct config *c = ctx->config;
+        struct err tls = {0}, processes = {0}, survey = {0}, admission = {0};
+        struct preflight_view v = {.trusted = self_trusted(ctx),
+                                   .leaving = ctx->self->leaving,
+                                   .libvirt = ctx->self->virt_connected,
+                                   .bridge = c->bridge,
+                                   .bridge_there = if_nametoindex(c->bridge) != 0,
+                                   .uplink_good = ctx->self->uplink == UPLINK_GOOD,
+                                   .accel = ctx->kvm ? "kvm" : "tcg",
+                                   .guest_accel = json_get_str(ask, "accel", ""),
+                                   .tls = c->migration_tls,
+                                   .source_tls = json_get_bool(ask, "tls", false)};
         int r;
 
-        if (!self_trusted(ctx))
-                problem(list, "storage", "its heartbeats do not reach the storage");
-        if (ctx->self->leaving)
-                problem(list, "leaving", "it goes down");
-        if (!ctx->self->virt_connected)
-                problem(list, "libvirt", "its libvirt does not answer");
-        if (if_nametoindex(ctx->config->bridge) == 0) {
-                snprintf(why, sizeof(why), "its bridge %s does not exist", ctx->config->bridge);
-                problem(list, "network", why);
-        }
-        if (ctx->self->uplink != UPLINK_GOOD) {
-                snprintf(why, sizeof(why), "the uplink of its bridge %s is dead", ctx->config->bridge);
-                problem(list, "network", why);
-        }
-        if (!streq(accel, ctx->kvm ? "kvm" : "tcg")) {
-                snprintf(why, sizeof(why), "the guest runs under %s, this host offers %s", accel,
-                         ctx->kvm ? "kvm" : "tcg");
-                problem(list, "accel", why);
-        }
-        preflight_tls(ctx, ask, list);
-        preflight_leftovers(ctx, i, list);
-        if (survey_all(ctx->store, &s, &e) < 0 || survey_seats(&s, i->id, 0, &seats, &n_seats) < 0)
-                problem(list, "storage", err_text(&e));
-        for (size_t k = 0; k < n_seats; k++)
-                if (seats[k].host == ctx->number && streq(seats[k].group, i->group)) {
-                        problem(list, "group", "it has another instance of its group");
-                        break;
-                }
-        survey_done(&s);
-        r = guests_admit_arrival(ctx, i, json_array_size(list) == 0, &e);
-        if (r < 0)
-                problem(list,
-                        r == -EEXIST   ? "group"
-                        : r == -ENOSPC ? "room"
-                        : r == -EUSERS ? "turn"
-                                       : "starting",
-                        err_text(&e));
+        if (v.tls && v.source_tls && virt_tls_ready(&ctx->capacity, c->address, &tls) < 0)
+                v.tls_error = err_text(&tls);
+        v.leftover = preflight_leftover(ctx, i->id, &processes);
+        v.processes_error = processes.code ? err_text(&processes) : NULL;
+        v.group_here = preflight_group(ctx, i, &survey);
+        v.survey_error = survey.code ? err_text(&survey) : NULL;
+        preflight_check(&v, ret);
+        r = guests_admit_arrival(ctx, i, ret->n == 0, &admission);
+        preflight_admission(ret, r, err_text(&admission));
 }
 
 static int post_preflight(struct http_request *req, void *userdata, struct err *err)
@@ -195,6 +163,7 @@ static int post_preflight(struct http_request *req, void *userdata, struct err *
         struct context *ctx = userdata;
         _cleanup_(json_decrefpp) json_t *body = NULL, *list = json_array();
         _cleanup_(freep) char *uri = str_printf("tcp://%s", ctx->config->address);
+        struct preflight found;
         const char *id;
         struct instance i;
         int r;
@@ -208,10 +177,12 @@ static int post_preflight(struct http_request *req, void *userdata, struct err *
         r = instance_load(ctx->store, id, &i, err);
         if (r < 0)
                 return r;
-        preflight(ctx, &i, body, list);
-        if (json_array_size(list) == 0)
-                dhcp_add(ctx, i.id, i.name, i.mac,
-                         i.address); /* the guest may ask as soon as it runs here */
+        preflight(ctx, &i, body, &found);
+        for (size_t k = 0; k < found.n; k++)
+                json_array_append_new(list, json_pack("{s:s,s:s}", "code", found.problems[k].code, "message",
+                                                      found.problems[k].message));
+        if (found.n == 0) /* the guest may ask as soon as it runs here */
+                dhcp_add(ctx, i.id, i.name, i.mac, i.address);
         instance_done(&i);
         return reply_packed(req, 200,
                             json_pack("{s:O,s:s,s:s,s:s}", "problems", list, "bridge", ctx->config->bridge,

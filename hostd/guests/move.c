@@ -14,6 +14,7 @@
 #include "hostd/peers.h"
 #include "hostd/plug/plug.h"
 #include "migrate/move.h"
+#include "migrate/preflight.h"
 
 /*
  * A live migration from here, docs/ownership.md's "Migration from A to B" from A's side:
@@ -40,13 +41,36 @@ static void move_done(struct move *mv)
         json_decref(mv->preflight);
 }
 
+/* The destination's answer: 0, -EAGAIN to wait for a turn, -EBUSY with all its reasons. */
+static int move_answered(const struct move *mv, struct err *err)
+{
+        const json_t *problems = json_object_get(mv->preflight, "problems"), *p;
+        const char *codes[PREFLIGHT_PROBLEMS];
+        size_t n = MIN_OF(json_array_size(problems), (size_t)PREFLIGHT_PROBLEMS);
+        char text[400] = "";
+
+        for (size_t k = 0; k < n; k++) {
+                p = json_array_get(problems, k);
+                codes[k] = json_get_str(p, "code", "");
+                snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", k ? "; " : "",
+                         json_get_str(p, "message", "?"));
+        }
+        switch (preflight_answer(codes, n)) {
+        case PREFLIGHT_GO:
+                return 0;
+        case PREFLIGHT_WAIT:
+                return err_set(err, -EAGAIN, "%s", text);
+        default:
+                return err_set(err, -EBUSY, "host %s cannot take it: %s",
+                               json_get_str(mv->host, "name", "?"), text);
+        }
+}
+
 static int move_preflight(struct guest *g, const struct guest_look *l, struct move *mv, struct err *err)
 {
         const struct instance *i = &l->instance;
         struct http_client *c = NULL;
-        json_t *ask, *problems, *p;
-        char text[400] = "";
-        size_t k;
+        json_t *ask;
         int r;
 
         if (g->ctx->config->migration_tls) {
@@ -68,18 +92,7 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
         http_client_free(c);
         if (r < 0)
                 return err_wrap(err, r, "preflight on host %s", json_get_str(mv->host, "name", "?"));
-        problems = json_object_get(mv->preflight, "problems");
-        if (json_array_size(problems) == 1 &&
-            streq(json_get_str(json_array_get(problems, 0), "code", ""), "turn"))
-                return err_set(err, -EAGAIN, "%s",
-                               json_get_str(json_array_get(problems, 0), "message", "?"));
-        json_array_foreach (problems, k, p)
-                snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", k ? "; " : "",
-                         json_get_str(p, "message", "?"));
-        if (json_array_size(problems) > 0)
-                return err_set(err, -EBUSY, "host %s cannot take it: %s",
-                               json_get_str(mv->host, "name", "?"), text);
-        return 0;
+        return move_answered(mv, err);
 }
 
 /* The last look before libvirt is called, then the call. */

@@ -310,9 +310,10 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
         struct context *ctx = *state;
         struct guest one = guest(ctx, ONE), two = guest(ctx, TWO), *both[] = {&one, &two};
         struct instance i = {.cpus = 1, .memory = 1 << 30};
-        struct guest_look look = {.record = true,
-                                  .instance = i,
-                                  .view = {.me = 2, .host = 2, .epoch = 5, .wanted = WANTED_RUNNING}};
+        struct guest_look look = {
+            .record = true,
+            .instance = i,
+            .view = {.me = 2, .record = true, .host = 2, .epoch = 5, .wanted = WANTED_RUNNING}};
         struct err e = {0};
         struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = both, .n = 2};
         struct self self = {0};
@@ -339,8 +340,13 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
         look.view.wanted = WANTED_STOPPED;
         assert_false(guest_admission_look(&one, &look));
         assert_int_equal(guest_admit(&two, &i, &e), 0);
-        look.view = (struct instance_view){
-            .me = 2, .host = 1, .epoch = 5, .entry_source = 1, .entry_destination = 2, .entry_epoch = 5};
+        look.view = (struct instance_view){.me = 2,
+                                           .record = true,
+                                           .host = 1,
+                                           .epoch = 5,
+                                           .entry_source = 1,
+                                           .entry_destination = 2,
+                                           .entry_epoch = 5};
         assert_true(guest_admission_look(&one, &look)); /* on its way here since before this hostd began */
         look.view.epoch = 6;
         assert_false(guest_admission_look(&one, &look)); /* it does not come any more */
