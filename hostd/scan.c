@@ -85,14 +85,12 @@ static void scan_stranded(struct context *ctx, const struct survey *s)
         if (survey_ring(s, &ring) < 0)
                 return;
         for (size_t h = 0; h < s->n_hosts; h++) {
-                if (ring[h].state != HOST_DEAD || !ring[h].taken_done ||
-                    ring_heir(ring, s->n_hosts, ring[h].taken_by) != ctx->number)
+                if (!ring[h].taken_done || !takeover_mine(ring, s->n_hosts, &ring[h], ctx->number))
                         continue;
                 for (size_t i = 0; i < s->n_instances; i++) {
-                        const struct survey_instance *in = &s->instances[i];
+                        const struct takeover_instance in = survey_seen(s, &s->instances[i]);
 
-                        if (!survey_due(in) ||
-                            (in->placement ? in->placement : in->lease.host) != ring[h].number)
+                        if (!takeover_stranded(&in, ring[h].number))
                                 continue;
                         takeover_start(ctx, ring[h].number);
                         break;

@@ -98,9 +98,17 @@ static int add_record(void *arg, const char *id, uint64_t version, const char *t
         return 0;
 }
 
-bool survey_due(const struct survey_instance *in)
+struct takeover_instance survey_seen(const struct survey *s, const struct survey_instance *in)
 {
-        return in->wanted == WANTED_RUNNING || (in->wanted == WANTED_STOPPED && !in->told_off);
+        struct takeover_instance seen = {.wanted = in->wanted,
+                                         .told_off = in->told_off,
+                                         .owner = in->lease.host,
+                                         .placement = in->placement};
+
+        for (size_t i = 0; i < s->n_hosts; i++)
+                if (s->hosts[i].ring.number == in->placement)
+                        seen.placement_up = s->hosts[i].ring.state == HOST_UP;
+        return seen;
 }
 
 int survey_hosts(struct store *s, struct survey *ret, struct err *err)

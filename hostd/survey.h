@@ -10,6 +10,7 @@
 #include "imaged/store/store.h"
 #include "migrate/instance.h"
 #include "migrate/planner.h"
+#include "migrate/takeover.h"
 #include "migrate/watch.h"
 
 /* All hosts and instances as the storage tells them at one time: what the ring, the planner and a failover
@@ -25,8 +26,6 @@ struct survey_instance {
         unsigned placement;        /* the host that may claim it at this epoch; 0: none */
         char group[GROUP_LEN + 1]; /* "owner/group", empty: none */
 };
-/* Whoever took its host over has something to do for it: to start it, or to say that it stands. */
-bool survey_due(const struct survey_instance *in);
 struct survey_host {
         struct ring_host ring;
         char name[65];
@@ -45,6 +44,9 @@ struct survey {
         struct survey_instance *instances; /* sorted by id; with disks and a sound record only */
         size_t n_instances;
 };
+
+/* As takeover_share() wants it. */
+struct takeover_instance survey_seen(const struct survey *s, const struct survey_instance *in);
 
 /* Hosts only (cheap), or everything. The caller calls survey_done() also on what a failed call left
  * untouched. */

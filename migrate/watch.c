@@ -138,6 +138,11 @@ bool homecoming_over(const struct homecoming *h, int64_t now_ms)
         return now_ms - h->joined_ms >= WATCH_RETURN_MS;
 }
 
+bool homecoming_meets(const struct watch *w, bool up, bool returning)
+{
+        return watch_alive(w) && up && !returning;
+}
+
 /* Its record has a newer epoch than when we came: it came later. */
 static bool came_later(const struct homecoming *h, unsigned number, uint64_t epoch)
 {

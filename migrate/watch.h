@@ -119,6 +119,8 @@ struct homecoming {
         const struct ring_host *first; /* the hosts as we listed them first; NULL: not yet */
         size_t n_first;
 };
+/* Is the host of this watch one that shows that not everything lost power? up, returning: its record says so. */
+bool homecoming_meets(const struct watch *w, bool up, bool returning);
 /* Do we still wait for that host, which `w` watches, to come back? */
 bool watch_waits(const struct watch *w, unsigned number, const struct homecoming *h, int64_t now_ms);
 /* Is the time over, so that our record need not say "returning" any more? */

@@ -16,6 +16,7 @@
 #include "hostd/self.h"
 #include "hostd/tasks.h"
 #include "migrate/identity.h"
+#include "migrate/takeover.h"
 
 /*
  * The list of hosts: who the neighbours are, whose takeovers are left to this host, and whether the own
@@ -49,8 +50,7 @@ static void finish_takeovers(struct lister *l, const struct ring_host *ring)
         for (size_t i = 0; i < l->hosts.n_hosts; i++) {
                 const struct ring_host *h = &l->hosts.hosts[i].ring;
 
-                if (h->state == HOST_DEAD && !h->taken_done &&
-                    ring_heir(ring, l->hosts.n_hosts, h->taken_by) == l->ctx->number)
+                if (!h->taken_done && takeover_mine(ring, l->hosts.n_hosts, h, l->ctx->number))
                         takeover_start(l->ctx, h->number);
         }
 }

@@ -17,6 +17,7 @@
 #include "hostd/tasks.h"
 #include "hostd/survey.h"
 #include "migrate/failover.h"
+#include "migrate/takeover.h"
 
 /*
  * Carries out migrate's failover machine for one dead host, on a thread of its own: writes each placement
@@ -40,26 +41,25 @@ struct takeover {
 
 struct placing {
         struct takeover *t;
-        const struct failover_item *item;
+        struct takeover_placing what;
 };
+
+static struct placing placing_of(struct takeover *t, const struct failover_item *item)
+{
+        return (struct placing){.t = t,
+                                .what = {.dead = t->dead,
+                                         .me = t->ctx->number,
+                                         .detect_ms = t->detect_ms,
+                                         .last_beat = t->last_beat,
+                                         .item = item}};
+}
 
 static int edit_place(json_t *doc, void *arg, struct err *err)
 {
-        const struct placing *p = arg;
-        const struct takeover *t = p->t;
-        json_t *placement, *tried = json_array();
+        struct placing *p = arg;
 
-        for (unsigned i = 0; i < p->item->tries; i++)
-                json_array_append_new(tried, json_integer(p->item->refused[i]));
-        placement = json_pack("{s:i,s:I,s:{s:i,s:i,s:s,s:I,s:I,s:I,s:i,s:o}}", "host", (int)p->item->target,
-                              "epoch", (json_int_t)p->item->epoch, "failover", "from", (int)t->dead, "by",
-                              (int)t->ctx->number, "last_beat", t->last_beat, "last_beat_ms",
-                              (json_int_t)t->detect_ms, "detect_ms", (json_int_t)t->detect_ms, "plan_ms",
-                              (json_int_t)(clock_ms() - t->begun_ms), "tries", 0, "tried", tried);
-        if (!placement)
-                return err_set(err, -ENOMEM, "out of memory");
-        json_object_set_new(doc, "placement", placement);
-        return 1;
+        p->what.plan_ms = clock_ms() - p->t->begun_ms;
+        return takeover_edit_place(doc, &p->what, err);
 }
 
 /* The target may be this host. */
@@ -73,7 +73,7 @@ static int ask_to_start(struct context *ctx, unsigned target, const char *instan
 
 static void place(struct takeover *t, struct failover_item *item, struct planner_host *hosts, size_t n_hosts)
 {
-        struct placing p = {.t = t, .item = item};
+        struct placing p = placing_of(t, item);
         struct err e = {0};
         bool looked;
         int r;
@@ -96,20 +96,8 @@ static void place(struct takeover *t, struct failover_item *item, struct planner
         }
 }
 
-static bool host_up(const struct survey *s, unsigned number)
-{
-        for (size_t i = 0; i < s->n_hosts; i++)
-                if (s->hosts[i].ring.number == number)
-                        return s->hosts[i].ring.state == HOST_UP;
-        return false;
-}
-
-/*
- * What the dead host owned, or was meant to start, and that should run; or that should stand, and whose
- * record does not say so yet: the one that claims it says so. What lies on it but was placed on a living
- * host already, by whoever began this work or by a user, is given that host's time, and then another. In the
- * survey it counts as the dead host's from here on: the machine counts what it has placed itself.
- */
+/* What of the dead host's is to be done. In the survey it counts as the dead host's from here on: the machine
+ * counts what it has placed itself. */
 static int collect(struct takeover *t, struct survey *s)
 {
         struct failover_item *items = calloc(s->n_instances + 1, sizeof(*items));
@@ -119,18 +107,18 @@ static int collect(struct takeover *t, struct survey *s)
                 return -ENOMEM;
         for (size_t i = 0; i < s->n_instances; i++) {
                 struct survey_instance *in = &s->instances[i];
-                bool placed = in->placement && in->placement != t->dead;
+                const struct takeover_instance seen = survey_seen(s, in);
+                enum takeover_share share = takeover_share(&seen, t->dead);
                 bool run = in->wanted == WANTED_RUNNING;
 
-                if (!survey_due(in) || (placed && in->lease.host != t->dead) ||
-                    (!placed && (in->placement ? in->placement : in->lease.host) != t->dead))
+                if (share == TAKEOVER_NONE)
                         continue;
                 items[n] = (struct failover_item){.priority = in->priority,
                                                   .cpus = run ? in->cpus : 0,
                                                   .memory = run ? in->memory : 0,
                                                   .group = run ? in->group : NULL,
                                                   .epoch = in->lease.epoch};
-                if (placed && host_up(s, in->placement)) {
+                if (share == TAKEOVER_AWAIT) {
                         items[n].state = FAILOVER_PLACED;
                         items[n].target = in->placement;
                         items[n].deadline_ms = clock_ms() + FAILOVER_PATIENCE_MS;
@@ -143,27 +131,17 @@ static int collect(struct takeover *t, struct survey *s)
         return 0;
 }
 
-/* Where nobody owns it but the dead one, the record has nobody else to say why it does not run. */
 static int edit_failed(json_t *doc, void *arg, struct err *err)
 {
         const struct placing *p = arg;
-        json_t *status = json_object_get(doc, "status");
-        char text[256];
 
         (void)err;
-        if (!json_is_object(status) || (unsigned)json_get_int(status, "host", 0) != p->t->dead ||
-            (uint64_t)json_get_int(status, "epoch", 0) > p->item->epoch)
-                return 0;
-        snprintf(text, sizeof(text), "not restarted yet after the loss of host %u: %s", p->t->dead,
-                 p->item->reason);
-        json_object_set_new(status, "state", json_string("failed"));
-        json_object_set_new(status, "error", json_string(text));
-        return 1;
+        return takeover_edit_failed(doc, &p->what);
 }
 
 static void tell_failed(struct takeover *t, const struct failover_item *item)
 {
-        struct placing p = {.t = t, .item = item};
+        struct placing p = placing_of(t, item);
         struct instance now;
         struct err e = {0};
         bool wanted;
@@ -234,15 +212,9 @@ static void step(struct takeover *t, struct planner_host *hosts, size_t n_hosts)
 static int edit_done(json_t *doc, void *arg, struct err *err)
 {
         const struct takeover *t = arg;
-        json_t *taken = json_object_get(doc, "taken");
 
         (void)err;
-        /* Back and dead again meanwhile: what it had got until then is another round's. */
-        if (!streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
-            json_get_bool(taken, "done", true) || (uint64_t)json_get_int(doc, "epoch", 0) != t->epoch)
-                return 0;
-        json_object_set_new(taken, "done", json_true());
-        return 1;
+        return takeover_edit_done(doc, t->epoch);
 }
 
 /* From its record and not from the survey: a list may lag behind our own winning of it. */

@@ -14,8 +14,9 @@
 #include "hostd/ring/internal.h"
 #include "hostd/self.h"
 #include "hostd/tasks.h"
+#include "migrate/takeover.h"
 
-/* Watches one neighbour, and takes it over when it is dead. migrate/watch.h decides. */
+/* Watches one neighbour, and takes it over when it is dead. migrate/watch.h and takeover.h decide. */
 
 /* A copy of what the ring knows of the neighbour, for one step of its thread. */
 struct look {
@@ -27,46 +28,22 @@ struct look {
 
 struct taking {
         struct context *ctx;
-        const struct look *look;
-        int64_t detect_ms; /* since its last heartbeat that we saw */
-        uint64_t epoch;    /* out: of its record */
-        bool won;
+        struct takeover_claim claim;
 };
-
-/* By what its record says now: the list that the watcher goes by is of before its end, where that was in
- * order. */
-static bool dead_by_record(const json_t *doc, const struct taking *t)
-{
-        bool stopped = streq(json_get_str(doc, "state", ""), host_state_name(HOST_STOPPED));
-
-        return watch_dead(&t->look->watch, t->ctx->self->own_write_ms,
-                          stopped ? json_get_int(doc, "disarmed_ms", 0) : 0, clock_ms());
-}
 
 /* One neighbour wins the record; whoever comes later finds another epoch. */
 static int edit_take(json_t *doc, void *arg, struct err *err)
 {
         struct taking *t = arg;
         char beat[CLOCK_STAMP_LEN + 1], now[CLOCK_STAMP_LEN + 1];
-        json_t *taken;
+        struct takeover_claim *c = &t->claim;
 
-        t->won = false;
-        t->epoch = (uint64_t)json_get_int(doc, "epoch", 0);
-        if (t->epoch != t->look->watch.epoch ||
-            streq(json_get_str(doc, "state", ""), host_state_name(HOST_DEAD)) ||
-            json_get_bool(doc, "maintenance", false) || !dead_by_record(doc, t))
-                return 0;
-        taken =
-            json_pack("{s:i,s:I,s:b,s:I,s:s,s:s}", "by", (int)t->ctx->number, "epoch",
-                      (json_int_t)t->ctx->self->epoch, "done", 0, "last_beat_ms", (json_int_t)t->detect_ms,
-                      "last_beat", clock_stamp_ago(t->detect_ms, beat), "at", clock_stamp(now));
-        if (!taken)
-                return err_set(err, -ENOMEM, "out of memory");
-        json_object_set_new(doc, "taken", taken);
-        json_object_set_new(doc, "state", json_string(host_state_name(HOST_DEAD)));
-        json_object_set_new(doc, "epoch", json_integer((json_int_t)t->look->watch.epoch + 1));
-        t->won = true;
-        return 1;
+        c->my_epoch = t->ctx->self->epoch;
+        c->own_write_ms = t->ctx->self->own_write_ms;
+        c->now_ms = clock_ms();
+        c->last_beat = clock_stamp_ago(c->detect_ms, beat);
+        c->now_text = clock_stamp(now);
+        return takeover_edit_host(doc, c, err);
 }
 
 /* The list may be old: a host that has joined since is watched from its new epoch on. */
@@ -80,7 +57,9 @@ static void learn_epoch(struct neighbour *n, uint64_t epoch)
 static void take_over(struct neighbour *n, const struct look *l)
 {
         struct context *ctx = n->ctx;
-        struct taking t = {.ctx = ctx, .look = l, .detect_ms = clock_ms() - l->watch.changed_ms};
+        struct taking t = {
+            .ctx = ctx,
+            .claim = {.me = ctx->number, .watch = &l->watch, .detect_ms = clock_ms() - l->watch.changed_ms}};
         struct err e = {0};
         char id[PEER_ID_LEN];
 
@@ -91,14 +70,14 @@ static void take_over(struct neighbour *n, const struct look *l)
                 return;
         }
         ctx->ring->list_now = true;
-        if (!t.won) {
-                learn_epoch(n, t.epoch);
+        if (!t.claim.won) {
+                learn_epoch(n, t.claim.epoch);
                 return;
         }
         log_warn("host %s: dead: no heartbeat for %lld ms; this host takes it over", l->host.name,
-                 (long long)t.detect_ms);
+                 (long long)t.claim.detect_ms);
         event_add(ctx, "host-dead", NULL, NULL, "host %s gave no sign for %lld ms: taken over", l->host.name,
-                  (long long)t.detect_ms);
+                  (long long)t.claim.detect_ms);
         takeover_start(ctx, n->number);
 }
 
@@ -111,8 +90,8 @@ static void meet(struct neighbour *n, const struct look *l)
             peer_record(n->ctx, n->number, &doc, NULL) < 0)
                 return;
         n->met_epoch = l->watch.epoch;
-        if (!streq(json_get_str(doc, "state", ""), host_state_name(HOST_UP)) ||
-            json_get_bool(doc, "returning", false))
+        if (!homecoming_meets(&l->watch, host_state_parse(json_get_str(doc, "state", "")) == HOST_UP,
+                              json_get_bool(doc, "returning", false)))
                 return;
         pthread_mutex_lock(&n->ctx->ring->lock);
         n->ctx->ring->home.met = true;
@@ -140,6 +119,7 @@ static void look_at(struct neighbour *n, struct look *l)
         struct context *ctx = n->ctx;
         int64_t asked = clock_ms();
         uint64_t counter = 0;
+        enum takeover_act act;
         int r = beat_read(ctx->pulse, n->number, &counter, NULL);
 
         pthread_mutex_lock(&ctx->ring->lock);
@@ -148,12 +128,17 @@ static void look_at(struct neighbour *n, struct look *l)
         l->home = ctx->ring->home;
         pthread_mutex_unlock(&ctx->ring->lock);
         meet(n, l);
-        if (ctx->self->fence <= 0 ||
-            !watch_dead(&l->watch, ctx->self->own_write_ms, l->host.disarmed_ms, clock_ms()))
-                return;
-        if (!l->host.ring.maintenance && !watch_waits(&l->watch, n->number, &l->home, clock_ms()))
+        act = takeover_look(&(struct takeover_look){.watch = &l->watch,
+                                                    .home = &l->home,
+                                                    .number = n->number,
+                                                    .own_write_ms = ctx->self->own_write_ms,
+                                                    .disarmed_ms = l->host.disarmed_ms,
+                                                    .now_ms = clock_ms(),
+                                                    .maintenance = l->host.ring.maintenance,
+                                                    .fence_holds = ctx->self->fence > 0});
+        if (act == TAKEOVER_TAKE)
                 take_over(n, l);
-        else if (l->nearest || !l->host.ring.maintenance)
+        else if (act == TAKEOVER_LET_BE && (l->nearest || !l->host.ring.maintenance))
                 let_be(n, l);
 }
 
