@@ -48,12 +48,11 @@ static enum instance_action decide_running(const struct instance_view *v)
                 return ACTION_KILL;
         if (v->wanted == WANTED_DELETED)
                 return ACTION_KILL;
-        if (v->wanted == WANTED_STOPPED)
-                return ACTION_STOP;
-        /* An entry with me as the source and no migration in flight: the destination might still commit. */
+        /* An entry with me as the source and no migration in flight: the destination might still commit, also
+         * while this one powers off. */
         if (v->qemu_epoch != v->epoch || (v->entry_epoch == v->epoch && v->entry_source == v->me))
                 return ACTION_RECLAIM;
-        if (v->leave)
+        if (v->wanted == WANTED_STOPPED || v->leave)
                 return ACTION_STOP;
         if (v->qemu == QEMU_PAUSED && v->qemu_go_on && v->trusted)
                 return ACTION_RESUME;
@@ -134,15 +133,6 @@ enum instance_action instance_decide(const struct instance_view *v)
         if (v->wanted == WANTED_STOPPED && v->told_off)
                 return ACTION_FORGET;
         return v->trusted ? ACTION_CLAIM : ACTION_NONE;
-}
-
-enum stop_step stop_decide(const struct stop_view *v)
-{
-        if (v->wanted == WANTED_DELETED)
-                return STOP_END;
-        if (v->wanted == WANTED_STOPPED || v->restart)
-                return v->force ? STOP_END : STOP_ASK;
-        return v->stands && !v->leave ? STOP_GIVE_UP : STOP_ASK;
 }
 
 static enum gate_action refuse(const char **why, const char *text)

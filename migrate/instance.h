@@ -92,24 +92,6 @@ const char *instance_action_name(enum instance_action a);
 enum instance_action instance_decide(const struct instance_view *v);
 
 /*
- * A guest is to end: its user wants that, its host goes down, or its host's uplink is dead. `force` is part of the last
- * stop or restart that a user asked for, so it says nothing about an end that only the host wants.
- */
-struct stop_view {
-        enum wanted wanted;
-        bool restart; /* asked for and not done */
-        bool force;
-        bool leave;  /* its host goes down */
-        bool stands; /* a disk error has stopped it */
-};
-enum stop_step {
-        STOP_ASK,     /* its power button, and patience */
-        STOP_END,     /* at once */
-        STOP_GIVE_UP, /* it stays: a dead uplink is no reason to end what a disk error has stopped [rule 9] */
-};
-enum stop_step stop_decide(const struct stop_view *v);
-
-/*
  * The gate's decision (rules 4 to 7 and migration 4, 5) about a QEMU whose vCPUs are about to run.
  * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let
  * run before.

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/clock.h"
 #include "common/http-client.h"
@@ -13,6 +14,7 @@
 #include "hostd/guests/guest.h"
 #include "hostd/peers.h"
 #include "hostd/plug/plug.h"
+#include "hostd/tasks.h"
 #include "migrate/move.h"
 #include "migrate/preflight.h"
 
@@ -27,6 +29,8 @@
  *   after       name and record say who has it, whatever libvirt returned or did not; until they do, the
  *               outcome is open (migrate/move.h), and every later look asks again
  */
+#define MOVE_CANCEL_MS 1000 /* a move that is to be cancelled is cancelled again */
+
 struct move {
         unsigned to;
         char attempt[UUID_LEN + 1];
@@ -95,6 +99,82 @@ static int move_preflight(struct guest *g, const struct guest_look *l, struct mo
         return move_answered(mv, err);
 }
 
+/*
+ * libvirt's call blocks for as long as the move takes, so it has a thread of its own. The guest's thread waits for
+ * it, and cancels the move where the guest is to stop: its user does not want to wait for that first.
+ */
+struct move_call {
+        struct guest *g;
+        const struct virt_migration *vm;
+        struct virt_progress *figures;
+        struct err *err;
+        int result;
+        bool done; /* guest->lock */
+};
+
+static void call_main(void *arg)
+{
+        struct move_call *c = arg;
+        struct guest *g = c->g;
+        int r = virt_migrate(g->ctx->virt, c->vm, c->figures, c->err);
+
+        pthread_mutex_lock(&g->lock);
+        c->result = r;
+        c->done = true;
+        pthread_cond_signal(&g->woken);
+        pthread_mutex_unlock(&g->lock); /* c is gone from here on */
+}
+
+static bool move_unwanted(struct guest *g)
+{
+        struct instance i;
+        bool unwanted;
+
+        if (instance_load(g->ctx->store, g->id, &i, NULL) < 0)
+                return false;
+        unwanted = i.wanted != WANTED_RUNNING;
+        instance_done(&i);
+        return unwanted;
+}
+
+/* Until the call has returned, somebody has left a note, or MOVE_CANCEL_MS are over. True: it has returned. */
+static bool call_wait(struct move_call *c, bool cancelling)
+{
+        struct guest *g = c->g;
+        struct timespec until;
+        bool done;
+        int r = 0;
+
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += MOVE_CANCEL_MS / 1000;
+        pthread_mutex_lock(&g->lock);
+        while (!c->done && (cancelling || !g->wake) && r == 0)
+                r = cancelling ? pthread_cond_timedwait(&g->woken, &g->lock, &until)
+                               : pthread_cond_wait(&g->woken, &g->lock);
+        g->wake = false; /* the next look sees all that there is, and it comes when the call has returned */
+        done = c->done;
+        pthread_mutex_unlock(&g->lock);
+        return done;
+}
+
+static int move_call(struct guest *g, const struct virt_migration *vm, struct virt_progress *ret,
+                     struct err *err)
+{
+        struct move_call c = {.g = g, .vm = vm, .figures = ret, .err = err};
+        bool cancelling = false;
+
+        if (task_spawn(g->ctx->tasks, call_main, &c) < 0)
+                return virt_migrate(g->ctx->virt, vm, ret, err); /* no thread to be had: nobody cancels it */
+        while (!call_wait(&c, cancelling)) {
+                cancelling = cancelling || move_unwanted(g);
+                if (cancelling) /* refused before libvirt's job has begun, and after the switchover */
+                        virt_migrate_abort(g->ctx->virt, g->id, NULL);
+        }
+        if (c.result < 0 && cancelling)
+                err_set(err, c.result, "cancelled: the instance is to stop");
+        return c.result;
+}
+
 /* The last look before libvirt is called, then the call. */
 static int move_run(struct guest *g, const struct guest_look *l, struct move *mv, struct virt_progress *ret,
                     struct err *err)
@@ -123,7 +203,7 @@ static int move_run(struct guest *g, const struct guest_look *l, struct move *mv
         vm.migrate_uri = json_get_str(mv->preflight, "migrate_uri", "");
         vm.xml = xml;
         vm.tls = ctx->config->migration_tls;
-        return virt_migrate(ctx->virt, &vm, ret, err);
+        return move_call(g, &vm, ret, err);
 }
 
 static int move_prepare(struct guest *g, const struct guest_look *l, struct move *mv, struct err *err)

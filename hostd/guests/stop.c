@@ -10,11 +10,9 @@
 #include "hostd/events.h"
 #include "hostd/guests/guest.h"
 #include "hostd/self.h"
+#include "migrate/stop.h"
 
 /* The end of a QEMU: at once, or as the guest likes. */
-
-#define STOP_PATIENCE_MS 60000 /* a guest that was asked to power off and did not is ended */
-#define STOP_ASK_MS 4000       /* asked again: one that boots has not heard the first time */
 
 int guest_kill_processes(struct guest *g, struct err *err)
 {
@@ -53,13 +51,6 @@ int guest_kill(struct guest *g, struct err *err)
         return r < 0 ? r : result;
 }
 
-enum stop_end {
-        STOP_ENDED,  /* the QEMU has */
-        STOP_LOST,   /* its disk is another host's now: the next look ends it */
-        STOP_STANDS, /* a disk error has stopped it, and only this host's network is a reason to end it */
-        STOP_FORCE,  /* a forced stop was asked for, or the deadline has passed */
-};
-
 static void stop_read(struct stop_view *v, const struct instance *i)
 {
         v->wanted = i->wanted;
@@ -67,86 +58,94 @@ static void stop_read(struct stop_view *v, const struct instance *i)
         v->force = i->stop_force;
 }
 
-/* Asks again now and then, and waits. `v` is what was last read: a record that cannot be read changes no wish. */
-static enum stop_end stop_wait(struct guest *g, const struct lease *mine, struct stop_view v, int64_t until)
+/* `v` is what was last read: a record that cannot be read changes no wish. */
+static enum stop_step stop_look(struct guest *g, const struct lease *mine, struct stop_view *v)
 {
-        int64_t ask = clock_ms() + STOP_ASK_MS;
+        struct virt_domain d;
+        struct instance i;
+        struct lease now;
+        int r = virt_find(g->ctx->virt, g->id, &d, NULL);
 
-        for (;;) {
-                struct virt_domain d;
-                struct instance i;
-                struct lease now;
-                struct timespec ts;
-                enum stop_step step;
-                int r = virt_find(g->ctx->virt, g->id, &d, NULL);
-
-                if (r == -ENOENT)
-                        return STOP_ENDED;
-                if (lease_find(g->ctx->store, g->id, &now, NULL) == 0 && now.host != mine->host)
-                        return STOP_LOST;
-                if (instance_load(g->ctx->store, g->id, &i, NULL) == 0) {
-                        stop_read(&v, &i);
-                        instance_done(&i);
-                }
-                if (r == 0)
-                        v.stands = !d.running && streq(d.reason, "ioerror");
-                step = stop_decide(&v);
-                if (step == STOP_GIVE_UP)
-                        return STOP_STANDS;
-                if (step == STOP_END || clock_ms() >= until || g->ctx->self->quit)
-                        return STOP_FORCE;
-                if (clock_ms() >= ask) {
-                        virt_shutdown(g->ctx->virt, g->id, NULL);
-                        ask = clock_ms() + STOP_ASK_MS;
-                }
-                clock_gettime(CLOCK_MONOTONIC, &ts);
-                ts.tv_sec++;
-                pthread_mutex_lock(&g->lock);
-                if (g->leave_at_once) {
-                        pthread_mutex_unlock(&g->lock);
-                        return STOP_FORCE;
-                }
-                while (!g->wake && !g->ended_event && !g->ctx->self->quit)
-                        if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
-                                break;
-                g->wake = false;
-                pthread_mutex_unlock(&g->lock);
+        v->here = r != -ENOENT;
+        v->running = r < 0 || d.running;
+        v->pause = r < 0 ? PAUSE_NONE : health_pause(d.running, d.job, d.reason, ROOM_UNKNOWN);
+        v->lost = lease_find(g->ctx->store, g->id, &now, NULL) == 0 && now.host != mine->host;
+        pthread_mutex_lock(&g->lock);
+        v->at_once = g->leave_at_once;
+        pthread_mutex_unlock(&g->lock);
+        if (instance_load(g->ctx->store, g->id, &i, NULL) == 0) {
+                stop_read(v, &i);
+                instance_done(&i);
         }
+        v->now_ms = clock_ms();
+        return stop_step(v);
+}
+
+/* Until the next look; an event or a note ends it. */
+static void stop_pause(struct guest *g)
+{
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        ts.tv_sec++;
+        pthread_mutex_lock(&g->lock);
+        while (!g->wake && !g->ended_event && !g->ctx->self->quit)
+                if (pthread_cond_timedwait(&g->woken, &g->lock, &ts) != 0)
+                        break;
+        g->wake = false;
+        pthread_mutex_unlock(&g->lock);
+}
+
+/* It has been asked once. STOP_WAIT: hostd ends. */
+static enum stop_step stop_wait(struct guest *g, const struct lease *mine, struct stop_view *v)
+{
+        enum stop_step step;
+
+        v->begun_ms = v->asked_ms = clock_ms();
+        while (!g->ctx->self->quit) {
+                step = stop_look(g, mine, v);
+                if (step != STOP_WAIT && step != STOP_ASK)
+                        return step;
+                if (step == STOP_ASK) {
+                        virt_shutdown(g->ctx->virt, g->id, NULL);
+                        v->asked_ms = clock_ms();
+                }
+                stop_pause(g);
+        }
+        return STOP_WAIT;
 }
 
 int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
         const struct instance *i = &l->instance;
-        struct stop_view wish = {.leave = l->view.leave};
-        enum stop_end end = STOP_ENDED;
+        struct stop_view v = {.leave = l->view.leave};
+        enum stop_step step = STOP_ENDED;
         bool at_once;
         int r = 0;
 
-        stop_read(&wish, i);
+        stop_read(&v, i);
         pthread_mutex_lock(&g->lock);
         g->ending = true;
         g->ended_event = false;
-        at_once = stop_decide(&wish) == STOP_END || g->leave_at_once;
+        v.at_once = g->leave_at_once;
+        at_once = stop_forced(&v);
         pthread_mutex_unlock(&g->lock);
         if (!at_once && l->view.qemu == QEMU_RUNNING) {
                 r = virt_shutdown(ctx->virt, g->id, err);
                 if (r == 0 || virt_unanswered(r))
-                        end = stop_wait(g, &l->lease, wish, clock_ms() + STOP_PATIENCE_MS);
-                if (end == STOP_LOST)
-                        return 0;
-                if (end == STOP_STANDS) {
+                        step = stop_wait(g, &l->lease, &v);
+                if (step == STOP_GIVE_UP) {
                         pthread_mutex_lock(&g->lock);
                         g->ending = false;
                         pthread_mutex_unlock(&g->lock);
+                }
+                /* A hostd that ends leaves it: the next one asks again. An upgrade is no reason to pull a plug. */
+                if (step == STOP_LOST || step == STOP_GIVE_UP || step == STOP_WAIT)
                         return 0;
-                }
-                if (end == STOP_FORCE) {
-                        if (ctx->self->quit) /* the next hostd asks it again: an upgrade of ours is no reason
-                                        to pull its plug */
-                                return 0;
-                        log_info("instance %s: did not power off by itself: ending it", g->id);
-                }
+                if (step == STOP_FORCE)
+                        log_info("instance %s: stands still, or did not power off by itself: ending it",
+                                 g->id);
         }
         r = guest_kill(g, err); /* clears `ending` and what the end reported */
         g->ended_epoch = l->lease.epoch + 1;

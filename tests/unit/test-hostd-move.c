@@ -24,6 +24,8 @@ static struct {
         bool name_moves;  /* somebody claims after the grant */
         bool arrives;     /* the destination commits while libvirt is at work */
         bool entry_there; /* when the grant was asked for */
+        unsigned waits, stop_at,
+            begins_at; /* the wait at which its user stops it; at which libvirt's job begins */
 } world;
 
 static void say(const char *word)
@@ -97,6 +99,46 @@ int __wrap_virt_migrate(struct virt *v, const struct virt_migration *m, struct v
                 fixture_set(RECORD_INSTANCE, ID, "start", "{\"epoch\":2}");
         }
         return world.migrate < 0 ? err_set(err, world.migrate, "libvirt: error") : 0;
+}
+
+int __wrap_virt_migrate_abort(struct virt *v, const char *instance, struct err *err);
+int __wrap_virt_migrate_abort(struct virt *v, const char *instance, struct err *err)
+{
+        say("abort");
+        if (world.waits < world.begins_at)
+                return err_set(err, -EINVAL, "no job is active");
+        world.migrate = -EIO;
+        fixture.spawned(fixture.spawned_arg);
+        return 0;
+}
+
+/* What happens while libvirt's call is under way, and the guest's thread waits for it. */
+static void time_passes(void)
+{
+        struct guest *g = guests_find(fixture.ctx.guests, ID);
+
+        assert_true(++world.waits < 10);
+        g->wake = true;
+        if (world.waits == world.stop_at)
+                fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
+        else if (world.waits == 3 && !world.stop_at)
+                fixture.spawned(fixture.spawned_arg);
+}
+
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock);
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
+{
+        pthread_mutex_unlock(lock);
+        time_passes();
+        pthread_mutex_lock(lock);
+        return 0;
+}
+
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
+{
+        __wrap_pthread_cond_wait(cond, lock);
+        return ETIMEDOUT;
 }
 
 int __wrap_guest_kill(struct guest *g, struct err *err);
@@ -221,6 +263,28 @@ static void an_arrival_counts_whatever_libvirt_says(void **state)
         assert_non_null(strstr(fixture.events, "instance-migrated"));
 }
 
+/* News during a move are looked at: only a wish to stop cancels it, and that is told. */
+static void a_stop_cancels_a_move_under_way(void **state)
+{
+        fixture.spawn_later = true;
+        world.stop_at = 2;
+        world.begins_at = 4; /* an abort before that finds no job */
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant abort abort abort migrate ");
+        assert_string_equal(err_text(&g->move.why), "cancelled: the instance is to stop");
+        assert_string_equal(outcome("state"), "absent"); /* open, until the source has claimed */
+}
+
+static void other_news_do_not(void **state)
+{
+        fixture.spawn_later = true;
+        world.arrives = true;
+        assert_int_equal(move(QEMU_RUNNING), 0);
+        assert_string_equal(world.log, "preflight grant migrate kill ");
+        assert_int_equal(world.waits, 3);
+        assert_string_equal(outcome("state"), "\"done\"");
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -232,6 +296,8 @@ int main(void)
             test(nor_without_the_grant),
             test(an_error_of_libvirts_decides_nothing),
             test(an_arrival_counts_whatever_libvirt_says),
+            test(a_stop_cancels_a_move_under_way),
+            test(other_news_do_not),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

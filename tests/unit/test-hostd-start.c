@@ -26,6 +26,7 @@ static struct {
         bool domain;          /* libvirt knows it */
         bool disk_error;      /* which has stopped it */
         unsigned shutdowns_until_end;
+        int64_t suspended_ms;        /* when somebody suspends it on its host; 0: nobody does */
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
         uint64_t starting_epoch;
 } world;
@@ -148,6 +149,10 @@ int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *r
         *ret = (struct virt_domain){.running = !world.disk_error, .pid = PID};
         if (world.disk_error)
                 strcpy(ret->reason, "ioerror");
+        if (world.suspended_ms && fixture.now_ms >= world.suspended_ms) {
+                ret->running = false;
+                strcpy(ret->reason, "user");
+        }
         return world.domain ? 0 : answer(-ENOENT, err);
 }
 
@@ -349,6 +354,17 @@ static void a_guest_that_does_not_listen_is_ended_after_a_minute(void **state)
         assert_string_equal(world.log + strlen(world.log) - 15, "processes kill ");
 }
 
+static void a_guest_that_stands_is_not_waited_for(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
+        world.suspended_ms = begun + 1500; /* while it is being asked */
+        assert_int_equal(stop(NULL), 0);
+        assert_string_equal(world.log, "shutdown processes kill ");
+        assert_in_range(fixture.now_ms - begun, 1500, 3000);
+}
+
 static void a_forced_stop_asks_nobody(void **state)
 {
         fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
@@ -427,6 +443,7 @@ int main(void)
             test(a_start_that_failed_leaves_nothing),
             test(a_stop_asks_and_waits),
             test(a_guest_that_does_not_listen_is_ended_after_a_minute),
+            test(a_guest_that_stands_is_not_waited_for),
             test(a_forced_stop_asks_nobody),
             test(the_force_of_an_earlier_stop_is_over),
             test(what_a_disk_error_has_stopped_is_not_ended_for_its_network),

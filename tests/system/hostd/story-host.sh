@@ -155,6 +155,11 @@ story_a_suspended_guest_is_shown_and_not_migrated() {
         soon "the next hostd knows it" 30 lab exec h1 virsh -q resume wherry-web
         soon "it runs: $(instance_field web .status)" 20 state_is web running
         [[ "$(where web) $(epoch_of web)" == "h1:$pid $epoch" ]] || fail "another QEMU: $(where web), was $pid"
+        # It hears no power button: a stop does not wait a minute for that.
+        lab exec h1 virsh -q suspend wherry-web
+        timeout 30 "$build/imaged/cli/wherry" stop web >/dev/null || fail "not stopped: $(instance_field web .status)"
+        soon "its QEMU is gone: $(where web)" 10 no_qemu web
+        removed web
 }
 
 story_a_guest_that_powers_itself_off_stays_off() {
