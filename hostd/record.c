@@ -93,6 +93,7 @@ static void read_status(const json_t *doc, struct instance *i)
 
         i->state = json_get_str(status, "state", "");
         i->reason = json_get_str(status, "reason", "");
+        i->error = json_get_str(status, "error", "");
         i->tries = (unsigned)json_get_int(status, "tries", 0);
         i->state_host = (unsigned)json_get_int(status, "host", 0);
         i->state_epoch = (uint64_t)json_get_int(status, "epoch", 0);

@@ -47,8 +47,8 @@ struct instance {
         const char *arrived; /* the attempt whose QEMU was let run last, "" when there is none */
         struct start start;  /* the QEMU that was last let run, at start_epoch; id empty: none */
         uint64_t start_epoch;
-        const char *start_boot;     /* of the kernel that it ran under, "" where that is not known */
-        const char *state, *reason; /* status.state and .reason, "" when there is none */
+        const char *start_boot;             /* of the kernel that it ran under, "" where that is not known */
+        const char *state, *reason, *error; /* of the status, "" when there is none */
         unsigned state_host, tries;
         uint64_t state_epoch;
 };

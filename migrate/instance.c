@@ -22,11 +22,22 @@ static unsigned placed_on(const struct instance_view *v)
         return v->placement_epoch == v->epoch ? v->placement_host : 0;
 }
 
+bool instance_waits_for_libvirt(const struct instance_view *v)
+{
+        bool here = placed_on(v) ? placed_on(v) == v->me : v->host == v->me;
+
+        return v->record && here && v->qemu == QEMU_NONE && v->wanted == WANTED_RUNNING && v->fixed &&
+               v->trusted && !v->leaving && v->no_libvirt_ms &&
+               v->now_ms - v->no_libvirt_ms >= LIBVIRT_PATIENCE_MS;
+}
+
 /* It should run, from here or from elsewhere. */
 static enum instance_action start(const struct instance_view *v)
 {
         if (!v->trusted || v->leaving || v->now_ms < v->retry_ms)
                 return ACTION_NONE;
+        if (instance_waits_for_libvirt(v) && !v->settled)
+                return ACTION_SETTLE;
         if (v->no_libvirt_ms)
                 return !v->fixed && v->now_ms - v->no_libvirt_ms >= LIBVIRT_PATIENCE_MS ? ACTION_HAND_ON
                                                                                         : ACTION_NONE;

@@ -90,6 +90,9 @@ enum instance_action {
 const char *instance_action_name(enum instance_action a);
 
 enum instance_action instance_decide(const struct instance_view *v);
+/* It can start nowhere else, its user has named this host, and libvirt has been away here for longer than it is
+ * waited for in silence: its status has to say so. */
+bool instance_waits_for_libvirt(const struct instance_view *v);
 
 /*
  * The gate's decision (rules 4 to 7 and migration 4, 5) about a QEMU whose vCPUs are about to run.

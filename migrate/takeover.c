@@ -102,14 +102,17 @@ int takeover_edit_place(json_t *doc, const struct takeover_placing *p, struct er
 int takeover_edit_failed(json_t *doc, const struct takeover_placing *p)
 {
         json_t *status = json_object_get(doc, "status");
-        char text[256];
+        char text[320];
 
         if (!json_is_object(status) || (unsigned)json_get_int(status, "host", 0) != p->dead ||
             (uint64_t)json_get_int(status, "epoch", 0) > p->item->epoch)
                 return 0;
-        snprintf(text, sizeof(text), "not restarted yet after the loss of host %u: %s", p->dead,
-                 p->item->reason);
+        snprintf(text, sizeof(text),
+                 "not restarted yet after the loss of host %u, tried again every %d s: %s", p->dead,
+                 TAKEOVER_AGAIN_MS / 1000, p->item->reason);
         json_object_set_new(status, "state", json_string("failed"));
         json_object_set_new(status, "error", json_string(text));
+        json_object_del(status, "tries"); /* what the dead host had in mind */
+        json_object_del(status, "next");
         return 1;
 }

@@ -77,6 +77,8 @@ bool takeover_stranded(const struct takeover_instance *in, unsigned dead);
 
 /* --- the instances' records --- */
 
+#define TAKEOVER_AGAIN_MS 5000 /* for what found no place: until it does, or the dead host is back */
+
 struct takeover_placing {
         unsigned dead, me;
         int64_t detect_ms, plan_ms; /* detected after its last heartbeat; planned after that */

@@ -9,6 +9,7 @@
 #include "hostd/context.h"
 #include "hostd/gate-socket.h"
 #include "hostd/record.h"
+#include "migrate/backoff.h"
 #include "migrate/instance.h"
 
 /* What the phases of one start took, until its vCPUs are let run: for the receipt of a failover. */
@@ -34,6 +35,12 @@ struct guest_turn {
         int64_t first_ms;      /* that, while it leaves */
         int64_t not_before_ms; /* its destination has no turn for it until then */
         bool leaving;
+};
+
+/* The last start that was tried. */
+struct guest_try {
+        bool refused, claimed; /* this host has no room for it; the name was claimed for it */
+        struct lease at;       /* the name, as the start has left it */
 };
 
 /* A move from here whose outcome has not been told yet. */
@@ -85,21 +92,20 @@ struct guest {
         uint64_t gate_serial; /* grows with each: a look during which it has changed is worth nothing */
 
         /* its own thread */
-        int64_t stalled_ms;     /* since when its QEMU stands and nobody says why */
-        unsigned failures;      /* starts that failed, or runs that crashed early, in a row */
-        unsigned failed_starts; /* in a row, since it was last handed on */
-        unsigned placed_host;   /* the placement of a guest of ours on another host */
+        int64_t stalled_ms; /* since when its QEMU stands and nobody says why */
+        struct backoff backoff;
+        char retry_at[CLOCK_STAMP_LEN + 1]; /* backoff.retry_ms for people */
+        struct guest_try tried;
+        unsigned placed_host; /* the placement of a guest of ours on another host */
         uint64_t placed_epoch;
-        int64_t placed_ms; /* and since when it is seen */
-        bool ran;          /* a QEMU of ours was seen running and we have not ended it */
-        int64_t retry_ms, started_ms;
-        bool crashed;                       /* its last run here ended by itself; until the next start */
-        char crash[64];                     /* and why */
-        char retry_at[CLOCK_STAMP_LEN + 1]; /* retry_ms for people */
-        uint64_t paused_epoch;              /* the epoch of the placement for which retry_ms was set */
-        uint64_t ended_epoch;               /* of a run whose end is our own doing, plus one */
-        uint64_t uplink_epoch;              /* plus one: at which it was to leave for the network's sake */
-        int64_t void_ms; /* since when a move has arrived here that its source has not told of */
+        int64_t placed_ms;     /* and since when it is seen */
+        bool ran;              /* a QEMU of ours was seen running and we have not ended it */
+        bool crashed;          /* its last run here ended by itself; until the next start */
+        char crash[64];        /* and why */
+        uint64_t paused_epoch; /* plus one: of the placement for which the next start was put off */
+        uint64_t ended_epoch;  /* of a run whose end is our own doing, plus one */
+        uint64_t uplink_epoch; /* plus one: at which it was to leave for the network's sake */
+        int64_t void_ms;       /* since when a move has arrived here that its source has not told of */
         struct guest_move move;
         char complaint[256]; /* the last failure that was logged: said once */
 };
@@ -114,6 +120,7 @@ struct guest_look {
         /* for the status */
         const char *state;
         char reason[200]; /* empty: none */
+        char error[200];  /* likewise */
         unsigned tries;
 };
 /* look.c */
@@ -132,6 +139,9 @@ void guest_run(void *arg); /* the thread; frees the guest at its end */
 
 /* start.c */
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err);
+/* After a start that failed, and after its back-off was reckoned: says in the record why, and when the next one
+ * comes, or hands it on. news: the reason is another than last time. */
+void guest_start_failed(struct guest *g, const struct guest_look *l, bool news, const struct err *why);
 int guest_claim(struct guest *g, const struct guest_look *l, struct lease *ret, struct err *err);
 
 /* launch.c: virt_start() with a deadline. -ETIME: libvirt has not started it in time, and it will not run.
@@ -176,7 +186,7 @@ struct guest_status {
         const char *state;
         const char *reason; /* of a state that is not as wanted, or NULL */
         const char *error;  /* of a failed start, or NULL */
-        unsigned tries;     /* restarting: the next start's number in a row; 0: none is due */
+        unsigned tries;     /* failures in a row that another start follows; 0: none is due */
         const char *next;   /* and when it comes, as a time for people */
         bool restarted;     /* a restart that was asked for is done by it */
 };
@@ -222,7 +232,7 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                    const struct err *why);
 /* The same, for the reasons that instance_decide() knows. */
 void guest_give_up(struct guest *g, const struct guest_look *l);
-/* After many failed starts the next one waits: sets retry_ms, once for each placement. */
+/* After many failed starts the next one is put off, once for each placement. */
 void guest_failover_pause(struct guest *g, const struct guest_look *l);
 
 /* admission.c */

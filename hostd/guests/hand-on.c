@@ -67,7 +67,8 @@ struct handing {
         const struct lease *at; /* the name */
         unsigned to;
         struct failover_chain chain;
-        const char *error; /* for the status, or NULL: what the start wrote stays */
+        const char *error;              /* nobody else can: for the status; NULL: somebody can */
+        char next[CLOCK_STAMP_LEN + 1]; /* when it is tried next, for people */
         bool done;
 };
 
@@ -75,6 +76,7 @@ static int edit_hand_on(json_t *doc, void *arg, struct err *err)
 {
         struct handing *h = arg;
         json_t *placement = json_object_get(doc, "placement"), *failover, *tried = json_array(), *fresh;
+        json_t *status = json_object_get(doc, "status");
 
         h->done = false;
         if (!tried)
@@ -99,8 +101,12 @@ static int edit_hand_on(json_t *doc, void *arg, struct err *err)
         }
         if (json_object_set_new(doc, "placement", fresh) < 0)
                 return err_set(err, -ENOMEM, "out of memory");
-        if (h->error)
-                json_object_set_new(json_object_get(doc, "status"), "error", json_string(h->error));
+        if (h->error) {
+                json_object_set_new(status, "state", json_string("failed"));
+                json_object_set_new(status, "error", json_string(h->error));
+        }
+        json_object_set_new(status, "tries", json_integer(h->chain.tries));
+        json_object_set_new(status, "next", json_string(h->next));
         h->done = true;
         return 1;
 }
@@ -160,6 +166,7 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                             .to = g->ctx->number};
         struct err e = {0}, none = {0};
         char text[640];
+        int64_t pause;
         int r;
 
         chain_read(guest_chain(l), &h.chain);
@@ -171,6 +178,10 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
                 snprintf(text, sizeof(text), "%.320s; nowhere else: %.290s", err_text(why), err_text(&none));
                 h.error = text;
         }
+        pause = failover_pause_ms(h.chain.tries);
+        if (h.to == g->ctx->number)
+                pause = MAX_OF(pause, g->backoff.retry_ms - clock_ms());
+        clock_stamp_ago(-pause, h.next);
         r = r < 0 ? r : record_change(g->ctx->store, RECORD_INSTANCE, g->id, edit_hand_on, &h, &e);
         if (r < 0) {
                 log_warn("instance %s: not handed on, tried again here: %s", g->id,
@@ -179,7 +190,7 @@ void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lea
         }
         if (!h.done)
                 return;
-        g->failed_starts = 0;
+        backoff_handed_on(&g->backoff);
         hand_on_tell(g, i, &h, why);
         if (h.to != g->ctx->number && peer_look(g->ctx, h.to, g->id, true, &e) < 0)
                 log_warn("instance %s: handed on to host %u, which does not answer: %s", g->id, h.to,
@@ -206,12 +217,11 @@ void guest_give_up(struct guest *g, const struct guest_look *l)
 void guest_failover_pause(struct guest *g, const struct guest_look *l)
 {
         const json_t *chain = guest_chain(l);
-        int64_t until;
 
         if (!chain || g->paused_epoch == l->lease.epoch + 1)
                 return;
         g->paused_epoch = l->lease.epoch + 1; /* 0 stays "none" */
-        until = clock_ms() + failover_pause_ms((unsigned)json_get_int(chain, "tries", 0));
-        if (l->instance.placement_host == g->ctx->number && until > g->retry_ms)
-                g->retry_ms = until;
+        if (l->instance.placement_host == g->ctx->number)
+                backoff_pause(&g->backoff, failover_pause_ms((unsigned)json_get_int(chain, "tries", 0)),
+                              clock_ms());
 }

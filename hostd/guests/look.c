@@ -229,7 +229,7 @@ static int look_disowned(struct guest *g, struct guest_look *ret, struct err *er
 int guest_look(struct guest *g, struct guest_look *ret, struct err *err)
 {
         struct guest_look l = {
-            .view = {.me = g->ctx->number, .now_ms = clock_ms(), .retry_ms = g->retry_ms}};
+            .view = {.me = g->ctx->number, .now_ms = clock_ms(), .retry_ms = g->backoff.retry_ms}};
         int r;
 
         l.view.no_libvirt_ms = self_no_libvirt_ms(g->ctx);

@@ -68,16 +68,9 @@ static int guest_remove(struct guest *g, const struct guest_look *l, struct err 
         return 0;
 }
 
-/* Crashes and failed starts in a row. */
-static void guest_backoff(struct guest *g)
+static void retry_stamp(struct guest *g)
 {
-        int64_t now = clock_ms(), pause;
-
-        if (g->started_ms && now - g->started_ms > HEALTH_RUN_LONG_ENOUGH_MS)
-                g->failures = 0;
-        pause = health_restart_pause_ms(++g->failures);
-        g->retry_ms = now + pause;
-        clock_stamp_ago(-pause, g->retry_at);
+        clock_stamp_ago(clock_ms() - g->backoff.retry_ms, g->retry_at);
 }
 
 static int guest_do(struct guest *g, const struct guest_look *l, enum instance_action action,
@@ -111,16 +104,16 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
                         g->powered_off = false;
                         pthread_mutex_unlock(&g->lock);
                         /* The guest's own wish is no crash: its next start is not held back. */
-                        g->failures = 0;
-                        g->retry_ms = 0;
+                        backoff_off(&g->backoff);
                         g->crashed = false;
                 }
                 return r;
         case ACTION_START:
                 return guest_start(g, l, err);
         case ACTION_HAND_ON:
+                backoff_failed(&g->backoff, clock_ms());
+                retry_stamp(g);
                 guest_give_up(g, l);
-                guest_backoff(g);
                 return 0;
         case ACTION_STOP:
         case ACTION_RESTART:
@@ -146,7 +139,8 @@ static int guest_do(struct guest *g, const struct guest_look *l, enum instance_a
 /* Somebody has to say that it ended, and when it comes back: its user sees no more than a reboot. */
 static void guest_crash(struct guest *g, const struct guest_look *l)
 {
-        guest_backoff(g);
+        backoff_failed(&g->backoff, clock_ms());
+        retry_stamp(g);
         g->crashed = true;
         pthread_mutex_lock(&g->lock);
         snprintf(g->crash, sizeof(g->crash), "%s", health_end_name(g->end_word));
@@ -154,8 +148,8 @@ static void guest_crash(struct guest *g, const struct guest_look *l)
         pthread_mutex_unlock(&g->lock);
         if (l->view.wanted == WANTED_RUNNING && !l->view.restart)
                 event_add(g->ctx, "instance-crashed", g->id, l->instance.name,
-                          "%s; start %u comes in %lld s", g->crash, g->failures,
-                          (long long)(g->retry_ms - clock_ms() + 500) / 1000);
+                          "%s; start %u comes in %lld s", g->crash, g->backoff.failures,
+                          (long long)(g->backoff.retry_ms - clock_ms() + 500) / 1000);
 }
 
 /* Has a QEMU that ran here ended, neither by us nor by a migration nor by the guest's own wish? Once for
@@ -224,12 +218,14 @@ static void guest_placed_look(struct guest *g, struct guest_look *l)
         v->placed_ms = g->placed_ms;
 }
 
-static void guest_complain(struct guest *g, enum instance_action action, const struct err *err)
+/* Returns whether that is news. */
+static bool guest_complain(struct guest *g, enum instance_action action, const struct err *err)
 {
         if (strncmp(g->complaint, err_text(err), sizeof(g->complaint) - 1) == 0)
-                return;
+                return false;
         snprintf(g->complaint, sizeof(g->complaint), "%.255s", err_text(err));
         log_warn("instance %s: %s: %s", g->id, instance_action_name(action), err_text(err));
+        return true;
 }
 
 /* Sleeps until woken or the time is over; takes the notes. Returns false when hostd ends. */
@@ -289,7 +285,7 @@ static int64_t guest_step(struct guest *g)
         enum instance_action action;
         int64_t wait = 0;
         uint64_t serial = gate_serial(g);
-        bool pending, room;
+        bool pending, room, news;
         int r;
 
         if (serial == 0)
@@ -316,10 +312,11 @@ static int64_t guest_step(struct guest *g)
         guest_admission_looked(g, 0);
         plug_look(g->ctx, &l.view, g->id);
         guest_failover_pause(g, &l);
-        l.view.retry_ms = g->retry_ms;
+        l.view.retry_ms = g->backoff.retry_ms;
         l.view.crashed = g->crashed;
         l.view.fixed = guest_fixed(&l);
-        l.view.failed_starts = guest_chain(&l) ? 0 : g->failed_starts; /* a chain hands on by itself */
+        l.view.failed_starts =
+            guest_chain(&l) ? 0 : g->backoff.failed_starts; /* a chain hands on by itself */
         guest_placed_look(g, &l);
         if (!l.view.replaced) /* the record is the other machine's to write */
                 guest_status_look(g, &l);
@@ -344,14 +341,15 @@ static int64_t guest_step(struct guest *g)
         else {
                 r = guest_do(g, &l, action, &e);
                 if (r < 0) {
-                        guest_complain(g, action, &e);
+                        news = guest_complain(g, action, &e);
                         wait = LOOK_AGAIN_MS;
                 } else {
                         g->complaint[0] = '\0';
                 }
                 if (r < 0 && r != -EAGAIN && action == ACTION_START) {
-                        guest_backoff(g);
-                        g->failed_starts += r == -ETIME ? STARTS_HERE : 1;
+                        backoff_start_failed(&g->backoff, r == -ETIME, clock_ms());
+                        retry_stamp(g);
+                        guest_start_failed(g, &l, news, &e);
                         wait = 0;
                 }
         }

@@ -157,31 +157,22 @@ static int start_claimed(struct guest *g, const struct guest_look *l, const stru
         return r;
 }
 
-static void start_failed(struct guest *g, const struct guest_look *l, const struct lease *mine,
-                         const struct err *why)
+void guest_start_failed(struct guest *g, const struct guest_look *l, bool news, const struct err *why)
 {
-        struct err ignored = {0};
+        const struct guest_try *t = &g->tried;
+        const struct guest_status s = {
+            .state = "failed", .error = err_text(why), .tries = g->backoff.failures, .next = g->retry_at};
+        struct err e = {0};
 
-        guest_record_status(g->ctx, g->id, &(struct guest_status){.state = "failed", .error = err_text(why)},
-                            mine, &ignored);
-        event_add(g->ctx, "start-failed", g->id, l->instance.name, "%s", err_text(why));
-        if (guest_chain(l))
-                guest_hand_on(g, l, mine, why);
-}
-
-/* Another host may have the room that this one lacks: the start goes on to the next at once. */
-static void start_refused(struct guest *g, const struct guest_look *l, const struct err *why)
-{
-        struct err ignored = {0};
-
-        if (strncmp(g->complaint, err_text(why), sizeof(g->complaint) - 1) != 0) {
-                guest_record_status(g->ctx, g->id,
-                                    &(struct guest_status){.state = "failed", .error = err_text(why)},
-                                    &l->lease, &ignored);
-                event_add(g->ctx, "start-refused", g->id, l->instance.name, "%s", err_text(why));
-        }
-        if (!guest_fixed(l))
-                guest_hand_on(g, l, &l->lease, why);
+        g->crashed = false; /* what it failed of is the newer reason */
+        if (guest_record_status(g->ctx, g->id, &s, &t->at, &e) < 0)
+                log_debug("instance %s: its record does not say why: %s", g->id, err_text(&e));
+        if (t->claimed || news)
+                event_add(g->ctx, t->refused ? "start-refused" : "start-failed", g->id, l->instance.name,
+                          "%s", err_text(why));
+        /* Another host may have the room that this one lacks: the start goes on to the next at once. */
+        if (t->claimed ? guest_chain(l) != NULL : t->refused && !guest_fixed(l))
+                guest_hand_on(g, l, &t->at, why);
 }
 
 int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
@@ -193,12 +184,12 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
         struct lease mine;
         int r;
 
+        g->tried = (struct guest_try){.at = l->lease};
         r = guest_kill(g, err);
         if (r < 0)
                 return r;
         r = guest_admit(g, i, err);
-        if (r == -ENOSPC || r == -EEXIST)
-                start_refused(g, l, err);
+        g->tried.refused = r == -ENOSPC || r == -EEXIST;
         if (r < 0)
                 return r;
         r = guest_claim(g, l, &mine, err);
@@ -206,23 +197,21 @@ int guest_start(struct guest *g, const struct guest_look *l, struct err *err)
                 return 0;
         if (r < 0)
                 return r;
+        g->tried = (struct guest_try){.claimed = true, .at = mine};
         p.claim_ms = clock_ms() - t;
         start_forget(ctx->store, g->id, &i->start);
         r = start_claimed(g, l, &mine, &p, err);
-        if (r < 0) {
-                start_failed(g, l, &mine, err);
+        if (r < 0)
                 return r;
-        }
-        g->started_ms = clock_ms();
+        backoff_started(&g->backoff, clock_ms());
         g->ran = true;
         plug_announce(ctx, g->id, i->mac, i->address);
         g->crashed = false;
-        g->failed_starts = 0;
         if (guest_failover(l))
                 event_add(ctx, "failover", g->id, i->name,
                           "runs here now: claim %lld ms, fence %lld ms, start %lld ms",
                           (long long)p.claim_ms, (long long)p.fence_ms,
-                          (long long)(g->started_ms - p.begun_ms));
+                          (long long)(g->backoff.started_ms - p.begun_ms));
         else
                 event_add(ctx, "instance-started", g->id, i->name, "runs at epoch %llu",
                           (unsigned long long)mine.epoch);

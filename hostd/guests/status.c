@@ -39,9 +39,15 @@ static void status_tell(struct guest *g, const struct guest_look *l)
 
 static void status_absent(struct guest *g, struct guest_look *l)
 {
-        if (l->view.wanted == WANTED_RUNNING && g->crashed) {
+        if (instance_waits_for_libvirt(&l->view)) {
+                l->state = "failed";
+                snprintf(l->error, sizeof(l->error),
+                         "host %.64s: its libvirt does not answer; the start waits for that, since the "
+                         "instance was given to this host",
+                         g->ctx->config->name);
+        } else if (l->view.wanted == WANTED_RUNNING && g->crashed) {
                 l->state = "restarting";
-                l->tries = g->failures;
+                l->tries = g->backoff.failures;
                 snprintf(l->reason, sizeof(l->reason), "%s", g->crash);
         } else {
                 l->state = "stopped";
@@ -53,7 +59,7 @@ void guest_status_look(struct guest *g, struct guest_look *l)
         const struct instance *i = &l->instance;
         struct instance_view *v = &l->view;
 
-        l->reason[0] = '\0';
+        l->reason[0] = l->error[0] = '\0';
         l->tries = 0;
         if (v->qemu == QEMU_NONE)
                 status_absent(g, l);
@@ -62,8 +68,8 @@ void guest_status_look(struct guest *g, struct guest_look *l)
         else
                 l->state = "running";
         v->settled = l->record && streq(i->state, l->state) && streq(i->reason, l->reason) &&
-                     i->tries == l->tries && i->state_host == l->lease.host &&
-                     i->state_epoch == l->lease.epoch;
+                     (!l->error[0] || streq(i->error, l->error)) && i->tries == l->tries &&
+                     i->state_host == l->lease.host && i->state_epoch == l->lease.epoch;
 }
 
 /*
@@ -101,6 +107,7 @@ int guest_settle(struct guest *g, const struct guest_look *l, struct err *err)
         bool stopped = streq(l->state, "stopped");
         const struct guest_status s = {.state = l->state,
                                        .reason = l->reason,
+                                       .error = l->error[0] ? l->error : NULL,
                                        .tries = l->tries,
                                        .next = g->retry_at,
                                        .restarted = stopped};

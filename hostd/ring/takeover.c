@@ -25,7 +25,6 @@
  * again anywhere.
  */
 #define STEP_MS 20
-#define AGAIN_MS 5000 /* for what found no room: until there is, or the dead host is back */
 
 struct takeover {
         struct context *ctx;
@@ -291,7 +290,7 @@ static void takeover_main(void *arg)
         while ((r = takeover_work(t, &e)) != 0 && self_works(ctx)) {
                 if (r < 0)
                         log_warn("host %u: takeover: %s; trying again", t->dead, err_text(&e));
-                takeover_wait(t, r < 0 ? 1000 : AGAIN_MS);
+                takeover_wait(t, r < 0 ? 1000 : TAKEOVER_AGAIN_MS);
         }
         if (r == 0 && self_works(ctx)) {
                 if (record_change(ctx->store, RECORD_HOST, id, edit_done, t, &e) < 0)

@@ -54,6 +54,17 @@ const char *human_age(const char *stamp, time_t now, char buf[HUMAN_LEN])
         return buf;
 }
 
+const char *human_until(const char *stamp, time_t now, char buf[HUMAN_LEN])
+{
+        time_t then = human_stamp_parse(stamp);
+
+        if (then > now)
+                snprintf(buf, HUMAN_LEN, "in %lld s", (long long)(then - now));
+        else
+                snprintf(buf, HUMAN_LEN, "at any moment");
+        return buf;
+}
+
 const char *human_duration(int64_t ms, char buf[HUMAN_LEN])
 {
         long long s = (long long)(ms / 1000);

@@ -10,6 +10,8 @@
 
 /* "just now", "3 min ago", "2 days ago" for an RFC 3339 stamp in UTC; "-" where it is none. */
 const char *human_age(const char *stamp, time_t now, char buf[HUMAN_LEN]);
+/* "in 4 s"; of a time that has passed, or is none: "at any moment". */
+const char *human_until(const char *stamp, time_t now, char buf[HUMAN_LEN]);
 
 /* A length of time: "850 ms", "12.4 s", "3:07", "1:02:33"; "unknown" where it is negative. */
 const char *human_duration(int64_t ms, char buf[HUMAN_LEN]);

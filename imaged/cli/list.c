@@ -206,8 +206,8 @@ static int pair_state(int r, struct table *t, const json_t *status, const json_t
         r = pair(r, t, "reason", json_get_str(status, "reason", NULL));
         if (tries == 0)
                 return r;
-        snprintf(text, sizeof(text), "start %lld at %s", (long long)tries,
-                 json_get_str(status, "next", "?"));
+        snprintf(text, sizeof(text), "start %lld %s", (long long)tries,
+                 human_until(json_get_str(status, "next", NULL), now, buf));
         return pair(r, t, "next try", text);
 }
 

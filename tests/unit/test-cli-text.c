@@ -107,6 +107,9 @@ static void ages_are_relative(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
                 assert_string_equal(human_age(cases[i].stamp, now, buf), cases[i].text);
         assert_string_equal(human_age(NULL, now, buf), "-");
+        assert_string_equal(human_until("2026-01-31T12:00:04.500Z", now, buf), "in 4 s");
+        assert_string_equal(human_until(cases[0].stamp, now, buf), "at any moment");
+        assert_string_equal(human_until(NULL, now, buf), "at any moment");
 }
 
 static void durations_fit_their_size(void **state)

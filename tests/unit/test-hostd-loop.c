@@ -320,6 +320,38 @@ static void after_three_failed_starts_another_host_has_it(void **state)
         assert_non_null(strstr(fixture.events, "start-handed-on"));
 }
 
+/* Each of them, and not the crash that came before them. */
+static void a_failed_start_says_why_and_when_the_next_one_comes(void **state)
+{
+        world.view[1] = running(); /* it crashes, and then cannot start */
+        world.view[1].qemu = QEMU_NONE;
+        world.n_views = 2;
+        world.do_answer = -EIO;
+        world.end_after = 6;
+        run();
+        assert_string_equal(world.log, "start start ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"failed\"");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.error"), "\"error 5\"");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.tries"), "3");
+        assert_string_not_equal(fixture_field(RECORD_INSTANCE, ID, "status.next"), "absent");
+        assert_string_equal(fixture.events, "instance-crashed start-failed "); /* told once */
+}
+
+/* Its user has named this host: nobody else starts it, and nobody would say so. */
+static void a_start_that_waits_for_libvirt_says_so(void **state)
+{
+        fixture_set(RECORD_INSTANCE, ID, "placement", "{\"host\":2,\"epoch\":1,\"fixed\":true}");
+        world.view[0].qemu = QEMU_NONE;
+        world.view[0].settled = false;
+        world.view[0].no_libvirt_ms = fixture.now_ms - 20000;
+        run();
+        assert_string_equal(world.log, "");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"failed\"");
+        assert_non_null(
+            strstr(fixture_field(RECORD_INSTANCE, ID, "status.error"), "its libvirt does not answer"));
+        assert_int_equal(world.waits[1], 1000); /* written once, and then it waits */
+}
+
 static void a_start_that_is_to_be_asked_again_has_no_pause(void **state)
 {
         world.view[0].qemu = QEMU_NONE;
@@ -399,6 +431,8 @@ int main(void)
             test(a_look_during_which_the_gate_answered_is_worth_nothing),
             test(failed_starts_are_tried_again_with_growing_pauses),
             test(after_three_failed_starts_another_host_has_it),
+            test(a_failed_start_says_why_and_when_the_next_one_comes),
+            test(a_start_that_waits_for_libvirt_says_so),
             test(a_start_that_is_to_be_asked_again_has_no_pause),
             test(a_crash_is_started_again_after_a_pause),
             test(one_that_powered_itself_off_is_written_down),

@@ -470,6 +470,39 @@ static void a_stop_waits_for_the_claim_that_closes_a_move(void **state)
         decides(&v, ACTION_KILL);
 }
 
+/* Nobody else may start it, and the start waits without an end: that has to be written down. */
+static void a_start_that_is_tied_to_a_host_without_libvirt_says_so(void **state)
+{
+        struct instance_view v = running();
+
+        v.qemu = QEMU_NONE;
+        v.fixed = true;
+        v.trusted = true;
+        v.settled = false;
+        v.retry_ms = 0;
+        v.now_ms = LIBVIRT_PATIENCE_MS + 4;
+        v.no_libvirt_ms = 5; /* a daemon that is started again */
+        decides(&v, ACTION_NONE);
+        v.now_ms++;
+        assert_true(instance_waits_for_libvirt(&v));
+        decides(&v, ACTION_SETTLE);
+        v.settled = true;
+        decides(&v, ACTION_NONE);
+        v.host = 0; /* placed here, and not claimed yet */
+        v.placement_host = 1, v.placement_epoch = v.epoch;
+        v.settled = false;
+        decides(&v, ACTION_SETTLE);
+        v.fixed = false;
+        assert_false(instance_waits_for_libvirt(&v));
+        decides(&v, ACTION_HAND_ON);
+        v.fixed = true, v.wanted = WANTED_STOPPED;
+        assert_false(instance_waits_for_libvirt(&v));
+        v.wanted = WANTED_RUNNING, v.leaving = true; /* it starts nothing anyway */
+        assert_false(instance_waits_for_libvirt(&v));
+        v.leaving = false, v.host = 1, v.placement_host = 2; /* another is to start it */
+        assert_false(instance_waits_for_libvirt(&v));
+}
+
 static void a_running_guests_wishes_have_an_order(void **state)
 {
         struct instance_view v = running();
@@ -682,6 +715,7 @@ int main(void)
             cmocka_unit_test(what_has_no_record_is_ended_and_forgotten),
             cmocka_unit_test(what_is_placed_elsewhere_is_not_started_here),
             cmocka_unit_test(a_stop_waits_for_the_claim_that_closes_a_move),
+            cmocka_unit_test(a_start_that_is_tied_to_a_host_without_libvirt_says_so),
             cmocka_unit_test(a_running_guests_wishes_have_an_order),
             cmocka_unit_test(a_guest_that_went_off_may_be_wanted_again),
             cmocka_unit_test(only_the_destination_of_this_epochs_entry_may_wait_here),

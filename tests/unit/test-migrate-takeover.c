@@ -212,11 +212,15 @@ static void a_placement_says_where_and_why(void **state)
 
 static void a_failure_is_written_over_the_dead_hosts_word_only(void **state)
 {
-        record("{\"status\":{\"state\":\"running\",\"host\":1,\"epoch\":7}}");
+        record(
+            "{\"status\":{\"state\":\"restarting\",\"tries\":2,\"next\":\"soon\",\"host\":1,\"epoch\":7}}");
         assert_int_equal(takeover_edit_failed(doc, &placing), 1);
+        assert_string_equal(field("status.tries"), "absent");
+        assert_string_equal(field("status.next"), "absent");
         assert_string_equal(field("status.state"), "\"failed\"");
-        assert_string_equal(field("status.error"),
-                            "\"not restarted yet after the loss of host 1: no room\"");
+        assert_string_equal(
+            field("status.error"),
+            "\"not restarted yet after the loss of host 1, tried again every 5 s: no room\"");
         record("{\"status\":{\"state\":\"running\",\"host\":1,\"epoch\":8}}");
         assert_int_equal(takeover_edit_failed(doc, &placing), 0);
         record("{\"status\":{\"state\":\"running\",\"host\":3,\"epoch\":7}}");

@@ -59,6 +59,7 @@ story_nobody_can_start_it_until_one_can() {
         soon "told that it does not run, and why" 30 told failover-failed web "starts failed"
         state_is web failed
         [[ $(instance_field web .status.error) == *false* ]] || fail "the record does not say why: $(instance_field web .status.error)"
+        wherry show web | grep -qE "next try: *start [3-9] (in [0-9]+ s|at any moment)" || fail "show does not say when: $(wherry show web)"
         no_qemu web
         has_setting h2 emulator
         soon "it runs on h2" 40 runs_on web h2

@@ -65,18 +65,25 @@ starts_nothing() {
         wherry host list | grep -q "$1 .*starts nothing"
 }
 
+error_says() {
+        [[ $(instance_field "$1" .status.error) == *"$2"* ]]
+}
+
 story_a_host_without_libvirt_gets_no_guest() {
         local id epoch
         given kept h1
-        given late h1
+        given late h2
         wherry stop late --force >/dev/null
         daemon_dies h2 libvirtd
         soon "host list says so: $(wherry host list)" 20 starts_nothing h2
         refused "can start no guest" wherry run small --name no --host h2 --memory 128M --disk 512M
         # Placed there all the same, as by a planner whose list is old.
         id=$(id_of late) epoch=$(epoch_of late)
-        edit_record instance "$id" placement "{\"host\": 2, \"epoch\": $epoch}"
+        edit_record instance "$id" placement "{\"host\": 2, \"epoch\": $epoch, \"fixed\": true}"
         edit_record instance "$id" wanted '"running"'
+        soon "late waits, and says why: $(instance_field late .status)" 30 error_says late "its libvirt does not answer"
+        no_qemu late
+        edit_record instance "$id" placement "{\"host\": 2, \"epoch\": $epoch}"
         soon "late runs on another host: $(where late)" 60 elsewhere late h2
         happened start-handed-on late
         lab power-off h1 >/dev/null
