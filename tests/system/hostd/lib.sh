@@ -44,29 +44,64 @@ stays() {
         done
 }
 
+# lab_up HOSTS
 lab_up() {
+        hosts=$1
         lab up --store "$store" --hosts "$hosts" --build "$build" >"$dir/lab.log" 2>&1 || {
                 cat "$dir/lab.log"
                 return 1
         }
         eval "$(lab env)"
         [ -e "$dir/key" ] || ssh-keygen -q -t ed25519 -N '' -C stories -f "$dir/key"
-        rm -f "$dir/known-hosts"
         wait_until 20 hosts_alive "$hosts" || {
                 echo "not all hosts are alive"
                 return 1
         }
-        wherry image add "$("$TOP/scripts/guest-images" small --list)" --name small --json >/dev/null
+        small=$(wherry image add "$("$TOP/scripts/guest-images" small --list)" --name small --json | jq -r .id)
+        as --32 -o "$dir/tiny.o" "$TOP/tests/system/virt/guest.S"
+        ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o "$dir/tiny.raw" "$dir/tiny.o"
+        wherry image add "$dir/tiny.raw" --name tiny --json >/dev/null
 }
 
-# given NAME HOST [OPTION...]: an instance that runs there, a new one unless an earlier story has left it so.
+# hosts_are NUMBER: of the lab's hosts so many have a hostd, the others none: for stories that leave no choice.
+hosts_are() {
+        local n
+        [ "$hosts" != "$1" ] || return 0
+        for ((n = $1 + 1; n <= hosts; n++)); do
+                lab stop "h$n" hostd >/dev/null
+        done
+        hosts=$1
+        wait_until 30 hosts_up
+}
+
+# given NAME HOST [OPTION...]: an instance that runs there, a new one unless an earlier story has left it so. The new
+# one's guest is a boot sector that writes to its disk at each tick of its clock: it has booted at once.
 given() {
-        local name=$1 host=$2
-        shift 2
+        given_of tiny "$@"
+}
+
+# given_linux NAME HOST [OPTION...]: the same, with a Linux in it that answers ssh once it has booted. Emulation takes a
+# processor for that, so of the boxes side by side one at a time has such guests: until the end of its group of stories.
+given_linux() {
+        flock 8
+        ! not_linux "$1" || removed "$1"
+        given_of small "$@"
+}
+
+not_linux() {
+        local image
+        image=$(instance_field "$1" .image 2>/dev/null) && [[ $image != "$small" ]]
+}
+
+given_of() {
+        local image=$1 name=$2 host=$3
+        shift 3
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
         ! state_is "$name" running 2>/dev/null || removed "$name" # an earlier story has left it elsewhere
         wait_until 30 not wherry show "$name"
-        wherry run small --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json "$@" >/dev/null
+        rm -f "$dir/known-hosts" # its address may have been another guest's, with another key
+        wherry run "$image" --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json \
+                "$@" >/dev/null
         wait_until 30 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
 }
 
@@ -151,9 +186,14 @@ gone() {
         [[ $(jq -r .status.state <<<"$record") == deleted ]]
 }
 
-# happened KIND NAME: hostd or imaged has told so.
+# events: what hostd and imaged have told since this story began, as a list.
+events() {
+        wherry events --json | jq --arg since "$story_began" '[.. | objects | select(.kind? and .at >= $since)]'
+}
+
+# happened KIND NAME: they have told so.
 happened() {
-        wherry events --json | jq -e --arg kind "$1" --arg name "$2" '[.. | objects | select(.kind? == $kind and .name? == $name)] | length > 0'
+        events | jq -e --arg kind "$1" --arg name "$2" 'any(.[]; .kind == $kind and .name == $name)'
 }
 
 # refused TEXT COMMAND...: it fails, saying so.
@@ -170,9 +210,9 @@ edit_record() {
         lab exec "h$hosts" "$build/tests/system/hostd/edit-record" "/run/wherry-lab/h$hosts/hostd.conf" "$@"
 }
 
-# took_over: how many hosts were ever taken for dead.
+# took_over: how many hosts were taken for dead since this story began.
 took_over() {
-        wherry events --json | jq '[.. | objects | select(.kind? == "host-dead")] | length'
+        events | jq '[.[] | select(.kind == "host-dead")] | length'
 }
 
 # daemon_dies HOST DAEMON: by SIGKILL.

@@ -13,23 +13,12 @@ has_setting() {
 
 # told KIND NAME TEXT: an event of that kind about that instance (its record's name or id) has the text.
 told() {
-        wherry events --json | jq -e --arg kind "$1" --arg name "$2" --arg id "$(id_of "$2")" --arg text "$3" '[.. | objects
-                | select(.kind? == $kind and (.name? == $name or .instance? == $id) and (.text | contains($text)))] | length > 0'
+        events | jq -e --arg kind "$1" --arg name "$2" --arg id "$(id_of "$2")" --arg text "$3" \
+                'any(.[]; .kind == $kind and (.name == $name or .instance == $id) and (.text | contains($text)))'
 }
 
 receipt() {
         instance_field "$1" ".receipts[-1] | $2"
-}
-
-# The lab was just started, so all hosts are returning and wait for those that they have not seen. First of this lab.
-story_a_host_that_came_back_and_dies_at_once_is_not_waited_for() {
-        lab power-off h1 >/dev/null
-        soon "h1 is taken for dead" 20 host_is h1 dead
-        lab power-on h1 >/dev/null
-        soon "h1 has joined" 30 not host_is h1 dead
-        lab power-off h1 >/dev/null
-        soon "h1 is taken for dead again" 20 host_is h1 dead
-        comes_back h1
 }
 
 story_a_target_that_cannot_start_it_hands_it_on() {
@@ -104,7 +93,7 @@ story_a_host_in_maintenance_is_not_taken_over() {
 
 # happened_on TEXT KIND
 happened_on() {
-        wherry events --json | jq -e --arg text "$1" --arg kind "$2" '[.. | objects | select(.kind? == $kind and (.text | contains($text)))] | length > 0'
+        events | jq -e --arg text "$1" --arg kind "$2" 'any(.[]; .kind == $kind and (.text | contains($text)))'
 }
 
 story_the_one_that_carries_out_a_failover_dies_too() {
@@ -150,6 +139,17 @@ story_everything_loses_power_at_once_and_comes_back() {
         stays 3 eval "runs_on one h1 && runs_on two h2 && runs_on three h3"
         [[ $(took_over) == "$before" ]] || fail "a host was taken over"
         removed one two three
+}
+
+# All hosts were just started, by the story before or with the lab: they wait for those that they have not seen since.
+story_a_host_that_came_back_and_dies_at_once_is_not_waited_for() {
+        lab power-off h1 >/dev/null
+        soon "h1 is taken for dead" 20 host_is h1 dead
+        lab power-on h1 >/dev/null
+        soon "h1 has joined" 30 not host_is h1 dead
+        lab power-off h1 >/dev/null
+        soon "h1 is taken for dead again" 20 host_is h1 dead
+        comes_back h1
 }
 
 story_the_network_alone_is_cut() {

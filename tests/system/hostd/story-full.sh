@@ -35,7 +35,7 @@ status_says() {
 # A guest writes until nothing fits: it stands, is not killed however long that lasts, and goes on by itself.
 story_a_full_store_pauses_a_guest_that_writes() {
         local address pid epoch acked
-        given web h1
+        given_linux web h1
         address=$(instance_address web)
         soon "ssh" 180 guest_answers "$address"
         writer_start "$address"

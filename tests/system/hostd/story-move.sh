@@ -8,9 +8,9 @@
 # web_runs: somewhere, made anew unless an earlier story has left it; sets `here` and `there`, its host and the other.
 web_runs() {
         here=h$(instance_field web .status.host 2>/dev/null || :)
-        runs_on web "$here" >/dev/null 2>&1 || {
+        { runs_on web "$here" && ! not_linux web; } >/dev/null 2>&1 || {
                 here=h1
-                given web h1
+                given_linux web h1
         }
         there=h$((3 - ${here#h}))
 }
@@ -299,7 +299,8 @@ story_bad_wishes_are_refused_with_their_reason() {
 big_takes_the_rest() {
         local free
         free=$(wherry host show "$there" --json | jq '(.memory - .memory_used - 67108864 - 104 * 1048576) * 512 / 513 | floor')
-        wherry run small --name big --host "$there" --memory "$free" --disk 512M --ssh-key "$dir/key.pub" --no-wait --json >/dev/null
+        wherry run tiny --name big --host "$there" --memory "$free" --disk 512M --ssh-key "$dir/key.pub" --no-wait \
+                --json >/dev/null
 }
 
 story_a_full_host_refuses_and_says_why() {
@@ -313,5 +314,4 @@ story_a_full_host_refuses_and_says_why() {
         # The planner of imaged learns of it from its next list.
         soon "$there has room again" 20 wherry migrate web "$there" --timeout 90
         runs_soon web "$there"
-        removed web
 }

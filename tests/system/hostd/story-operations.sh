@@ -51,7 +51,7 @@ not_taken() {
 story_a_removed_name_is_free_at_once() {
         given web h1
         wherry rm web >/dev/null
-        wherry run small --name web --host h2 --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json >/dev/null
+        wherry run tiny --name web --host h2 --memory 128M --disk 512M --ssh-key "$dir/key.pub" --json >/dev/null
         removed web
 }
 
@@ -78,8 +78,9 @@ leaves() {
 # A host sends two at the same time, unless its configuration says another number.
 story_moves_wait_for_their_turn_and_a_stop_ends_wait_and_move() {
         local n
-        for n in first second third fourth; do
-                given "$n" h1
+        given fourth h1
+        for n in first second third; do
+                given_linux "$n" h1
                 lab exec h1 virsh -q migrate-setspeed "wherry-$n" 1
         done
         for n in first second; do

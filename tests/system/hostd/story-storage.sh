@@ -6,7 +6,7 @@
 
 story_a_host_loses_its_storage() {
         local address old acked
-        given web h1
+        given_linux web h1
         address=$(instance_address web)
         soon "ssh" 180 guest_answers "$address"
         writer_start "$address"
@@ -45,7 +45,7 @@ story_a_host_loses_storage_and_network() {
 
 story_the_store_is_away_for_five_seconds() {
         local address pid epoch dead acked
-        given web h2
+        given_linux web h2
         given more h1
         address=$(instance_address web)
         soon "ssh" 180 guest_answers "$address"
