@@ -48,7 +48,7 @@ bool admission_keeps(const struct instance_view *v, int64_t until_ms)
         return v->host == v->me && v->wanted == WANTED_RUNNING && (!placed || placed == v->me);
 }
 
-bool admission_due(const struct instance_view *v)
+bool admission_due(const struct instance_view *v, bool first_look)
 {
-        return v->record && (v->qemu != QEMU_NONE || entered(v));
+        return v->record && (entered(v) ? first_look : v->qemu != QEMU_NONE);
 }

@@ -35,5 +35,6 @@ int admission_check(const struct admission_view *v, struct err *err);
  * until_ms: when a promise to an arrival ends. No record, nothing of either. */
 bool admission_arrives(const struct instance_view *v, int64_t until_ms);
 bool admission_keeps(const struct instance_view *v, int64_t until_ms);
-/* Is room due to it that nobody has asked for? It was let run or arrive here by a hostd before this one. */
-bool admission_due(const struct instance_view *v);
+/* Is room due to it without a count? What runs here has it; what arrives was promised it by the hostd before this one,
+ * which has not looked at it yet (first_look). A later one took too long: it is counted again. */
+bool admission_due(const struct instance_view *v, bool first_look);

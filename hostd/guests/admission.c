@@ -113,6 +113,31 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
         return r;
 }
 
+int guests_admit_commit(struct context *ctx, const struct instance *i, struct err *err)
+{
+        struct guests *t = ctx->guests;
+        struct guest *g;
+        int r = 0;
+
+        pthread_mutex_lock(&t->lock);
+        g = guests_find(t, i->id);
+        /* A hostd that has just begun believes the one before it, which has promised. */
+        if (!(g && g->promise.held) && promise_known(t))
+                r = promise_check(ctx, g, i, false, err);
+        if (r == 0 && g)
+                promise_hold(g, i);
+        pthread_mutex_unlock(&t->lock);
+        return r;
+}
+
+/* With the table's lock held. */
+static bool promise_due(const struct guest *g, const struct guest_look *l)
+{
+        if (admission_due(&l->view, g->early && !g->looked))
+                return true;
+        return admission_arrives(&l->view, 0) && promise_check(g->ctx, g, &l->instance, false, NULL) == 0;
+}
+
 bool guest_admission_look(struct guest *g, const struct guest_look *l)
 {
         const struct instance_view *v = &l->view;
@@ -126,7 +151,7 @@ bool guest_admission_look(struct guest *g, const struct guest_look *l)
         snprintf(g->seat, sizeof(g->seat), "%s", here ? l->instance.group : "");
         if (!admission_keeps(v, g->promise.arrives_until_ms))
                 g->promise = (struct guest_promise){0};
-        else if (admission_due(v))
+        else if (promise_due(g, l))
                 promise_hold(g, &l->instance);
         held = g->promise.held;
         pthread_mutex_unlock(&t->lock);

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "hostd/events.h"
+#include "hostd/guests/admission.h"
 #include "hostd/guests/guest.h"
 #include "hostd/guests/table.h"
 #include "hostd/self.h"
@@ -205,6 +206,8 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
                             (unsigned long long)(v.qemu_epoch ? v.qemu_epoch : req->lease.epoch), i.name);
         else if (action == GATE_COMMIT) /* asked again, it is past that already, which the claim finds */
                 lease = (struct lease){.epoch = i.entry_epoch, .host = i.entry_source};
+        if (r == 0 && req->question == GATE_ACQUIRE && action == GATE_COMMIT)
+                r = guests_admit_commit(ctx, &i, err);
         if (r == 0 && req->question == GATE_ACQUIRE)
                 r = gate_carry_out(ctx, req, &i, lease, action, err);
         *ret_spare |= (action == GATE_CHECK || action == GATE_RECLAIM) && unknown(r);

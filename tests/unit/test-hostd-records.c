@@ -309,7 +309,8 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
         struct config config = {.name = (char *)"h2"};
         struct context *ctx = *state;
         struct guest one = guest(ctx, ONE), two = guest(ctx, TWO), *both[] = {&one, &two};
-        struct instance i = {.cpus = 1, .memory = 1 << 30};
+        struct instance i = {.cpus = 1, .memory = 1 << 30},
+                        moves = {.id = ONE, .cpus = 1, .memory = 1 << 30};
         struct guest_look look = {
             .record = true,
             .instance = i,
@@ -347,7 +348,14 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
                                            .entry_source = 1,
                                            .entry_destination = 2,
                                            .entry_epoch = 5};
+        /* Its source took too long, and its room is the other's. */
+        assert_false(guest_admission_look(&one, &look));
+        assert_int_equal(guests_admit_commit(ctx, &moves, &e), -ENOSPC);
+        one.early = true;
+        one.looked = false;
         assert_true(guest_admission_look(&one, &look)); /* on its way here since before this hostd began */
+        one.looked = true;
+        assert_int_equal(guests_admit_commit(ctx, &moves, &e), 0);
         look.view.epoch = 6;
         assert_false(guest_admission_look(&one, &look)); /* it does not come any more */
         self.quit = true; /* what runs here has left the table, and its memory is in use */

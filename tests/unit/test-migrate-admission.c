@@ -83,9 +83,9 @@ static void room_is_kept_for_what_is_here_or_should_be(void **state)
 {
         struct instance_view v = here();
 
-        assert_true(admission_keeps(&v, 0) && admission_due(&v));
+        assert_true(admission_keeps(&v, 0) && admission_due(&v, true));
         v.qemu = QEMU_NONE; /* it is about to start again */
-        assert_true(admission_keeps(&v, 0) && !admission_due(&v));
+        assert_true(admission_keeps(&v, 0) && !admission_due(&v, true));
         v.placement_host = 3, v.placement_epoch = 7; /* no: another host is to start it */
         assert_false(admission_keeps(&v, 0));
         v.placement_epoch = 6; /* void */
@@ -95,7 +95,7 @@ static void room_is_kept_for_what_is_here_or_should_be(void **state)
         v = here(), v.host = 3, v.qemu = QEMU_NONE;
         assert_false(admission_keeps(&v, 0));
         v = here(), v.record = false;
-        assert_false(admission_keeps(&v, 2000) || admission_arrives(&v, 2000) || admission_due(&v));
+        assert_false(admission_keeps(&v, 2000) || admission_arrives(&v, 2000) || admission_due(&v, true));
 }
 
 static void room_is_kept_for_an_arrival_for_a_while_or_until_its_entry_is_void(void **state)
@@ -103,14 +103,15 @@ static void room_is_kept_for_an_arrival_for_a_while_or_until_its_entry_is_void(v
         struct instance_view v = here();
 
         v.host = 1, v.qemu = QEMU_NONE;
-        assert_true(admission_arrives(&v, 1001) && admission_keeps(&v, 1001) && !admission_due(&v));
+        assert_true(admission_arrives(&v, 1001) && admission_keeps(&v, 1001) && !admission_due(&v, true));
         assert_false(admission_arrives(&v, 1000) || admission_keeps(&v, 1000));
         v.entry_source = 1, v.entry_destination = 2, v.entry_epoch = 7;
-        assert_true(admission_arrives(&v, 0) && admission_keeps(&v, 0) && admission_due(&v));
+        assert_true(admission_arrives(&v, 0) && admission_keeps(&v, 0) && admission_due(&v, true));
+        assert_false(admission_due(&v, false));
         v.entry_destination = 3;
-        assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v));
+        assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
         v.entry_destination = 2, v.epoch = 8;
-        assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v));
+        assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
 }
 
 int main(void)
