@@ -15,6 +15,11 @@ bool health_wished_off(const struct end_view *v)
         return !v->pressed || v->pressed_ms > HEALTH_BUTTON_MS;
 }
 
+bool health_end_asks(const struct end_look *l)
+{
+        return l->heard || (l->record_says_running && l->ran_at_epoch && !l->known);
+}
+
 /* --- a stop --- */
 
 #define TRY_MIN_MS 2000
@@ -94,6 +99,17 @@ enum health_verdict health_stopped(struct health_stop *s, enum health_rights rig
                 return HEALTH_STAND;
         s->full = false;
         return HEALTH_GO_ON;
+}
+
+bool health_stalled(int64_t *since_ms, bool running, bool job, const char *reason, int64_t now_ms)
+{
+        if (running || job || strcmp(reason, "ioerror") == 0 || strcmp(reason, "user") == 0) {
+                *since_ms = 0;
+                return false;
+        }
+        if (!*since_ms)
+                *since_ms = now_ms;
+        return now_ms - *since_ms >= HEALTH_STALLED_MS;
 }
 
 /* --- a crash --- */

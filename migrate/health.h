@@ -37,6 +37,15 @@ struct end_view {
  */
 bool health_wished_off(const struct end_view *v);
 
+/* The last run here is over: by whose wish has to be found out, where nobody has heard. */
+struct end_look {
+        bool heard; /* libvirt's event told that it powered off */
+        bool record_says_running;
+        bool ran_at_epoch; /* the record's start is of the name's epoch: it ran here since the last claim */
+        bool known;        /* the end at this epoch is our own doing, or was judged before */
+};
+bool health_end_asks(const struct end_look *l);
+
 /* --- a stop: the QEMU is there, was let run, and its vCPUs stand --- */
 
 enum health_rights { RIGHTS_UNKNOWN, RIGHTS_MINE, RIGHTS_REFUSED }; /* the storage's own answer */
@@ -82,6 +91,17 @@ bool health_stop_ask(const struct health_stop *s, enum health_room room, int64_t
 enum health_verdict { HEALTH_STAND, HEALTH_GO_ON, HEALTH_KILL };
 enum health_verdict health_stopped(struct health_stop *s, enum health_rights rights, enum health_room room,
                                    int64_t now_ms);
+
+/*
+ * A source that libvirt wanted to run again while no hostd could say yes stays paused, and libvirt does not ask
+ * again. Nothing else stands for long without a reason: a start or an arrival runs as soon as it has its yes.
+ *
+ *   0       seen standing, and neither a disk error, a person nor a migration explains it
+ *   5000    HEALTH_STALLED_MS: it has been left standing, and is to go on through the gate
+ */
+#define HEALTH_STALLED_MS 5000
+/* since_ms: since when it stands like that; 0: it does not. Kept by the caller from one look to the next. */
+bool health_stalled(int64_t *since_ms, bool running, bool job, const char *reason, int64_t now_ms);
 
 /* --- a crash: the QEMU has ended, and nobody had asked for it --- */
 

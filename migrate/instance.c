@@ -146,6 +146,45 @@ enum instance_action instance_decide(const struct instance_view *v)
         return v->trusted ? ACTION_CLAIM : ACTION_NONE;
 }
 
+bool instance_adopts(const struct instance_view *v)
+{
+        /* A source that stands after its switchover: it has run, or it would have no entry at this epoch. */
+        bool source = v->entry_source == v->me && v->entry_epoch == v->epoch;
+
+        if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
+                return false;
+        return v->qemu == QEMU_RUNNING || source || v->qemu_go_on ||
+               (v->pause != PAUSE_NONE && v->pause != PAUSE_PASSING);
+}
+
+bool instance_crashed(const struct instance_view *v, bool ran)
+{
+        return ran && v->host == v->me && v->qemu == QEMU_NONE && !v->guest_powered_off;
+}
+
+int64_t placement_look(struct placement_watch *w, const struct instance_view *v)
+{
+        unsigned placed = placed_on(v);
+        bool elsewhere = v->record && v->host == v->me && v->qemu == QEMU_NONE && placed && placed != v->me;
+
+        if (!elsewhere)
+                w->since_ms = 0;
+        else if (!w->since_ms || w->host != placed || w->epoch != v->epoch)
+                w->since_ms = v->now_ms;
+        w->host = placed;
+        w->epoch = v->epoch;
+        return w->since_ms;
+}
+
+bool placement_open(unsigned placement_host, uint64_t placement_epoch, unsigned owner, uint64_t epoch,
+                    uint64_t start_epoch)
+{
+        bool unfinished =
+            owner && owner == placement_host && placement_epoch < epoch && start_epoch <= placement_epoch;
+
+        return placement_epoch == epoch || unfinished;
+}
+
 static enum gate_action refuse(const char **why, const char *text)
 {
         *why = text;
@@ -179,4 +218,12 @@ enum gate_action gate_decide(const struct gate_view *v, const char **why)
         if (entry && v->entry_source == v->me)
                 return GATE_RECLAIM;
         return v->known || v->again ? GATE_CHECK : refuse(why, "hostd did not start it");
+}
+
+bool gate_spares(const struct gate_view *v, enum gate_action action, bool unanswered)
+{
+        if (action == GATE_REFUSE)
+                return !v->known && !v->destination && v->host == v->me && v->run_last &&
+                       v->run_epoch == v->epoch;
+        return (action == GATE_CHECK || action == GATE_RECLAIM) && unanswered;
 }

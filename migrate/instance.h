@@ -94,6 +94,27 @@ enum instance_action instance_decide(const struct instance_view *v);
  * waited for in silence: its status has to say so. */
 bool instance_waits_for_libvirt(const struct instance_view *v);
 
+/* Rule 6: is the QEMU here one that was let run before, by whichever hostd? The gate lets that very process go on. */
+bool instance_adopts(const struct instance_view *v);
+/* ran: a QEMU of ours ran here at the last look. Has it ended, neither by us nor by a migration nor by its own wish? */
+bool instance_crashed(const struct instance_view *v, bool ran);
+
+/* Since when the placement of a guest that is mine names another host. Zeroed: it does not. */
+struct placement_watch {
+        unsigned host;
+        uint64_t epoch;
+        int64_t since_ms;
+};
+/* A look; returns the view's placed_ms. */
+int64_t placement_look(struct placement_watch *w, const struct instance_view *v);
+
+/*
+ * Is the work of a placement still to be done: has nothing run by it yet? True also after the host that it names has
+ * claimed by it, maybe more than once. owner, epoch: the name; start_epoch: at which a QEMU was let run last.
+ */
+bool placement_open(unsigned placement_host, uint64_t placement_epoch, unsigned owner, uint64_t epoch,
+                    uint64_t start_epoch);
+
 /*
  * The gate's decision (rules 4 to 7 and migration 4, 5) about a QEMU whose vCPUs are about to run.
  * `known`: this hostd is carrying out the START whose QEMU this is, or it is the very process that was let
@@ -118,6 +139,14 @@ struct gate_view {
         bool known;
         bool again;         /* the lock driver asks a second time: the hostd that it asked first has died */
         uint64_t run_epoch; /* the newest at which a QEMU was let run, says the record */
+        bool run_last;      /* and that was this very start */
 };
 /* why: a short clause for the refusal, static. */
 enum gate_action gate_decide(const struct gate_view *v, const char **why);
+/*
+ * A no ends the QEMU, as libvirt might leave it behind, paused. May this one stand all the same, for the next look
+ * to decide? Yes where the storage did not answer, and it has run here before: if a claim for a source that runs on was
+ * won all the same, the next look claims once more. Yes, too, where it was let run here, at this epoch, by a hostd
+ * before this one, which has yet to look at it. unanswered: of what the action needs.
+ */
+bool gate_spares(const struct gate_view *v, enum gate_action action, bool unanswered);

@@ -13,3 +13,23 @@ enum move_verdict move_verdict(const struct move_view *v)
                 return MOVE_OPEN;
         return MOVE_FAILED;
 }
+
+enum move_teller move_teller(const struct move_outlook *o)
+{
+        bool current = o->asked_epoch == o->epoch;
+
+        if (!o->record)
+                return MOVE_NOBODY;
+        if (o->own)
+                return MOVE_SOURCE;
+        if (o->told || !o->mine)
+                return MOVE_NOBODY;
+        if (current) /* it may still be carried out */
+                return !o->wanted && !o->begun ? MOVE_GIVE_UP : MOVE_NOBODY;
+        return MOVE_OWNER;
+}
+
+bool move_owner_waits(enum move_verdict verdict, int64_t since_ms, int64_t now_ms)
+{
+        return verdict == MOVE_DONE && now_ms - since_ms < MOVE_TOLD_MS;
+}

@@ -28,5 +28,24 @@ struct move_view {
 /* The name has to be read before the record. */
 enum move_verdict move_verdict(const struct move_view *v);
 
-/* Waits for an outcome that only the source knows the figures of, before somebody else tells it without. */
+/* Who tells the outcome of a request, as seen by the guest of one host. */
+enum move_teller {
+        MOVE_NOBODY,  /* not this host, or not yet, or it was told */
+        MOVE_GIVE_UP, /* this host, at once: a stop has come before its turn, and nothing of it has begun */
+        MOVE_SOURCE, /* this host, once the verdict is there: its hostd has made the move, and knows the figures */
+        MOVE_OWNER, /* likewise, without figures: it has the name, and the source may be gone */
+};
+struct move_outlook {
+        bool record;                 /* there is one, and so a request */
+        bool own;                    /* this hostd has made the move that was asked for */
+        bool told;                   /* its outcome is in the record */
+        bool mine;                   /* the name is this host's */
+        bool wanted;                 /* it should run */
+        bool begun;                  /* an entry was written for it */
+        uint64_t asked_epoch, epoch; /* as in move_view */
+};
+enum move_teller move_teller(const struct move_outlook *o);
+
+/* The source's word has the figures: an owner waits for it for so long before it tells that the move is done. */
 #define MOVE_TOLD_MS 5000
+bool move_owner_waits(enum move_verdict verdict, int64_t since_ms, int64_t now_ms);

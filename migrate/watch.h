@@ -22,9 +22,10 @@
 #define WATCH_DEAD_MS 2000
 #define WATCH_OWN_MS 1500
 #define WATCH_GAP_MS 1500
-#define WATCH_LOOK_MS 250   /* between two looks at a counter */
-#define WATCH_CLOSELY_MS 50 /* where it has been standing still for most of WATCH_DEAD_MS */
-#define WATCH_NEIGHBOURS 2  /* each host watches the next two on the ring of living hosts */
+#define WATCH_LOOK_MS 250       /* between two looks at a counter */
+#define WATCH_CLOSELY_MS 50     /* where it has been standing still for most of WATCH_DEAD_MS */
+#define WATCH_DISARMED_MS 60000 /* after an orderly stop: time for an upgrade before neighbours act */
+#define WATCH_NEIGHBOURS 2      /* each host watches the next two on the ring of living hosts */
 
 enum host_state {
         HOST_UP,

@@ -9,9 +9,9 @@
 struct instance;
 
 /*
- * A preflight's question: may that instance arrive? 0, -ENOSPC no room, -EEXIST another of its group is here, -EAGAIN
- * ask again, -EUSERS too many arrive already. hold: its room is kept for it until the record names this host as its destination, 15 s at most. Any
- * thread.
+ * A preflight's question: may that instance arrive? 0, or admission_check()'s -errno; -EAGAIN also where this hostd
+ * ends. hold: its room is kept for it until the record names this host as its destination, for ADMISSION_ARRIVAL_MS at
+ * most. Any thread.
  */
 int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hold, struct err *err);
 /*

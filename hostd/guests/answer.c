@@ -159,9 +159,6 @@ static bool unknown(int r)
 /*
  * Whether that QEMU may run, and for REGISTER (before QEMU is even executed) whether it might: a plain
  * message then, in place of QEMU's own about files that it may not open. ret_spare: after a no it may stand.
- * That is so where the storage did not answer, and it has run here before: if a claim for a source that runs on was
- * won all the same, the next look claims once more. It is also so where the record says that it was let run here, at
- * this epoch, by a hostd before this one, which has yet to look at it.
  */
 static int gate_answer(struct context *ctx, const struct gate_request *req, bool *ret_spare, struct err *err)
 {
@@ -190,14 +187,13 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
         v.entry_destination = i.entry_destination;
         v.entry_epoch = i.entry_epoch;
         v.known = gate_known(ctx, req, &i, &v.qemu_epoch);
-        v.destination = req->lease.attempt[0] && !streq(i.start.id, req->lease.start.id);
         v.again = req->again;
         v.run_epoch = i.start_epoch;
+        v.run_last = streq(i.start.id, req->lease.start.id);
+        v.destination = req->lease.attempt[0] && !v.run_last;
         v.attempt_equal =
             streq(req->lease.attempt, i.entry_attempt) && streq(req->lease.start.id, i.entry_start.id);
         action = gate_decide(&v, &why);
-        *ret_spare = action == GATE_REFUSE && !v.known && !v.destination && v.host == v.me &&
-                     streq(i.start.id, req->lease.start.id) && i.start_epoch == v.epoch;
         if (action == GATE_REFUSE)
                 r = err_set(err, -EACCES,
                             "instance %s must not run on host %s: %s (disk at epoch %llu of host %u, this "
@@ -210,7 +206,7 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
                 r = guests_admit_commit(ctx, &i, err);
         if (r == 0 && req->question == GATE_ACQUIRE)
                 r = gate_carry_out(ctx, req, &i, lease, action, err);
-        *ret_spare |= (action == GATE_CHECK || action == GATE_RECLAIM) && unknown(r);
+        *ret_spare = gate_spares(&v, action, unknown(r));
         if (r < 0 || req->question == GATE_ACQUIRE)
                 log_info("instance %s: gate%s: pid %d, start %s: %s%s", id,
                          req->again ? ", asked again" : "", (int)req->pid, req->lease.start.id,

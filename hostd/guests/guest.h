@@ -96,9 +96,7 @@ struct guest {
         struct backoff backoff;
         char retry_at[CLOCK_STAMP_LEN + 1]; /* backoff.retry_ms for people */
         struct guest_try tried;
-        unsigned placed_host; /* the placement of a guest of ours on another host */
-        uint64_t placed_epoch;
-        int64_t placed_ms;     /* and since when it is seen */
+        struct placement_watch placed;
         bool ran;              /* a QEMU of ours was seen running and we have not ended it */
         bool crashed;          /* its last run here ended by itself; until the next start */
         char crash[64];        /* and why */

@@ -19,21 +19,17 @@
  * only; from the claim on the target is the owner. So nothing depends on the winner living on.
  */
 
-/* Nothing has run by this placement yet. */
-static bool placement_open(const struct guest_look *l)
+static bool is_open(const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
-        bool fresh = i->placement_epoch == l->lease.epoch;
-        /* This host has claimed by it, maybe more than once, and nothing has run since. */
-        bool unfinished = l->lease.host && l->lease.host == i->placement_host &&
-                          i->placement_epoch < l->lease.epoch && i->start_epoch <= i->placement_epoch;
 
-        return fresh || unfinished;
+        return placement_open(i->placement_host, i->placement_epoch, l->lease.host, l->lease.epoch,
+                              i->start_epoch);
 }
 
 const json_t *guest_failover(const struct guest_look *l)
 {
-        return placement_open(l) ? json_path(l->instance.doc, "placement.failover") : NULL;
+        return is_open(l) ? json_path(l->instance.doc, "placement.failover") : NULL;
 }
 
 const json_t *guest_chain(const struct guest_look *l)
@@ -42,13 +38,12 @@ const json_t *guest_chain(const struct guest_look *l)
 
         if (failover)
                 return failover;
-        return placement_open(l) ? json_path(l->instance.doc, "placement.chain") : NULL;
+        return is_open(l) ? json_path(l->instance.doc, "placement.chain") : NULL;
 }
 
 bool guest_fixed(const struct guest_look *l)
 {
-        return placement_open(l) &&
-               json_get_bool(json_object_get(l->instance.doc, "placement"), "fixed", false);
+        return is_open(l) && json_get_bool(json_object_get(l->instance.doc, "placement"), "fixed", false);
 }
 
 static void chain_read(const json_t *from, struct failover_chain *ret)

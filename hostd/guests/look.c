@@ -13,8 +13,6 @@
 
 /* What one look at an instance finds: its record, its name on the storage, and its QEMU here. */
 
-#define STALLED_MS 5000 /* a QEMU that stands so long has been left standing */
-
 void guest_look_done(struct guest_look *l)
 {
         instance_done(&l->instance);
@@ -45,21 +43,6 @@ static int look_forgotten(struct guest *g, struct guest_look *l, struct err *err
         if (r == -ENOENT) /* it has no epoch that anybody could prove: decided on as one that must end */
                 l->view.qemu = QEMU_RUNNING;
         return r;
-}
-
-/*
- * A source that libvirt wanted to run again while no hostd could say yes stays paused, and libvirt does not
- * ask again. Nothing else of ours stands for long: a start or an arrival runs as soon as it has its yes.
- */
-static bool look_stalled(struct guest *g, const struct virt_domain *d)
-{
-        if (d->running || d->job || streq(d->reason, "ioerror") || streq(d->reason, "user")) {
-                g->stalled_ms = 0;
-                return false;
-        }
-        if (!g->stalled_ms)
-                g->stalled_ms = clock_ms();
-        return clock_ms() - g->stalled_ms >= STALLED_MS;
 }
 
 /* Where no process is, no guest is: nothing starts one while libvirt does not answer, and what it starts
@@ -97,7 +80,8 @@ static int look_qemu(struct guest *g, struct guest_look *l, struct err *err)
                 v->qemu_of_entry =
                     l->domain.lease.attempt[0] && streq(l->domain.lease.attempt, l->instance.entry_attempt);
         }
-        v->qemu_go_on = look_stalled(g, &l->domain);
+        v->qemu_go_on =
+            health_stalled(&g->stalled_ms, l->domain.running, l->domain.job, l->domain.reason, clock_ms());
         v->pause = health_pause(l->domain.running, l->domain.job, l->domain.reason, room_now(g->ctx));
         return 0;
 }
@@ -177,19 +161,12 @@ static void look_record(struct guest_look *l)
         }
 }
 
-/* Rule 5: a QEMU that was let run before, by whichever hostd, may be let go on after an I/O error. */
 static void look_adopt(struct guest *g, const struct guest_look *l)
 {
-        const struct instance_view *v = &l->view;
-        /* A source that stands after its switchover: it has run, or it would have no entry at this epoch. */
-        bool source = v->entry_source == v->me && v->entry_epoch == v->epoch;
-
-        if (v->qemu == QEMU_NONE || v->host != v->me || v->qemu_epoch != v->epoch)
+        if (!instance_adopts(&l->view))
                 return;
         pthread_mutex_lock(&g->lock);
-        if (l->domain.running || source || v->qemu_go_on ||
-            (v->pause != PAUSE_NONE && v->pause != PAUSE_PASSING))
-                g->known_pid = l->domain.pid;
+        g->known_pid = l->domain.pid;
         pthread_mutex_unlock(&g->lock);
 }
 

@@ -152,8 +152,7 @@ static void guest_crash(struct guest *g, const struct guest_look *l)
                           (long long)(g->backoff.retry_ms - clock_ms() + 500) / 1000);
 }
 
-/* Has a QEMU that ran here ended, neither by us nor by a migration nor by the guest's own wish? Once for
- * each end. */
+/* Once for each end. */
 static bool guest_crashed(struct guest *g, const struct guest_look *l)
 {
         const struct instance_view *v = &l->view;
@@ -165,7 +164,7 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
                 dhcp_add(g->ctx, g->id, i->name, i->mac, i->address);
                 plug_announce(g->ctx, g->id, i->mac, i->address);
         }
-        return ran && mine && v->qemu == QEMU_NONE && !v->guest_powered_off;
+        return instance_crashed(v, ran);
 }
 
 /*
@@ -176,7 +175,10 @@ static bool guest_crashed(struct guest *g, const struct guest_look *l)
 static void guest_judge_end(struct guest *g, struct guest_look *l)
 {
         struct instance_view *v = &l->view;
-        bool heard = v->guest_powered_off;
+        const struct end_look seen = {.heard = v->guest_powered_off,
+                                      .record_says_running = streq(l->instance.state, "running"),
+                                      .ran_at_epoch = l->instance.start_epoch == v->epoch,
+                                      .known = g->ended_epoch == v->epoch + 1};
         struct virt_end log = {0};
         struct end_view end = {.host_leaves = g->ctx->self->leaving};
         struct err e = {0};
@@ -184,38 +186,21 @@ static void guest_judge_end(struct guest *g, struct guest_look *l)
         if (!l->record || v->host != v->me || v->qemu != QEMU_NONE || v->restart ||
             v->wanted != WANTED_RUNNING)
                 return;
-        if (!heard && (l->instance.start_epoch != v->epoch || !streq(l->instance.state, "running") ||
-                       g->ended_epoch == v->epoch + 1))
+        if (!health_end_asks(&seen))
                 return;
         g->ended_epoch = v->epoch + 1; /* unheard, it is looked up once */
         if (virt_ended(l->instance.name, &log, &e) < 0)
                 log_debug("instance %s: how it ended is not known: %s", g->id, err_text(&e));
-        end.word = heard || log.off ? END_POWER_OFF : END_UNKNOWN;
+        end.word = seen.heard || log.off ? END_POWER_OFF : END_UNKNOWN;
         pthread_mutex_lock(&g->lock);
         end.pressed = log.pressed || g->pressed_ms;
         end.pressed_ms = log.pressed ? log.pressed_ms : clock_ms() - g->pressed_ms;
         pthread_mutex_unlock(&g->lock);
-        end.rebooted = !heard && !streq(l->instance.start_boot, g->ctx->self->boot);
+        end.rebooted = !seen.heard && !streq(l->instance.start_boot, g->ctx->self->boot);
         v->guest_powered_off = health_wished_off(&end);
         pthread_mutex_lock(&g->lock);
         g->powered_off = v->guest_powered_off;
         pthread_mutex_unlock(&g->lock);
-}
-
-/* Since when another host is to start what is ours? */
-static void guest_placed_look(struct guest *g, struct guest_look *l)
-{
-        struct instance_view *v = &l->view;
-        bool elsewhere = v->record && v->host == v->me && v->qemu == QEMU_NONE &&
-                         v->placement_epoch == v->epoch && v->placement_host && v->placement_host != v->me;
-
-        if (!elsewhere)
-                g->placed_ms = 0;
-        else if (!g->placed_ms || g->placed_host != v->placement_host || g->placed_epoch != v->epoch)
-                g->placed_ms = v->now_ms;
-        g->placed_host = v->placement_host;
-        g->placed_epoch = v->epoch;
-        v->placed_ms = g->placed_ms;
 }
 
 /* Returns whether that is news. */
@@ -317,7 +302,7 @@ static int64_t guest_step(struct guest *g)
         l.view.fixed = guest_fixed(&l);
         l.view.failed_starts =
             guest_chain(&l) ? 0 : g->backoff.failed_starts; /* a chain hands on by itself */
-        guest_placed_look(g, &l);
+        l.view.placed_ms = placement_look(&g->placed, &l.view);
         if (!l.view.replaced) /* the record is the other machine's to write */
                 guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);

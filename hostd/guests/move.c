@@ -408,44 +408,38 @@ static int tell_for_source(struct guest *g, const struct guest_look *l, bool don
         return r;
 }
 
-/* A stop has come before the move's turn: nothing of it has begun. */
-static bool move_given_up(const struct guest *g, const struct guest_look *l)
-{
-        const struct instance *i = &l->instance;
-        bool begun = i->entry_source && i->entry_epoch == i->move_epoch;
-
-        return l->record && i->wanted != WANTED_RUNNING && l->lease.host == g->ctx->number &&
-               i->move_epoch == l->lease.epoch && !begun;
-}
-
 bool guest_move_settle(struct guest *g, const struct guest_look *l)
 {
         const struct instance *i = &l->instance;
-        bool own = l->record && g->move.serial && g->move.serial == i->move_serial;
-        bool told = i->move_serial == i->move_serial_done;
+        const struct move_outlook o = {.record = l->record,
+                                       .own =
+                                           l->record && g->move.serial && g->move.serial == i->move_serial,
+                                       .told = i->move_serial == i->move_serial_done,
+                                       .mine = l->lease.host == g->ctx->number,
+                                       .wanted = i->wanted == WANTED_RUNNING,
+                                       .begun = i->entry_source && i->entry_epoch == i->move_epoch,
+                                       .asked_epoch = i->move_epoch,
+                                       .epoch = l->lease.epoch};
         enum move_verdict verdict = MOVE_OPEN;
+        enum move_teller teller = move_teller(&o);
         struct err e = {0};
 
-        if (move_given_up(g, l) && !own && !told)
+        if (teller == MOVE_GIVE_UP)
                 return tell_for_source(g, l, false) < 0;
-        if (!l->record || (told && !own) || (!own && l->lease.host != g->ctx->number) ||
-            (!own && i->move_epoch == l->lease.epoch)) {
+        if (teller == MOVE_NOBODY) {
                 g->void_ms = 0;
                 return false;
         }
-        if (verdict_now(g, l->view.qemu == QEMU_NONE, &verdict, &e) < 0)
+        if (verdict_now(g, l->view.qemu == QEMU_NONE, &verdict, &e) < 0 || verdict == MOVE_OPEN)
                 return true;
-        if (verdict == MOVE_OPEN)
-                return true;
-        if (own) {
+        if (teller == MOVE_SOURCE) {
                 move_end(g, l, verdict == MOVE_DONE);
                 return g->move.serial != 0;
         }
         if (!g->void_ms)
                 g->void_ms = clock_ms();
-        if (verdict == MOVE_DONE && clock_ms() - g->void_ms < MOVE_TOLD_MS)
-                return true;
-        if (tell_for_source(g, l, verdict == MOVE_DONE) < 0)
+        if (move_owner_waits(verdict, g->void_ms, clock_ms()) ||
+            tell_for_source(g, l, verdict == MOVE_DONE) < 0)
                 return true;
         g->void_ms = 0;
         return false;

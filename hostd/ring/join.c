@@ -14,8 +14,6 @@
 #include "hostd/self.h"
 #include "migrate/watch.h"
 
-#define DISARMED_MS 60000 /* after an orderly stop: time for an upgrade before neighbours act */
-
 /*
  * A record changes hands by a join only, which writes another nonce. At the first join of this hostd it has
  * to be as ring_enter() found it. Where another machine had it, that machine might have slept and joined
@@ -139,7 +137,7 @@ static int edit_leave(json_t *doc, void *arg, struct err *err)
             (uint64_t)json_get_int(doc, "epoch", 0) != ctx->self->epoch)
                 return 0; /* taken over meanwhile: not ours to change */
         json_object_set_new(doc, "state", json_string(host_state_name(HOST_STOPPED)));
-        json_object_set_new(doc, "disarmed_ms", json_integer(DISARMED_MS));
+        json_object_set_new(doc, "disarmed_ms", json_integer(WATCH_DISARMED_MS));
         return 1;
 }
 

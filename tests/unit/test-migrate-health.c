@@ -138,6 +138,37 @@ static void restarts_are_spaced(void **state)
         assert_string_not_equal(health_end_name(""), "");
 }
 
+/* A source that no hostd could say yes to stays paused, and nobody asks again. */
+static void what_stands_without_a_reason_is_let_go_on(void **state)
+{
+        int64_t since = 0;
+
+        assert_false(health_stalled(&since, false, false, "migration", 1000));
+        assert_false(health_stalled(&since, false, false, "migration", 1000 + HEALTH_STALLED_MS - 1));
+        assert_true(health_stalled(&since, false, false, "migration", 1000 + HEALTH_STALLED_MS));
+        assert_false(health_stalled(&since, false, true, "migration", 9000)); /* a move is under way */
+        assert_false(health_stalled(&since, false, false, "migration", 9001));
+        assert_false(health_stalled(&since, false, false, "ioerror", 90000));
+        assert_false(health_stalled(&since, false, false, "user", 90001));
+        assert_false(health_stalled(&since, true, false, "booted", 90002));
+        assert_int_equal(since, 0);
+}
+
+static void an_end_is_judged_once(void **state)
+{
+        struct end_look l = {.record_says_running = true, .ran_at_epoch = true};
+
+        assert_true(health_end_asks(&l));
+        l.known = true;
+        assert_false(health_end_asks(&l));
+        l.heard = true; /* an event tells of an end that was not judged yet */
+        assert_true(health_end_asks(&l));
+        l = (struct end_look){.record_says_running = true};
+        assert_false(health_end_asks(&l));
+        l = (struct end_look){.ran_at_epoch = true};
+        assert_false(health_end_asks(&l));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -151,6 +182,8 @@ int main(void)
             cmocka_unit_test(tries_are_spaced_and_forgiven),
             cmocka_unit_test(a_pause_says_why),
             cmocka_unit_test(restarts_are_spaced),
+            cmocka_unit_test(what_stands_without_a_reason_is_let_go_on),
+            cmocka_unit_test(an_end_is_judged_once),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
