@@ -76,6 +76,7 @@ libvirt_uri = qemu:///system
 bridge = wherry0
 dhcp_hosts_dir = /run/wherry/dhcp-hosts
 gate_socket = /run/wherry/gate.sock
+handover_seconds = 60
 
 [api]
 listen = $(node_address "$node" network):$LAB_HOSTD_PORT

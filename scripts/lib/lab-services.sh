@@ -57,7 +57,7 @@ service_stop() {
         esac
         pid=$(service_pid "$service") || return 0
         kill "-$2" "$pid"
-        wait_until 30 service_gone "$service" || die "$service does not end; 'kill' instead of 'stop' insists"
+        wait_until 120 service_gone "$service" || die "$service does not end; 'kill' instead of 'stop' insists"
 }
 
 service_gone() {
