@@ -12,6 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 LAB = os.path.join(ROOT, "scripts", "lab")
 BOX = os.path.join(ROOT, "scripts", "lib", "box")
 LOGS = "/var/tmp/wherry-lab"
+STORE = LOGS + "/store"  # the directory, or what its server keeps
 
 
 class Failed(Exception):
@@ -84,14 +85,18 @@ def vcpu_ran(pid):
 
 
 class Lab:
-    """Up while the `with` lasts."""
+    """Up while the `with` lasts. room: a size such as "2g"; the store is then one that fill_store() can fill."""
 
-    def __init__(self, store, hosts, build, work, up=()):
+    def __init__(self, store, hosts, build, work, up=(), room=None):
         self.store, self.build, self.work, self.up = store, build, work, up
+        self.room = room if store != "rbd" else None
         self.hosts = [f"h{n}" for n in range(1, hosts + 1)]
         self.key = os.path.join(work, "key")
 
     def __enter__(self):
+        if self.room:
+            os.makedirs(STORE)
+            run("mount", "-t", "tmpfs", "-o", f"mode=755,size={self.room}", "wherry-store", STORE)
         self.lab("up", "--store", self.store, "--hosts", str(len(self.hosts)), "--build", self.build, *self.up)
         for line in self.lab("env").splitlines():
             setting = re.match(r"export (\w+)='?([^']*)'?", line)
@@ -102,6 +107,8 @@ class Lab:
 
     def __exit__(self, *_):
         try:
+            if self.room:
+                run("umount", "--lazy", STORE)
             self.lab("down")
         except Failed:
             pass  # the box ends what is left
@@ -156,6 +163,25 @@ class Lab:
         self.lab("power-off", host)
         return lambda: self.bring_up("power-on", host)
 
+    def reboot(self, host):
+        """The first half of it: the host goes down in order."""
+        trouble = None
+        try:
+            self.lab("shutdown", host)
+        except Failed as e:
+            trouble = e
+
+        def on():
+            if trouble:
+                try:
+                    self.lab("power-off", host)
+                except Failed:
+                    pass  # it was off
+            self.bring_up("power-on", host)
+            if trouble:
+                raise trouble
+        return on
+
     def hang(self, host, *what):
         self.lab("pause", host, *what)
 
@@ -190,6 +216,32 @@ class Lab:
             for host in reversed(self.hosts):
                 self.bring_up("power-on", host)
         return on
+
+    def fill_store(self):
+        """No byte of room is left: the file system below a directory or an export shrinks to what is on it."""
+        def shrunk():
+            fs = os.statvfs(STORE)
+            run("mount", "-o", f"remount,size={(fs.f_blocks - fs.f_bfree) * fs.f_frsize}", STORE)
+            return True
+        if self.store == "rbd":
+            self.quota(1)
+        elif not wait_until(30, shrunk):
+            raise Failed("the store cannot be filled")
+
+        def free():
+            if self.store == "rbd":
+                self.quota(0)
+            else:
+                run("mount", "-o", f"remount,size={self.room}", STORE)
+        return free
+
+    def quota(self, most):
+        def set_quota():
+            self.lab("exec", "store", "ceph", "--conf", STORE + "/ceph.conf", "--connect-timeout", "20",
+                     "osd", "pool", "set-quota", "wherry", "max_bytes", str(most))
+            return True
+        if not wait_until(120, set_quota):
+            raise Failed(f"the pool's quota cannot be set to {most}")
 
     def slow_store(self):
         """The server stands still for 1.4 s in every 2 s: longer than a listing may take, shorter than a death."""
@@ -246,6 +298,10 @@ class Lab:
             return self.hang("store")
         if kind == "slow-store":
             return self.slow_store()
+        if kind == "full-store":
+            return self.fill_store()
+        if kind == "reboot":
+            return self.reboot(target)
         if kind in ("power-off", "store-off"):
             return self.power_off("store" if kind == "store-off" else target)
         if kind == "all-off":

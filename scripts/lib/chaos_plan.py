@@ -7,6 +7,7 @@ from dataclasses import dataclass
 # kind: (weight, least and most seconds that it lasts)
 FAULTS = {
     "power-off": (5, 3, 12),
+    "reboot": (4, 1, 6),  # the seconds from its end to its power-on
     "hang-host": (4, 1, 8),
     "hang-hostd": (3, 1, 8),
     "hang-qemu": (2, 1, 6),
@@ -17,6 +18,7 @@ FAULTS = {
     "cut-network": (3, 2, 10),
     "clash": (2, 4, 10),  # another machine comes up as this host
     "all-off": (1, 1, 4),
+    "full-store": (2, 8, 20),  # the seconds for which its guests stand
 }
 # A directory has no cable and no server.
 FAULTS_OF_A_NETWORK = {
@@ -26,7 +28,7 @@ FAULTS_OF_A_NETWORK = {
     "hang-store": (1, 2, 40),
     "slow-store": (2, 5, 20),  # stands still for longer than a listing may take, again and again
 }
-EVERYWHERE = ("all-off", "store-off", "hang-store", "slow-store")  # these wait until no host is in trouble
+EVERYWHERE = ("all-off", "full-store", "store-off", "hang-store", "slow-store")  # these wait until no host is in trouble
 SETTLE = 6    # seconds in which a host that is whole again is left alone
 IN_TROUBLE = 2  # hosts at a time
 REQUESTS = {"migrate": 5, "restart": 2, "restart --force": 2, "stop and start": 2, "run and rm": 2}
