@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "hostd/events.h"
+#include "hostd/guests/admission.h"
 #include "hostd/guests/table.h"
 #include "hostd/peers.h"
 #include "hostd/self.h"
@@ -324,7 +325,11 @@ void handover_run(struct context *ctx)
         if (ctx->config->handover_ms == 0 || ctx->self->replaced) /* then the number is not this host's */
                 return;
         ctx->self->leaving = true;
-        if (hand_on(ctx, until, false) >= 0)
-                while (clock_ms() < until && hand_on(ctx, until, true) > 0)
-                        ;
+        if (hand_on(ctx, until, false) < 0)
+                return;
+        /* Moves that this host admitted before go on, and it needs hostd to commit them. */
+        while (clock_ms() < until && (hand_on(ctx, until, true) > 0 || guests_arriving(ctx))) {
+                sd_notify(0, "EXTEND_TIMEOUT_USEC=" EXTEND_US "\nWATCHDOG=1");
+                poll(NULL, 0, STEP_MS);
+        }
 }

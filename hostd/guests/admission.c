@@ -113,6 +113,18 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
         return r;
 }
 
+bool guests_arriving(struct context *ctx)
+{
+        struct guests *t = ctx->guests;
+        bool any = false;
+
+        pthread_mutex_lock(&t->lock);
+        for (size_t i = 0; i < t->n; i++)
+                any |= t->list[i]->promise.arriving;
+        pthread_mutex_unlock(&t->lock);
+        return any;
+}
+
 int guests_admit_commit(struct context *ctx, const struct instance *i, struct err *err)
 {
         struct guests *t = ctx->guests;

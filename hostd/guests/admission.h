@@ -19,3 +19,6 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
  * have got its room. Any thread.
  */
 int guests_admit_commit(struct context *ctx, const struct instance *i, struct err *err);
+
+/* Is any guest on its way here, or promised to be? Any thread. */
+bool guests_arriving(struct context *ctx);

@@ -118,6 +118,26 @@ story_destination_arrives_while_the_source_hostd_is_dead() {
         goes_on
 }
 
+# Without its hostd nobody at the destination could commit the move.
+story_destination_goes_down_in_order_in_the_middle() {
+        local shutdown status=0
+        under_writer
+        slow_move
+        lab shutdown "$there" >"$dir/shutdown" 2>&1 &
+        shutdown=$!
+        stays 5 kill -0 "$shutdown" || fail "it is down already, and a guest was arriving: $(cat "$dir/shutdown")"
+        hurry
+        wait "$shutdown" || status=$?
+        [[ $status == 0 ]] || fail "shutdown: $(cat "$dir/shutdown")"
+        # Live, or by a stop there and a start here: the source's libvirt may not be done with the first move yet.
+        soon "it was handed back to $here: $(where web)" 60 runs_on web "$here"
+        soon "ssh" 180 guest_answers "$address"
+        writer_stop
+        log_check "$address" "$(acked_last)"
+        lab power-on "$there" >/dev/null
+        soon "both hosts are alive" 30 hosts_alive 2
+}
+
 story_destination_hostd_dies_in_the_middle() {
         under_writer
         slow_move
