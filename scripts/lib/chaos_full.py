@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store is full. Each guest that writes has to stand, `paused: storage full`, and to go on once there is room: the same QEMU,
-at the same epoch. So nothing else happens to hosts or guests meanwhile; imaged may still be killed."""
+"""The store is full. Each guest that writes has to stand, `paused: storage full`, and to go on once there is room: the
+same QEMU, at the same epoch. So nothing else happens to hosts or guests meanwhile; imaged may still be killed."""
 
 import contextlib
 import time
@@ -26,38 +26,45 @@ def burst(chaos, name):
     """Begins some seconds later, when the store is full."""
     number = chaos.faults["full-store"] % FILES
     try:
-        chaos.lab.ssh(chaos.lab.show(name)["network"]["address"],
-                      f"(sleep 6; dd if=/dev/urandom of=/root/big-{number} bs=1M count={BURST} conv=fsync) >/dev/null 2>&1 &")
+        dd = f"dd if=/dev/urandom of=/root/big-{number} bs=1M count={BURST} conv=fsync"
+        chaos.lab.ssh(chaos.lab.show(name)["network"]["address"], f"(sleep 6; {dd}) >/dev/null 2>&1 &")
     except Failed as e:
         chaos.say("", name, f"not told to write more: {str(e)[-100:]}")
+
+
+def to_watch(chaos):
+    """The instances that have to stand and to go on: all but those that a user stopped, and whose start was refused."""
+    now = time.monotonic()
+    names = []
+    for name in chaos.user:
+        if wait_until(RUNS_SECONDS, lambda name=name: chaos.lab.show(name)["wanted"]) != "running":
+            continue
+        if wait_until(RUNS_SECONDS, lambda name=name: writes(chaos, name, now)):
+            names.append(name)
+        else:
+            chaos.problem(f"{name} does not write, before the store is filled: {chaos.lab.show(name)['status']}")
+    return names
 
 
 def fill(chaos, event):
     with contextlib.ExitStack() as stack:
         for lock in chaos.user.values():
             stack.enter_context(lock)
-        now = time.monotonic()
-        names = [n for n in chaos.user if n not in chaos.stopped]
-        for name in list(names):
-            if not wait_until(RUNS_SECONDS, lambda name=name: writes(chaos, name, now)):
-                chaos.problem(f"{name} does not write, before the store is filled: {chaos.lab.show(name)['status']}")
-                names.remove(name)
+        names = to_watch(chaos)
         before = {name: wait_until(RUNS_SECONDS, lambda name=name: seen(chaos, name)) for name in names}
         for name in names:
             burst(chaos, name)
         try:
-            free = chaos.lab.hurt(event.kind, event.target)
-        except Failed as e:
-            chaos.problem(str(e))
-            return
-        try:
+            chaos.lab.fill_store()
+            chaos.faults[event.kind] += 1
             stand(chaos, event, names, before)
         finally:
-            freed(chaos, event, names, before, free)
+            chaos.lab.free_store()
+            chaos.say("whole", event.target, f"after {event.kind}")
+        go_on(chaos, names, before)
 
 
 def stand(chaos, event, names, before):
-    chaos.faults[event.kind] += 1
     for name in names:
         if wait_until(PAUSED_SECONDS, lambda name=name: chaos.lab.show(name)["status"]["reason"] == "storage full"):
             chaos.say("", name, "paused: storage full")
@@ -67,12 +74,7 @@ def stand(chaos, event, names, before):
     check_same(chaos, names, before, "while the store is full")
 
 
-def freed(chaos, event, names, before, free):
-    try:
-        free()
-        chaos.say("whole", event.target, f"after {event.kind}")
-    except Failed as e:
-        chaos.problem(f"after {event.kind}: {e}")
+def go_on(chaos, names, before):
     now = time.monotonic()
     for name in names:
         if not wait_until(RUNS_SECONDS, lambda name=name: writes(chaos, name, now)):

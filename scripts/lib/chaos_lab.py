@@ -218,7 +218,8 @@ class Lab:
         return on
 
     def fill_store(self):
-        """No byte of room is left: the file system below a directory or an export shrinks to what is on it."""
+        """No byte of room is left: the file system below a directory or an export shrinks to what is on it.
+        free_store() ends that, also where this failed half-way."""
         def shrunk():
             fs = os.statvfs(STORE)
             run("mount", "-o", f"remount,size={(fs.f_blocks - fs.f_bfree) * fs.f_frsize}", STORE)
@@ -228,12 +229,11 @@ class Lab:
         elif not wait_until(30, shrunk):
             raise Failed("the store cannot be filled")
 
-        def free():
-            if self.store == "rbd":
-                self.quota(0)
-            else:
-                run("mount", "-o", f"remount,size={self.room}", STORE)
-        return free
+    def free_store(self):
+        if self.store == "rbd":
+            self.quota(0)
+        else:
+            run("mount", "-o", f"remount,size={self.room}", STORE)
 
     def quota(self, most):
         def set_quota():
@@ -291,15 +291,13 @@ class Lab:
         return undo
 
     def hurt(self, kind, target):
-        """Does the fault of that kind (chaos_plan.FAULTS)."""
+        """Does the fault of that kind (chaos_plan.FAULTS); full-store is chaos_full's."""
         if kind == "clash":
             return self.clash(target)
         if kind == "hang-store":
             return self.hang("store")
         if kind == "slow-store":
             return self.slow_store()
-        if kind == "full-store":
-            return self.fill_store()
         if kind == "reboot":
             return self.reboot(target)
         if kind in ("power-off", "store-off"):

@@ -2,9 +2,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # LAB_NODE is lab-init's
 #
-# An orderly shutdown of a host, inside the node. hostd asks systemd's manager, over the system bus, whether a shutdown is
-# queued. Nodes run without systemd, so one is started for the shutdown: a manager with the bus, and with a unit that ends
-# the node's hostd when it is stopped. The manager is told to shut down; from then on it does what it does on any machine.
+# An orderly shutdown of a host, inside the node. hostd asks systemd's manager, over the system bus, whether a shutdown
+# is queued. Nodes run without systemd, so one is started for the shutdown: a manager with the bus, and with a unit that
+# ends the node's hostd when it is stopped. The manager is told to shut down; from then on it does what it does on any
+# machine.
 
 SHUTDOWN_RUN=/run/systemd
 
