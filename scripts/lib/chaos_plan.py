@@ -28,7 +28,8 @@ FAULTS_OF_A_NETWORK = {
     "hang-store": (1, 2, 40),
     "slow-store": (2, 5, 20),  # stands still for longer than a listing may take, again and again
 }
-EVERYWHERE = ("all-off", "full-store", "store-off", "hang-store", "slow-store")  # these wait until no host is in trouble
+# These wait until no host is in trouble.
+EVERYWHERE = ("all-off", "full-store", "store-off", "hang-store", "slow-store")
 SETTLE = 6    # seconds in which a host that is whole again is left alone
 IN_TROUBLE = 2  # hosts at a time
 REQUESTS = {"migrate": 5, "restart": 2, "restart --force": 2, "stop and start": 2, "run and rm": 2}
