@@ -17,6 +17,14 @@ def writes(chaos, name, since):
     return chaos.runs(name) and chaos.checker.since(name, since)
 
 
+def settled(chaos, name):
+    """Nothing that a user asked for is still to be done: a wait that times out withdraws no request."""
+    record = chaos.lab.show(name)
+    status, move = record["status"], record["move"]
+    moved = not move or move["epoch"] != status["epoch"] or move["serial"] == (status["move"] or {}).get("serial")
+    return moved and record["restart"] == status["restart"]
+
+
 def seen(chaos, name):
     """What must not change: (host, instance, pid) of its QEMUs, and its epoch."""
     return [q for q in qemus() if q[1] == name], chaos.lab.show(name)["status"]["epoch"]
@@ -39,10 +47,11 @@ def to_watch(chaos):
     for name in chaos.user:
         if wait_until(RUNS_SECONDS, lambda name=name: chaos.lab.show(name)["wanted"]) != "running":
             continue
-        if wait_until(RUNS_SECONDS, lambda name=name: writes(chaos, name, now)):
+        if wait_until(RUNS_SECONDS, lambda name=name: settled(chaos, name) and writes(chaos, name, now)):
             names.append(name)
         else:
-            chaos.problem(f"{name} does not write, before the store is filled: {chaos.lab.show(name)['status']}")
+            chaos.problem(f"{name} does not write or is not settled, before the store is filled: "
+                          f"{chaos.lab.show(name)['status']}")
     return names
 
 
