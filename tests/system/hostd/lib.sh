@@ -260,6 +260,7 @@ clean_up() {
         lab start ctl imaged >/dev/null 2>&1
         [ "$store" = dir ] || lab power-on store >/dev/null 2>&1
         wait_until 30 hosts_up
+        rm -f "$dir/known-hosts" # the next guest may get the address of one that is removed here
         for name in $(wherry ls --json | jq -r '.. | objects | select(.wanted?) | .name'); do
                 wherry rm "$name" --timeout 90 >/dev/null 2>&1
         done
