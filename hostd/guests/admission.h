@@ -15,8 +15,8 @@ struct instance;
  */
 int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hold, struct err *err);
 /*
- * It is about to run here: before its claim. 0, or the same errors: its source has taken longer than the 15 s, and others
- * have got its room. Any thread.
+ * It is about to run here: before its claim. 0, or the same errors: its source has taken longer than the 15 s, and
+ * others have got its room. Any thread.
  */
 int guests_admit_commit(struct context *ctx, const struct instance *i, struct err *err);
 

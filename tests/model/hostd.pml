@@ -103,7 +103,7 @@ check:                  gate(h);
 no:                     atomic {
                                 if
                                 :: refused(h, 1)
-                                :: act == RECLAIM -> refused(h, 0) /* the storage did not answer: the next look decides */
+                                :: act == RECLAIM -> refused(h, 0) /* no answer of the storage's: the next look decides */
                                 fi };
 done:                   atomic { forget(); asks_again[h] = 0; gate_busy[h] = 0 }
                 } unless {
