@@ -62,6 +62,17 @@ static int still(struct capture *c, struct err *err)
         return 0;
 }
 
+/* What failed since the disk has moved on is told as that, wherever it was noticed. */
+static int failed(struct capture *c, int r, struct err *err)
+{
+        struct err why = {0};
+
+        if (still(c, &why) != -ESTALE)
+                return records_wrap(err, r, "instance", c->name);
+        *err = why;
+        return -ESTALE;
+}
+
 static int look(void *arg, struct err *err)
 {
         struct capture *c = arg;
@@ -125,14 +136,14 @@ static int capture(struct capture *c, struct err *err)
         instance_disk_specs(c->record, disks);
         r = disk_reader_open(c->im->store, c->id, &c->lease, &disks[0], &reader, err);
         if (r < 0)
-                return records_wrap(err, r, "instance", c->name);
+                return failed(c, r, err);
         src.size = disk_reader_size(reader);
         src.state = reader;
         r = disk_reader_qcow2(reader, &backing) ? take_overlay(c, &src, &disks[0], backing, err)
                                                 : take_raw(c, &src, err);
         disk_reader_close(reader);
         if (r < 0)
-                return err_wrap(err, r, "instance %s", c->name);
+                return failed(c, r, err);
         r = still(c, err);
         return r < 0 ? r : upload_finish(c->upload, err);
 }
