@@ -93,7 +93,7 @@ static enum instance_action decide_absent(const struct instance_view *v)
         /* Until that one has claimed it, nobody else looks after it. */
         if (placed && placed != v->me)
                 return v->trusted && v->now_ms >= v->retry_ms && v->placed_ms &&
-                               v->now_ms - v->placed_ms >= PLACEMENT_PATIENCE_MS
+                               v->now_ms - v->placed_ms >= v->placed_pause_ms + PLACEMENT_PATIENCE_MS
                            ? ACTION_HAND_ON
                            : ACTION_NONE;
         action = start(v);

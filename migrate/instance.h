@@ -20,7 +20,7 @@ enum qemu_state {
         QEMU_PAUSED, /* vCPUs stand still: starting, arriving, or stopped by an I/O error */
 };
 
-/* A placement that nobody has claimed by then goes to the next host. The one that names the dead owner's
+/* A placement that nobody has claimed by then, after the pause that its host makes, goes to the next host. The one that names the dead owner's
  * heir has a shorter one (FAILOVER_PATIENCE_MS): whoever placed it acts first. */
 #define PLACEMENT_PATIENCE_MS 12000
 #define LIBVIRT_PATIENCE_MS 10000 /* a libvirtd that is away for less is waited for */
@@ -63,10 +63,11 @@ struct instance_view {
         bool crashed;      /* its last run here ended by itself, and it has not been started since */
         int64_t placed_ms; /* since when the placement of a guest that is mine names another host; 0: it does
                               not */
-        int64_t no_libvirt_ms;  /* since when libvirt does not answer here; 0: it does */
-        unsigned failed_starts; /* here, in a row */
-        bool fixed;             /* its user has named this host */
-        int64_t retry_ms;       /* no start before this time: back-off after crashes and failed starts */
+        int64_t placed_pause_ms; /* and for so long that one puts its start off */
+        int64_t no_libvirt_ms;   /* since when libvirt does not answer here; 0: it does */
+        unsigned failed_starts;  /* here, in a row */
+        bool fixed;              /* its user has named this host */
+        int64_t retry_ms;        /* no start before this time: back-off after crashes and failed starts */
 };
 
 enum instance_action {

@@ -224,6 +224,8 @@ const json_t *guest_failover(const struct guest_look *l);
 bool guest_fixed(const struct guest_look *l);
 /* Who has tried it since it was to start, or NULL: the failover's, or that of a start that was handed on. */
 const json_t *guest_chain(const struct guest_look *l);
+/* For so long the host that is named next puts its start off, since as many have failed; ms. */
+int64_t guest_chain_pause_ms(const struct guest_look *l);
 /* It does not start here, the name being `at`: another host gets it, or this one again where no other fits.
  */
 void guest_hand_on(struct guest *g, const struct guest_look *l, const struct lease *at,

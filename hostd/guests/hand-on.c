@@ -46,6 +46,11 @@ bool guest_fixed(const struct guest_look *l)
         return is_open(l) && json_get_bool(json_object_get(l->instance.doc, "placement"), "fixed", false);
 }
 
+int64_t guest_chain_pause_ms(const struct guest_look *l)
+{
+        return failover_pause_ms((unsigned)json_get_int(guest_chain(l), "tries", 0));
+}
+
 static void chain_read(const json_t *from, struct failover_chain *ret)
 {
         const json_t *tried = json_object_get(from, "tried");
@@ -211,12 +216,9 @@ void guest_give_up(struct guest *g, const struct guest_look *l)
 
 void guest_failover_pause(struct guest *g, const struct guest_look *l)
 {
-        const json_t *chain = guest_chain(l);
-
-        if (!chain || g->paused_epoch == l->lease.epoch + 1)
+        if (!guest_chain(l) || g->paused_epoch == l->lease.epoch + 1)
                 return;
         g->paused_epoch = l->lease.epoch + 1; /* 0 stays "none" */
         if (l->instance.placement_host == g->ctx->number)
-                backoff_pause(&g->backoff, failover_pause_ms((unsigned)json_get_int(chain, "tries", 0)),
-                              clock_ms());
+                backoff_pause(&g->backoff, guest_chain_pause_ms(l), clock_ms());
 }

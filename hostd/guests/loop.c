@@ -303,6 +303,7 @@ static int64_t guest_step(struct guest *g)
         l.view.failed_starts =
             guest_chain(&l) ? 0 : g->backoff.failed_starts; /* a chain hands on by itself */
         l.view.placed_ms = placement_look(&g->placed, &l.view);
+        l.view.placed_pause_ms = guest_chain_pause_ms(&l);
         if (!l.view.replaced) /* the record is the other machine's to write */
                 guest_status_look(g, &l);
         pending = !l.view.replaced && guest_move_settle(g, &l);

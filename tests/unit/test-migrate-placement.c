@@ -23,6 +23,10 @@ static void a_placement_that_nobody_takes_goes_on(void **state)
         decides(&v, ACTION_NONE);
         v.now_ms += PLACEMENT_PATIENCE_MS;
         decides(&v, ACTION_HAND_ON);
+        v.placed_pause_ms = 60000; /* that one starts it then, and not before */
+        decides(&v, ACTION_NONE);
+        v.now_ms += 60000;
+        decides(&v, ACTION_HAND_ON);
         v.trusted = false;
         decides(&v, ACTION_NONE);
         v.trusted = true;
