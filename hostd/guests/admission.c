@@ -98,10 +98,9 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
         struct guest *g;
         int r;
 
-        if (hold)
-                guests_wake(ctx, i->id);
         pthread_mutex_lock(&t->lock);
-        g = guests_find(t, i->id);
+        /* In one hold of the lock: a guest that was just made would leave again, having seen no reason to stay. */
+        g = hold ? guests_get(ctx, i->id) : guests_find(t, i->id);
         r = hold && !g ? err_set(err, -EAGAIN, "host %s ends, or is out of memory", ctx->config->name)
                        : promise_check(ctx, g, i, hold, err);
         if (r == 0 && hold) {

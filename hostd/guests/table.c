@@ -71,22 +71,26 @@ static void guest_make(struct context *ctx, const char *id)
         }
 }
 
+struct guest *guests_get(struct context *ctx, const char *instance)
+{
+        struct guest *g = guests_find(ctx->guests, instance);
+
+        if (!g) {
+                guest_make(ctx, instance);
+                return guests_find(ctx->guests, instance);
+        }
+        pthread_mutex_lock(&g->lock);
+        g->wake = true;
+        pthread_cond_signal(&g->woken);
+        pthread_mutex_unlock(&g->lock);
+        return g;
+}
+
 void guests_wake(struct context *ctx, const char *instance)
 {
-        struct guests *t = ctx->guests;
-        struct guest *g;
-
-        pthread_mutex_lock(&t->lock);
-        g = guests_find(t, instance);
-        if (!g)
-                guest_make(ctx, instance);
-        else {
-                pthread_mutex_lock(&g->lock);
-                g->wake = true;
-                pthread_cond_signal(&g->woken);
-                pthread_mutex_unlock(&g->lock);
-        }
-        pthread_mutex_unlock(&t->lock);
+        pthread_mutex_lock(&ctx->guests->lock);
+        guests_get(ctx, instance);
+        pthread_mutex_unlock(&ctx->guests->lock);
 }
 
 void guests_leave(struct context *ctx, const char *instance, bool at_once)

@@ -37,5 +37,7 @@ void guests_scanned(struct context *ctx);
 void guests_event(struct context *ctx, enum virt_event_kind kind, const char *instance, const char *detail);
 /* With the table's lock held; NULL where there is none. */
 struct guest *guests_find(struct guests *t, const char *instance);
+/* With the table's lock held: woken, or made where there is none. NULL: hostd ends, or is out of memory. */
+struct guest *guests_get(struct context *ctx, const char *instance);
 /* With the table's lock held: takes it off the list. */
 void guests_drop(struct guests *t, const struct guest *g);
