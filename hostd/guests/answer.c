@@ -169,10 +169,12 @@ static int gate_answer(struct context *ctx, const struct gate_request *req, bool
         enum gate_action action;
         int r;
 
-        if (ctx->self->replaced)
+        if (ctx->self->replaced) {
+                *ret_spare = true; /* its guest's thread ends it once its name has moved on */
                 return err_set(err, -EACCES,
                                "instance %s must not run here: another machine has host number %u", id,
                                ctx->number);
+        }
         r = instance_load(ctx->store, id, &i, err);
         if (r == 0)
                 r = lease_find(ctx->store, id, &lease, err);

@@ -245,10 +245,9 @@ static void a_commit_that_was_cut_off_is_finished(void **state)
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "2");
 }
 
-/* The source of a migration that failed claims before it runs on, and the record says the new epoch. */
-static void a_source_that_runs_on_claims_first(void **state)
+/* This host owns the disk at epoch 1, its QEMU ran, and the record's entry lets host 3 take the guest. */
+static struct guest *source(void)
 {
-        struct gate_request req = request(START);
         struct guest *g;
 
         fixture_instance('a', ",\"migration\":{\"attempt\":\"" ATTEMPT
@@ -257,6 +256,15 @@ static void a_source_that_runs_on_claims_first(void **state)
         fixture_claim('a', 2);
         g = fixture_guest('a');
         g->known_pid = PID;
+        return g;
+}
+
+/* The source of a migration that failed claims before it runs on, and the record says the new epoch. */
+static void a_source_that_runs_on_claims_first(void **state)
+{
+        struct gate_request req = request(START);
+        struct guest *g = source();
+
         assert_int_equal(ask(&req), 0);
         expect_lease(2, 2);
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "start.epoch"), "2");
@@ -269,14 +277,8 @@ static void a_source_that_runs_on_claims_first(void **state)
 static void a_source_whose_claim_has_no_answer_stands(void **state)
 {
         struct gate_request req = request(START);
-        struct guest *g;
+        struct guest *g = source();
 
-        fixture_instance('a', ",\"migration\":{\"attempt\":\"" ATTEMPT
-                              "\",\"source\":2,\"destination\":3,\"epoch\":1},"
-                              "\"start\":{\"id\":\"" START "\",\"epoch\":1}");
-        fixture_claim('a', 2);
-        g = fixture_guest('a');
-        g->known_pid = PID;
         g->wake = false;
         commit_answer = -ETIMEDOUT;
         assert_int_equal(ask(&req), -ETIMEDOUT);
@@ -286,6 +288,22 @@ static void a_source_whose_claim_has_no_answer_stands(void **state)
         assert_int_equal(ask(&req), -ESTALE);
         assert_int_equal(fixture.kills, 1);
         commit_answer = 0;
+}
+
+/* While the other machine has not claimed the disk, the QEMU there is the only one. */
+static void on_a_host_that_was_replaced_what_stands_stays(void **state)
+{
+        struct guest *g = starting();
+        struct gate_request req = request(START);
+
+        assert_int_equal(ask(&req), 0);
+        g->starting.id[0] = '\0';
+        fixture.self.replaced = true;
+        assert_int_equal(ask(&req), -EACCES);
+        assert_int_equal(fixture.kills, 0);
+        strcpy(g->starting.id, START); /* a start under way has not run yet */
+        assert_int_equal(ask(&req), -EACCES);
+        assert_int_equal(fixture.kills, 1);
 }
 
 static void without_a_record_or_a_disk_nothing_runs(void **state)
@@ -330,6 +348,7 @@ int main(void)
             test(a_commit_that_was_cut_off_is_finished),
             test(a_source_that_runs_on_claims_first),
             test(a_source_whose_claim_has_no_answer_stands),
+            test(on_a_host_that_was_replaced_what_stands_stays),
             test(without_a_record_or_a_disk_nothing_runs),
             test(a_failovers_start_has_its_receipt_with_the_yes),
         };
