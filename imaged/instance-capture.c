@@ -62,7 +62,7 @@ static int still(struct capture *c, struct err *err)
         return 0;
 }
 
-/* What failed since the disk has moved on is told as that, wherever it was noticed. */
+/* If the disk has moved on, the capture's error says so, whichever call failed by it. */
 static int failed(struct capture *c, int r, struct err *err)
 {
         struct err why = {0};

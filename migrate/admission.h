@@ -9,8 +9,9 @@
 #include "migrate/planner.h"
 
 /*
- * What a host takes on: rule 12 of docs/ownership.md. It keeps room for each guest that runs, starts or arrives
- * here, or that is its own and should run. Pure: the caller holds one lock from its count to the promise.
+ * Decides what a host takes on: rule 12 of docs/ownership.md. The host keeps room for each guest that runs,
+ * starts or arrives here, or that is its own and should run. Pure: the caller holds one lock from its count to
+ * the promise.
  */
 #define ADMISSION_ARRIVAL_MS 15000 /* from a yes until the record has to name this host as the destination */
 

@@ -20,8 +20,8 @@ enum qemu_state {
         QEMU_PAUSED, /* vCPUs stand still: starting, arriving, or stopped by an I/O error */
 };
 
-/* A placement that nobody has claimed by then, after the pause that its host makes, goes to the next host. The one that names the dead owner's
- * heir has a shorter one (FAILOVER_PATIENCE_MS): whoever placed it acts first. */
+/* A placement that nobody has claimed by then, after the pause that its host makes, goes to the next host. The
+ * one that names the dead owner's heir has a shorter one (FAILOVER_PATIENCE_MS): whoever placed it acts first. */
 #define PLACEMENT_PATIENCE_MS 12000
 #define LIBVIRT_PATIENCE_MS 10000 /* a libvirtd that is away for less is waited for */
 #define STARTS_HERE 3             /* failed ones in a row, then another host has a try */

@@ -28,7 +28,7 @@ struct move_view {
 /* The name has to be read before the record. */
 enum move_verdict move_verdict(const struct move_view *v);
 
-/* Who tells the outcome of a request, as seen by the guest of one host. */
+/* Says whether this host is the one that tells the outcome of a request. */
 enum move_teller {
         MOVE_NOBODY,  /* not this host, or not yet, or it was told */
         MOVE_GIVE_UP, /* this host, at once: a stop has come before its turn, and nothing of it has begun */

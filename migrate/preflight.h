@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 /*
- * What a destination checks before it says yes to a move. It names every reason against it at once, so that a
+ * A destination checks these before it says yes to a move. It names every reason against it at once, so that a
  * person can mend all of them before the next try. Pure.
  */
 struct preflight_view {

@@ -8,8 +8,8 @@
 #include "migrate/instance.h"
 
 /*
- * A guest that is to end: its user wants that, its host goes down, or its host's uplink is dead. Times in ms since it was
- * asked first:
+ * A guest that is to end: its user wants that, its host goes down, or its host's uplink is dead. Times in ms since
+ * it was asked first:
  *
  *   0        its power button is pressed
  *   4000     pressed again, every STOP_ASK_MS: one that boots has not heard the first time

@@ -95,8 +95,8 @@ static void place(struct takeover *t, struct failover_item *item, struct planner
         }
 }
 
-/* What of the dead host's is to be done. In the survey it counts as the dead host's from here on: the machine
- * counts what it has placed itself. */
+/* Collects the instances that the takeover has to place. In the survey they count as the dead host's from here
+ * on: the machine counts what it has placed itself. */
 static int collect(struct takeover *t, struct survey *s)
 {
         struct failover_item *items = calloc(s->n_instances + 1, sizeof(*items));

@@ -116,7 +116,8 @@ static bool paused(const struct proc *p)
         return p->paused_until > sched_now();
 }
 
-/* It had been there long enough to have a list, and one of those in it was up. Nobody asks a machine of his own number. */
+/* It had been there long enough to have a list, and one of those in it was up. A host asks no machine of its own
+ * number. */
 static bool had_peer(const struct host *h)
 {
         int64_t now = h->cut_since_ns;

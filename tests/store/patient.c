@@ -295,7 +295,7 @@ static int fence(struct store *s, const char *instance, const struct lease *mine
 
         if (r != -EEXIST || !doubt)
                 return r;
-        /* A try that was cut off has fenced some of the disks: the others are this start's by a request of their own. */
+        /* A try that was cut off has fenced some of the disks. Each of the others has a request of its own. */
         r = 0;
         for (size_t i = 0; i < n && (r == 0 || r == -EEXIST); i++)
                 r = ASK_AGAIN(real->leases->fence(s, instance, mine, start, &disks[i], 1, err));

@@ -112,7 +112,7 @@ int __wrap_virt_migrate_abort(struct virt *v, const char *instance, struct err *
         return 0;
 }
 
-/* What happens while libvirt's call is under way, and the guest's thread waits for it. */
+/* libvirt's call is under way, and the guest's thread waits for it. Meanwhile this happens. */
 static void time_passes(void)
 {
         struct guest *g = guests_find(fixture.ctx.guests, ID);

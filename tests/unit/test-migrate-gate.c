@@ -175,8 +175,8 @@ static void a_no_spares_what_ran_here_at_this_epoch(void **state)
         assert_false(gate_spares(&v, GATE_REFUSE, false));
 }
 
-/* What was claimed for it may be lost, so that nobody can tell whose the disk is. */
-static void no_answer_spares_where_nothing_was_claimed(void **state)
+/* One that has run here may stand until the next look. An arrival has not run yet: it ends. */
+static void no_answer_spares_what_has_run_here(void **state)
 {
         struct gate_view v = {.me = 1, .epoch = 5, .host = 1, .known = true};
 
@@ -196,7 +196,7 @@ int main(void)
             cmocka_unit_test(gate_finishes_a_commit_that_a_dead_hostd_has_claimed),
             cmocka_unit_test(the_gate_says_why),
             cmocka_unit_test(a_no_spares_what_ran_here_at_this_epoch),
-            cmocka_unit_test(no_answer_spares_where_nothing_was_claimed),
+            cmocka_unit_test(no_answer_spares_what_has_run_here),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

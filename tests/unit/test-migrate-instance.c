@@ -9,7 +9,7 @@
 
 #include "tests/unit/instance-view.h"
 
-/* What one look at an instance asks for. */
+/* A look at an instance decides what is done next: instance_decide(). */
 
 static void the_name_alone_decides(void **state)
 {

@@ -9,7 +9,7 @@
 
 #include "tests/unit/instance-view.h"
 
-/* Who is to start it: placements, and starts that are handed on. */
+/* Placements, and starts that are handed on, decide which host starts an instance. */
 
 static void a_placement_that_nobody_takes_goes_on(void **state)
 {

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2016,SC2015
 #
-# What a guest hears and says: its power button, its own power-off. A Linux, therefore.
+# Stories of a guest that hears its power button, or powers itself off. They need a Linux.
 
 story_restart_counts_once() {
         local before epoch
