@@ -18,8 +18,8 @@
 #define CUT_BOUND_NS (ISOLATION_BOUND_MS * SIM_MS) /* the storage does not answer: the peers tell */
 /* It answers, slowly, or loses a question: each try may take its whole timeout. */
 #define LOOK_BOUND_NS (31 * SIM_S)
-/* So long that every other host has it in its list. */
-#define LISTED_NS ((W.slow_lists ? 14 : 6) * SIM_S)
+/* So long that every other host has it in its list: one every 2 s, of which one may wait 5 s for an answer in vain. */
+#define LISTED_NS ((W.slow_lists ? 14 : 9) * SIM_S)
 
 static struct qemu *behind(const struct host *h, const char *tap)
 {
