@@ -191,9 +191,15 @@ events() {
         wherry events --json | jq --arg since "$story_began" '[.. | objects | select(.kind? and .at >= $since)]'
 }
 
-# happened KIND NAME: they have told so.
+# happened KIND NAME [TEXT]: they have told so, or do within 10 s: an event is written after what it tells of.
 happened() {
-        events | jq -e --arg kind "$1" --arg name "$2" 'any(.[]; .kind == $kind and .name == $name)'
+        wait_until 10 happened_now "$@" || fail "not told: $1 of $2, \"${3-}\""
+}
+
+# happened_now KIND NAME [TEXT]: an event of that kind about that instance (its record's name or id) has the text.
+happened_now() {
+        events | jq -e --arg kind "$1" --arg name "$2" --arg id "$(id_of "$2")" --arg text "${3-}" \
+                'any(.[]; .kind == $kind and (.name == $name or .instance == $id) and (.text | contains($text)))'
 }
 
 # refused TEXT COMMAND...: it fails, saying so.
@@ -228,10 +234,16 @@ host_is() {
         [[ $(wherry host show "$1" --json | jq -r .state) == "$2" ]]
 }
 
+# has_network HOST: by its record, which new instances are placed by.
+has_network() {
+        wherry host show "$1" --json | jq -e '.uplink_dead != true' >/dev/null
+}
+
+# hosts_up: each is there, and gets instances.
 hosts_up() {
         local n
         for ((n = 1; n <= hosts; n++)); do
-                host_is "h$n" up || return 1
+                host_is "h$n" up && has_network "h$n" || return 1
         done
         hosts_alive "$hosts"
 }

@@ -180,9 +180,9 @@ story_source_libvirtd_dies_in_the_middle() {
 # told_as_it_is STATUS: what the command said in $dir/said, and its status; the record; and the event: all as it has come.
 told_as_it_is() {
         if [[ $(instance_host web) == "$there" ]]; then
-                move_ended "done" && [[ $1 == 0 ]] && happened instance-migrated web >/dev/null
+                move_ended "done" && [[ $1 == 0 ]] && happened instance-migrated web
         else
-                move_ended failed && [[ $1 != 0 ]] && happened migration-failed web >/dev/null
+                move_ended failed && [[ $1 != 0 ]] && happened migration-failed web
         fi || fail "it runs on $(instance_host web), and was told: $(cat "$dir/said"), $(instance_field web .status.move)"
         [[ $(instance_field web .status.move.downtime_ms) != 0 ]] || fail "it stood still for 0 ms"
 }
@@ -214,6 +214,7 @@ story_destination_loses_its_network_in_the_middle() {
         lab heal "$there" network >/dev/null
         goes_on
         soon "$there is clean: $(where web)" 40 only_on web "$here"
+        soon "both hosts up" 30 hosts_up
         under_writer
         moves_to "$there"
         goes_on

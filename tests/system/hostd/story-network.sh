@@ -138,7 +138,7 @@ story_a_host_whose_uplink_is_dead_hands_its_guests_on() {
         [[ $(took_over) == "$dead" ]] || fail "a host was taken for dead: its storage works"
         refused "no network for guests" wherry run small --name no --host h1 --memory 128M --disk 512M --json
         lab heal h1 network >/dev/null
-        soon "h1 gets guests again" 60 eval '[[ $(wherry host show h1 --json | jq -r .uplink_dead) != true ]]'
+        soon "h1 gets guests again" 60 has_network h1
         [[ $(instance_field lone .wanted) == running ]] || fail "its user wanted it to run"
         ! wherry show web >/dev/null 2>&1 || removed web
         removed lone
