@@ -22,9 +22,9 @@ struct planner_host {
 };
 
 /*
- * What an instance takes of its host's memory, in bytes: its own, and what QEMU needs beside it. KubeVirt and oVirt
- * reckon alike: a base for QEMU, its firmware, libraries and video memory, some for the stack and buffers of each virtual
- * core, and the page tables of the guest's memory (1/512).
+ * What an instance takes of its host's memory, in bytes: its own, and what QEMU needs beside it. KubeVirt
+ * and oVirt reckon alike: a base for QEMU, its firmware, libraries and video memory, some for the stack and
+ * buffers of each virtual core, and the page tables of the guest's memory (1/512).
  */
 #define PLANNER_QEMU_BASE (96ULL << 20)
 #define PLANNER_QEMU_CPU (8ULL << 20)

@@ -55,7 +55,7 @@ extern const struct disk_spec plain_disk; /* 64 MiB, no image */
 
 /* Groups of tests, each in a file of its own. */
 
-/* A test, and the engines that it can be put to. One that does not apply is not run, and so never reported as passed. */
+/* A test, and the engines that it can be put to. One that does not apply is not run, nor reported as passed. */
 enum {
         ON_MEM = 1,
         ON_DIR = 2,

@@ -39,6 +39,7 @@ static enum power_fault fault_now(void)
                         r_ = -ETIMEDOUT;                                                                    \
                 r_ < 0 ? err_set(err, r_, "%s: error %d", __func__, -r_) : r_;                              \
         })
+
 /* --- operations on names --- */
 
 static int make_folder(const char *path, uint32_t mode)

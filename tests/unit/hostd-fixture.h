@@ -8,8 +8,9 @@
 #include "hostd/self.h"
 
 /*
- * hostd's files on the memory engine and a clock of the test's own. The linker's --wrap puts this in the place of the clock,
- * poll(), threads, other hosts, libvirt's signals and the log of events: one thread, no waiting.
+ * hostd's files on the memory engine and a clock of the test's own. The linker's --wrap puts this in the
+ * place of the clock, poll(), threads, other hosts, libvirt's signals and the log of events: one thread, no
+ * waiting.
  */
 struct fixture {
         struct context ctx;

@@ -245,7 +245,7 @@ static void the_question_ends(struct fixture *f, int ms)
                 f->ctx.guests->list[0]->gates = 0;
 }
 
-/* A look beside a question of the gate is worth nothing; and until it is answered the guest stays, even where hostd ends. */
+/* A look beside a question of the gate is worth nothing; until it is answered the guest stays, even where hostd ends. */
 static void not_while_the_gate_asks(void **state)
 {
         struct guest *g = fixture_guest('a');
@@ -361,7 +361,7 @@ static void a_start_that_is_to_be_asked_again_has_no_pause(void **state)
         assert_int_equal(world.waits[1], 1000);
 }
 
-/* A guest that ran and is gone, by nobody's wish: its record says so, and it is started again after a pause that grows. */
+/* A guest that ran and is gone, by nobody's wish: its record says so; it starts again after a pause that grows. */
 static void a_crash_is_started_again_after_a_pause(void **state)
 {
         for (unsigned i = 1; i < 8; i++) {
