@@ -47,7 +47,7 @@ def to_watch(chaos):
     for name in chaos.user:
         if wait_until(RUNS_SECONDS, lambda name=name: chaos.lab.show(name)["wanted"]) != "running":
             continue
-        if wait_until(RUNS_SECONDS, lambda name=name: settled(chaos, name) and writes(chaos, name, now)):
+        if chaos.in_time(name, lambda name=name: settled(chaos, name) and writes(chaos, name, now)):
             names.append(name)
         else:
             chaos.problem(f"{name} does not write or is not settled, before the store is filled: "
