@@ -89,6 +89,8 @@ bool qemu_activate(struct qemu *q)
 {
         if (W.kind != FENCE_DIR || W.broken == BREAK_LOCK)
                 return true;
+        if (!q->alive) /* with a process its locks are gone */
+                return false;
         if (q->disk->image_locked)
                 return q->disk->image_locked == q;
         if (!disk_link_holds(q->disk, q)) /* it opens the image again, by the link of its start */
