@@ -20,16 +20,35 @@ int admission_check(const struct admission_view *v, struct err *err)
                 return err_set(err, -EAGAIN, "host %s is still finding out what runs on it", v->host);
         if (!v->promised && !planner_fits(&v->free, &need, why, sizeof(why)))
                 return err_set(err, -ENOSPC, "host %s %s", v->host, why);
+        if (v->arrival && v->acts)
+                return err_set(err, -EUSERS, "host %s is still starting or ending an earlier QEMU of it",
+                               v->host);
         if (v->arrival && !turn_arrives(v->arriving_max, v->arriving))
                 return err_set(err, -EUSERS, "host %s takes %u at the same time, and others are arriving",
                                v->host, v->arriving_max);
         return 0;
 }
 
-/* The record's entry names this host as the destination, and is valid. */
+bool admission_acts(enum instance_action action)
+{
+        switch (action) {
+        case ACTION_KILL:
+        case ACTION_START:
+        case ACTION_STOP:
+        case ACTION_RESTART:
+        case ACTION_REMOVE:
+                return true;
+        default:
+                return false;
+        }
+}
+
+/* The record's entry names this host as the destination, is valid, and its source was not taken for dead. */
 static bool entered(const struct instance_view *v)
 {
-        return v->entry_epoch == v->epoch && v->entry_source && v->entry_destination == v->me;
+        bool elsewhere = v->placement_epoch == v->epoch && v->placement_host && v->placement_host != v->me;
+
+        return v->entry_epoch == v->epoch && v->entry_source && v->entry_destination == v->me && !elsewhere;
 }
 
 bool admission_arrives(const struct instance_view *v, int64_t until_ms)

@@ -21,6 +21,7 @@ struct admission_view {
         const char *group_here; /* id of another of that group that starts or runs here; NULL: none */
         bool promised;          /* room is kept for it already */
         bool ends;              /* hostd does: guests leave the count, and run on */
+        bool acts;  /* what it decided by an older look, it still does, and that may end whatever arrives */
         bool known; /* every guest that this hostd's first scan has found was looked at: it may run here */
         struct planner_host free; /* this host, with all that it has promised to others counted as used */
         unsigned cpus;
@@ -29,8 +30,11 @@ struct admission_view {
         unsigned arriving, arriving_max; /* others that arrive now, and how many may */
 };
 /* 0, or the reason against it: -EEXIST another of its group is here, -EAGAIN ask again, -ENOSPC no room, -EUSERS
- * too many arrive already. */
+ * it waits for its turn: too many arrive already, or this host is still at an earlier QEMU of it. */
 int admission_check(const struct admission_view *v, struct err *err);
+
+/* May that action, which may take long, end a QEMU of the instance here? */
+bool admission_acts(enum instance_action action);
 
 /* By what a look has found: does the instance arrive, and is the room that it was promised still to be kept?
  * until_ms: when a promise to an arrival ends. No record, nothing of either. */

@@ -51,6 +51,7 @@ static int promise_check(struct context *ctx, const struct guest *g, const struc
                                    .group = i->group,
                                    .promised = g && g->promise.held,
                                    .ends = ctx->self->quit,
+                                   .acts = g && g->acts,
                                    .known = promise_known(ctx->guests),
                                    .free = promises_of_others(ctx, g),
                                    .cpus = i->cpus,
@@ -105,6 +106,7 @@ int guests_admit_arrival(struct context *ctx, const struct instance *i, bool hol
                        : promise_check(ctx, g, i, hold, err);
         if (r == 0 && hold) {
                 promise_hold(g, i);
+                g->promised = true;
                 g->promise.arriving = true;
                 g->promise.arrives_until_ms = clock_ms() + ADMISSION_ARRIVAL_MS;
         }
@@ -167,6 +169,25 @@ bool guest_admission_look(struct guest *g, const struct guest_look *l)
         held = g->promise.held;
         pthread_mutex_unlock(&t->lock);
         return held;
+}
+
+void guest_admission_done(struct guest *g)
+{
+        pthread_mutex_lock(&g->ctx->guests->lock);
+        g->acts = g->promised = false;
+        pthread_mutex_unlock(&g->ctx->guests->lock);
+}
+
+bool guest_admission_act(struct guest *g, enum instance_action action)
+{
+        struct guests *t = g->ctx->guests;
+        bool may;
+
+        pthread_mutex_lock(&t->lock);
+        may = !admission_acts(action) || !g->promised;
+        g->acts = may && admission_acts(action);
+        pthread_mutex_unlock(&t->lock);
+        return may;
 }
 
 void guest_admission_looked(struct guest *g, int r)

@@ -65,6 +65,8 @@ struct guest {
         /* the table's lock */
         char seat[GROUP_LEN + 1]; /* its group, while it starts or runs here; empty: none */
         struct guest_promise promise;
+        bool acts;     /* its thread does what may end a QEMU here */
+        bool promised; /* an arrival was let in since its thread began its last look */
         struct guest_turn turn;
         bool early, looked; /* found by the first scan of this hostd; its thread has had a look */
 
@@ -241,5 +243,9 @@ void guest_failover_pause(struct guest *g, const struct guest_look *l);
 int guest_admit(struct guest *g, const struct instance *i, struct err *err);
 /* Keeps or gives up room and seat, by what the look found. Returns whether room is kept. */
 bool guest_admission_look(struct guest *g, const struct guest_look *l);
+/* An action that a look has asked for. False: an arrival was let in beside that look, which is out of date. From here
+ * to guest_admission_done(), which is called before each look, too, none is let in where it could be ended. */
+bool guest_admission_act(struct guest *g, enum instance_action action);
+void guest_admission_done(struct guest *g);
 /* A look has ended with r: 0 or -errno. */
 void guest_admission_looked(struct guest *g, int r);

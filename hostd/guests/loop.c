@@ -276,6 +276,7 @@ static int64_t guest_step(struct guest *g)
         if (serial == 0)
                 return LOOK_AGAIN_MS; /* woken when it has answered */
         guest_note_commit(g);
+        guest_admission_done(g);
         r = guest_look(g, &l, &e);
         if (r < 0)
                 guest_admission_looked(g, r);
@@ -324,8 +325,11 @@ static int64_t guest_step(struct guest *g)
                                l.view.no_libvirt_ms
                            ? LOOK_AGAIN_MS
                            : LOOK_EVERY_MS;
+        else if (!guest_admission_act(g, action))
+                wait = 0; /* what arrives was let in beside that look */
         else {
                 r = guest_do(g, &l, action, &e);
+                guest_admission_done(g);
                 if (r < 0) {
                         news = guest_complain(g, action, &e);
                         wait = LOOK_AGAIN_MS;

@@ -364,6 +364,33 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
         assert_int_equal(guests_admit_arrival(ctx, &i, false, &e), -EAGAIN);
 }
 
+static void an_arrival_and_what_an_older_look_asked_for_do_not_meet(void **state)
+{
+        struct config config = {.name = (char *)"h2", .moves_in = 2};
+        struct context *ctx = *state;
+        struct guest one = guest(ctx, ONE), *only[] = {&one};
+        struct instance i = {.id = ONE, .cpus = 1, .memory = 1 << 30};
+        struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = only, .n = 1, .scanned = true};
+        struct self self = {0};
+        struct err e = {0};
+
+        ctx->config = &config;
+        ctx->self = &self;
+        ctx->guests = &table;
+        ctx->capacity = (struct virt_host){.cpus = 8, .memory = 4ULL << 30};
+        guest_admission_done(&one);
+        assert_true(guest_admission_act(&one, ACTION_START));
+        assert_int_equal(guests_admit_arrival(ctx, &i, true, &e), -EUSERS);
+        guest_admission_done(&one);
+        assert_true(
+            guest_admission_act(&one, ACTION_MIGRATE)); /* it may come back before its source has noticed */
+        assert_int_equal(guests_admit_arrival(ctx, &i, true, &e), 0);
+        assert_false(guest_admission_act(&one, ACTION_KILL)); /* by a look from before that */
+        assert_true(guest_admission_act(&one, ACTION_SETTLE));
+        guest_admission_done(&one); /* the next look */
+        assert_true(guest_admission_act(&one, ACTION_KILL));
+}
+
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
 {
         return remove(path);
@@ -479,6 +506,8 @@ int main(void)
             cmocka_unit_test_setup_teardown(a_survey_tells_hosts_groups_and_what_is_used, setup, teardown),
             cmocka_unit_test_setup_teardown(a_group_has_one_seat_on_a_host, setup, teardown),
             cmocka_unit_test_setup_teardown(a_host_promises_no_more_memory_than_it_has, setup, teardown),
+            cmocka_unit_test_setup_teardown(an_arrival_and_what_an_older_look_asked_for_do_not_meet, setup,
+                                            teardown),
             cmocka_unit_test_setup_teardown(the_fences_verdict_is_in_the_host_record, setup, teardown),
             cmocka_unit_test_setup_teardown(a_guest_that_goes_off_undoes_no_wish_of_its_user, setup,
                                             teardown),

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/util.h"
 #include "migrate/admission.h"
 
 #define GiB (1ULL << 30)
@@ -57,6 +58,10 @@ static void each_reason_alone_refuses(void **state)
         expect(&v, -EUSERS, "host h2 takes 2 at the same time");
         v.arrival = false; /* a start takes no turn */
         expect(&v, 0, NULL);
+        v = fits(), v.arrival = true, v.promised = true, v.acts = true;
+        expect(&v, -EUSERS, "host h2 is still starting or ending an earlier QEMU of it");
+        v.arrival = false; /* that start itself */
+        expect(&v, 0, NULL);
 }
 
 /* Its room is kept already; its group's seat and its turn are not. */
@@ -70,6 +75,20 @@ static void what_is_promised_needs_no_second_room(void **state)
         expect(&v, -EUSERS, "others are arriving");
         v.group = "me/db", v.group_here = "x";
         expect(&v, -EEXIST, "same group");
+}
+
+/* What it decided by a look that is old by now must not hit what came after that. */
+static void an_action_that_may_end_a_qemu_lets_nothing_in(void **state)
+{
+        static const enum instance_action ends[] = {ACTION_KILL, ACTION_START, ACTION_STOP, ACTION_RESTART,
+                                                    ACTION_REMOVE};
+        static const enum instance_action others[] = {ACTION_NONE,   ACTION_MIGRATE,  ACTION_RESUME,
+                                                      ACTION_SETTLE, ACTION_NOTE_OFF, ACTION_HAND_ON};
+
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+                assert_true(admission_acts(ends[i]));
+        for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+                assert_false(admission_acts(others[i]));
 }
 
 /* Host 2 owns it at epoch 7, and it runs. */
@@ -108,6 +127,12 @@ static void room_is_kept_for_an_arrival_for_a_while_or_until_its_entry_is_void(v
         v.entry_source = 1, v.entry_destination = 2, v.entry_epoch = 7;
         assert_true(admission_arrives(&v, 0) && admission_keeps(&v, 0) && admission_due(&v, true));
         assert_false(admission_due(&v, false));
+        v.placement_host = 3, v.placement_epoch = 7; /* its source was taken for dead: it starts elsewhere */
+        assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
+        v.placement_epoch = 6; /* void */
+        assert_true(admission_arrives(&v, 0));
+        v.placement_epoch = 7, v.placement_host = 2; /* here */
+        assert_true(admission_arrives(&v, 0));
         v.entry_destination = 3;
         assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
         v.entry_destination = 2, v.epoch = 8;
@@ -120,6 +145,7 @@ int main(void)
             cmocka_unit_test(yes_where_it_fits),
             cmocka_unit_test(each_reason_alone_refuses),
             cmocka_unit_test(what_is_promised_needs_no_second_room),
+            cmocka_unit_test(an_action_that_may_end_a_qemu_lets_nothing_in),
             cmocka_unit_test(room_is_kept_for_what_is_here_or_should_be),
             cmocka_unit_test(room_is_kept_for_an_arrival_for_a_while_or_until_its_entry_is_void),
         };
