@@ -423,6 +423,7 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l)
         enum move_verdict verdict = MOVE_OPEN;
         enum move_teller teller = move_teller(&o);
         struct err e = {0};
+        bool ended;
 
         if (teller == MOVE_GIVE_UP)
                 return tell_for_source(g, l, false) < 0;
@@ -430,7 +431,10 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l)
                 g->void_ms = 0;
                 return false;
         }
-        if (verdict_now(g, l->view.qemu == QEMU_NONE, &verdict, &e) < 0 || verdict == MOVE_OPEN)
+        /* Where it should run, the next start moves the name on: only that keeps it from arriving after all, here or
+         * at a machine that had this host's number before. */
+        ended = l->view.qemu == QEMU_NONE && l->instance.wanted != WANTED_RUNNING;
+        if (verdict_now(g, ended, &verdict, &e) < 0 || verdict == MOVE_OPEN)
                 return true;
         if (teller == MOVE_SOURCE) {
                 move_end(g, l, verdict == MOVE_DONE);
