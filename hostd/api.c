@@ -39,8 +39,9 @@ static int get_health(struct http_request *req, void *userdata, struct err *err)
         struct context *ctx = userdata;
 
         return reply_packed(req, 200,
-                            json_pack("{s:b,s:I,s:i,s:s,s:b}", "ok", self_trusted(ctx), "beat_ms",
-                                      (json_int_t)(clock_ms() - ctx->self->own_write_ms), "host",
+                            json_pack("{s:b,s:I,s:I,s:i,s:s,s:b}", "ok", self_trusted(ctx), "beat_ms",
+                                      (json_int_t)(clock_ms() - ctx->self->own_write_ms), "steady_ms",
+                                      (json_int_t)(clock_ms() - ctx->self->steady_ms), "host",
                                       (int)ctx->number, "name", ctx->config->name, "libvirt",
                                       (int)ctx->self->virt_connected),
                             err);

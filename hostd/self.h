@@ -18,6 +18,7 @@ struct self {
         atomic_int_least64_t virt_lost_ms; /* libvirt's event thread: when the connection was lost */
         atomic_bool secret_due; /* the same: libvirtd was started anew and has forgotten QEMU's key */
         atomic_int_least64_t own_write_ms; /* beat: when the last heartbeat reached the storage */
+        atomic_int_least64_t steady_ms;    /* beat: and the first one after the last gap */
         atomic_uint_least64_t epoch;       /* main, hosts: of the own host record */
         atomic_int uplink;                 /* plug: enum uplink */
         atomic_bool superseded;   /* hosts: a newer hostd of this machine has joined: this one ends */

@@ -6,6 +6,18 @@ bool isolation_asks(int64_t own_write_ms, int64_t now_ms)
         return now_ms - own_write_ms >= ISOLATION_ASK_MS;
 }
 
+int64_t isolation_steady(int64_t steady_ms, int64_t last_ms, int64_t write_ms)
+{
+        return write_ms - last_ms > ISOLATION_GAP_MS ? write_ms : steady_ms;
+}
+
+/* It may have taken us for dead. */
+static bool may_act(const struct isolation_peer *peer, int64_t own_write_ms)
+{
+        return peer->wrote_ms - own_write_ms >= WATCH_DEAD_MS &&
+               peer->wrote_ms - peer->steady_ms >= ISOLATION_STEADY_MS;
+}
+
 bool isolation_shut(const struct isolation_peer *peers, size_t n, int64_t own_write_ms, int64_t now_ms)
 {
         bool up = false, silent = true;
@@ -13,7 +25,7 @@ bool isolation_shut(const struct isolation_peer *peers, size_t n, int64_t own_wr
         if (now_ms - own_write_ms < WATCH_DEAD_MS)
                 return false;
         for (size_t i = 0; i < n; i++) {
-                if (peers[i].wrote_ms - own_write_ms >= WATCH_DEAD_MS)
+                if (may_act(&peers[i], own_write_ms))
                         return true;
                 up |= peers[i].up;
                 silent &= peers[i].silent_ms >= ISOLATION_SILENT_MS;

@@ -21,13 +21,18 @@
  *   2500    no peer has answered any question for ISOLATION_SILENT_MS: we shut, too
  *
  * Where the storage is away for everybody, no peer has written so long after us, and nobody shuts anything.
+ * When it comes back, one writes before the others; it has then been looking for too short a time to take
+ * anybody for dead. So a peer counts once it has written for ISOLATION_STEADY_MS without a gap of more than
+ * ISOLATION_GAP_MS.
  * Whether a guest was taken over can be seen only on the storage: so only a look at the name opens again.
  */
 #define ISOLATION_ASK_MS 1000
 #define ISOLATION_EVERY_MS 250
 #define ISOLATION_WAIT_MS 500 /* for one peer's answer */
 #define ISOLATION_SILENT_MS 1500
-#define ISOLATION_PEERS 8 /* asked at most, those first that would take this host over */
+#define ISOLATION_PEERS 8        /* asked at most, those first that would take this host over */
+#define ISOLATION_GAP_MS 1600    /* a write that is given up after 1500 is none */
+#define ISOLATION_STEADY_MS 1250 /* and a question, before it may act: WATCH_DEAD_MS after its return */
 /* The bound: a host whose hostd lives has shut its guests off so long after its last write, or the kernel
  * did not let it run. */
 #define ISOLATION_BOUND_MS 4000
@@ -36,7 +41,10 @@ struct isolation_peer {
         bool up;           /* the last list of hosts said so: then its silence means something */
         int64_t silent_ms; /* since its last answer: from the first question to the end of the last one */
         int64_t wrote_ms;  /* its newest write to the storage that we know of, by our clock; 0: none */
+        int64_t steady_ms; /* and the first one after its last gap; 0: there was none */
 };
+/* A host's own writes: the first one after the last gap. write_ms comes after last_ms. */
+int64_t isolation_steady(int64_t steady_ms, int64_t last_ms, int64_t write_ms);
 
 /* Whether it is time to ask the peers. */
 bool isolation_asks(int64_t own_write_ms, int64_t now_ms);

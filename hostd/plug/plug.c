@@ -92,7 +92,7 @@ static void question_run(void *arg)
         struct plug *p = q->ctx->plug;
         _cleanup_(json_decrefpp) json_t *answer = NULL;
         struct http_client *c = NULL;
-        int64_t asked = clock_ms(), ended, age = -1;
+        int64_t asked = clock_ms(), ended, age = -1, steady = -1;
         int r;
 
         r = http_client_new(q->api, NULL, ISOLATION_WAIT_MS, &c, NULL);
@@ -100,8 +100,10 @@ static void question_run(void *arg)
                 r = http_call(c, "GET", "/healthz", NULL, &answer, NULL, NULL);
         http_client_free(c);
         ended = clock_ms();
-        if (r == 0)
+        if (r == 0) {
                 age = json_get_int(answer, "beat_ms", -1);
+                steady = json_get_int(answer, "steady_ms", asked); /* a hostd from before says nothing */
+        }
         pthread_mutex_lock(&p->lock);
         for (size_t i = 0; i < p->n_peers; i++) {
                 struct peer *peer = &p->peers[i];
@@ -113,8 +115,10 @@ static void question_run(void *arg)
                         peer->first_ms = peer->view.silent_ms = 0;
                 else if (peer->first_ms)
                         peer->view.silent_ms = ended - peer->first_ms;
-                if (age >= 0 && peer->view.wrote_ms < asked - age)
+                if (age >= 0 && peer->view.wrote_ms < asked - age) {
                         peer->view.wrote_ms = asked - age;
+                        peer->view.steady_ms = MAX_OF(asked - steady, 0);
+                }
         }
         pthread_mutex_unlock(&p->lock);
         free(q);

@@ -7,6 +7,7 @@
 #include "common/util.h"
 #include "hostd/ring/internal.h"
 #include "hostd/self.h"
+#include "migrate/isolation.h"
 #include "migrate/watch.h"
 
 static void *beat_main(void *arg)
@@ -23,6 +24,8 @@ static void *beat_main(void *arg)
                 int64_t begun = clock_ms(), pause;
 
                 if (beat_write(ctx->pulse, ctx->number, counter++, &e) == 0) {
+                        ctx->self->steady_ms =
+                            isolation_steady(ctx->self->steady_ms, ctx->self->own_write_ms, begun);
                         ctx->self->own_write_ms = begun;
                         if (failing)
                                 log_info("host %s: heartbeats reach the storage again", ctx->config->name);
@@ -50,7 +53,7 @@ int beat_start(struct context *ctx, struct err *err)
         r = beat_write(ctx->pulse, ctx->number, random_u64() >> 1, err);
         if (r < 0)
                 return err_wrap(err, r, "first heartbeat");
-        ctx->self->own_write_ms = clock_ms();
+        ctx->self->own_write_ms = ctx->self->steady_ms = clock_ms();
         r = -pthread_create(&ctx->ring->beat_thread, NULL, beat_main, ctx);
         if (r < 0)
                 return err_set(err, r, "cannot start a thread: %s", strerror(-r));

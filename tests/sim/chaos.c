@@ -55,6 +55,7 @@ static void away_again(void *arg)
         if (W.away_since_ns)
                 tell("the storage is back");
         W.away_since_ns = 0;
+        W.back_ns = sched_now();
 }
 
 static void away(void)
@@ -62,7 +63,7 @@ static void away(void)
         if (W.away_since_ns)
                 return;
         tell("the storage is away for everybody");
-        W.away_since_ns = sched_now();
+        W.away_since_ns = W.was_away_since_ns = sched_now();
         event_at(sched_now() + rnd_between(1, rnd(2) ? 10 : 90) * SIM_S, away_again, NULL);
 }
 

@@ -19,6 +19,7 @@
 /* It answers, slowly, or loses a question: each try may take its whole timeout. */
 #define LOOK_BOUND_NS (31 * SIM_S)
 /* So long that every other host has it in its list: one every 2 s, of which one may wait 5 s for an answer in vain. */
+#define BACK_NS (1 * SIM_S)
 #define LISTED_NS ((W.slow_lists ? 14 : 9) * SIM_S)
 
 static struct qemu *behind(const struct host *h, const char *tap)
@@ -39,23 +40,24 @@ static bool known_at(int64_t now, int64_t since)
         return since && now - since >= LISTED_NS;
 }
 
-/* The storage went away for all while this host was well, and so is another that it can ask. */
+/* The storage went away for all while this host was well, and so is another that it can ask. For a while after its
+ * return nobody can have looked for long enough to take anybody for dead. */
 static void check_shut(const struct host *h, const struct qemu *q)
 {
-        int64_t away = (W.away_since_ns + h->offset_ns) / SIM_MS;
+        int64_t since = W.away_since_ns || sched_now() - W.back_ns < BACK_NS ? W.was_away_since_ns : 0;
+        int64_t away = (since + h->offset_ns) / SIM_MS;
         struct lease now;
         int r;
 
         world_hold();
         r = lease_find(W.store, q->disk->id, &now, NULL);
         world_release();
-        if (!W.away_since_ns || !h->context || h->context->self->own_write_ms < away - 1000 ||
-            !h->well_since_ns || sched_now() - h->well_since_ns < 3 * SIM_S || r < 0 ||
-            now.host != h->number)
+        if (!since || !h->context || h->context->self->own_write_ms < away - 1000 || !h->well_since_ns ||
+            sched_now() - h->well_since_ns < 3 * SIM_S || r < 0 || now.host != h->number)
                 return;
         for (unsigned i = 0; i < W.n_machines; i++)
-                if (&W.hosts[i] != h && known_at(W.away_since_ns, W.hosts[i].well_since_ns) &&
-                    known_at(W.away_since_ns, W.hosts[i].listed_since_ns))
+                if (&W.hosts[i] != h && known_at(since, W.hosts[i].well_since_ns) &&
+                    known_at(since, W.hosts[i].listed_since_ns))
                         violated("%s: QEMU %d on %s was cut off, and the storage is away for everybody",
                                  q->disk->id, (int)q->pid, h->name);
 }

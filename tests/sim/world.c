@@ -17,7 +17,7 @@ void world_new(uint64_t seed, unsigned n_hosts, unsigned n_instances)
         W.n_disks = 0;
         W.pids = 0;
         W.chaos = W.quiet = W.full = false;
-        W.away_since_ns = 0;
+        W.away_since_ns = W.was_away_since_ns = W.back_ns = 0;
         W.chaos = W.quiet = W.slow_lists = false;
         W.stuck_beat = 0;
         W.site_lost = false;

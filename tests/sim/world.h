@@ -215,6 +215,8 @@ struct world {
         unsigned stuck_beat;       /* nobody can read this host's heartbeat; 0: all can be read */
         int64_t faults_ns;         /* until when there are any */
         int64_t away_since_ns;     /* the storage is away for everybody; 0: it is not */
+        int64_t was_away_since_ns; /* likewise, until BACK_NS after its return */
+        int64_t back_ns;           /* its last return */
         bool site_lost;            /* every host was without power at one moment */
         int64_t site_back_ns;      /* when the first of them had power again; 0: not yet */
         unsigned n_instances;

@@ -25,6 +25,31 @@ static void it_shuts_when_a_peer_has_written_so_late_that_others_may_act(void **
         assert_false(isolation_shut(&peer, 1, OWN + 4000, OWN + 5999));
 }
 
+/* The storage was away for all, for 20 s: a peer's first write reaches it before ours. */
+static void a_peer_that_has_just_come_back_may_not_act_yet(void **state)
+{
+        struct isolation_peer peer = {.up = true};
+        int64_t last = OWN + 250;
+
+        for (int64_t t = OWN + 20000; t <= OWN + 21000; t += 500) {
+                peer.steady_ms = isolation_steady(peer.steady_ms, last, t);
+                peer.wrote_ms = last = t;
+                assert_int_equal(peer.steady_ms, OWN + 20000);
+                assert_false(isolation_shut(&peer, 1, OWN, t + 100));
+        }
+        peer.wrote_ms = OWN + 20000 + ISOLATION_STEADY_MS - 1;
+        assert_false(isolation_shut(&peer, 1, OWN, OWN + 22000));
+        peer.wrote_ms = OWN + 20000 + ISOLATION_STEADY_MS; /* it writes, and we do not */
+        assert_true(isolation_shut(&peer, 1, OWN, OWN + 22000));
+}
+
+static void a_write_that_is_late_is_no_gap(void **state)
+{
+        assert_int_equal(isolation_steady(0, OWN, OWN + 500), 0);
+        assert_int_equal(isolation_steady(7, OWN, OWN + ISOLATION_GAP_MS), 7);
+        assert_int_equal(isolation_steady(7, OWN, OWN + ISOLATION_GAP_MS + 1), OWN + ISOLATION_GAP_MS + 1);
+}
+
 static void nobody_acts_before_two_seconds(void **state)
 {
         const struct isolation_peer peer = {.up = true, .wrote_ms = OWN + 2000};
@@ -195,6 +220,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(it_shuts_when_a_peer_has_written_so_late_that_others_may_act),
+            cmocka_unit_test(a_peer_that_has_just_come_back_may_not_act_yet),
+            cmocka_unit_test(a_write_that_is_late_is_no_gap),
             cmocka_unit_test(nobody_acts_before_two_seconds),
             cmocka_unit_test(a_storage_that_is_away_for_everybody_shuts_nobody),
             cmocka_unit_test(it_shuts_when_no_peer_answers),
