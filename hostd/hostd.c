@@ -58,8 +58,10 @@ static void on_virt_event(void *arg, enum virt_event_kind kind, const char *inst
 static int open_stores(struct context *ctx, struct err *err)
 {
         const struct config *c = ctx->config;
-        struct store_options options = {
-            .ceph_conf = c->ceph_conf, .ceph_user = c->ceph_user, .address = c->storage_address};
+        struct store_options options = {.ceph_conf = c->ceph_conf,
+                                        .ceph_user = c->ceph_user,
+                                        .address = c->storage_address,
+                                        .small = true};
         int r;
 
         r = store_open(c->store_url, &options, &ctx->store, err);

@@ -27,6 +27,7 @@ struct store_options {
         const char *address; /* rbd: this host's address on the storage network, by which its QEMUs' clients
                                 are told from others; NULL: the address of the store's own client */
         unsigned timeout_ms; /* of one storage operation; 0: 5000 */
+        bool small;          /* rbd: all requests are small, so one thread for the network is enough */
 };
 
 int store_open(const char *url, const struct store_options *options, struct store **ret, struct err *err);
