@@ -94,8 +94,11 @@ int main(int argc, char **argv)
                         return 2;
                 }
         }
-        mallopt(M_ARENA_MAX,
-                2); /* many threads that mostly wait: an arena for each would only cost memory */
+        /* Many threads that mostly wait: a second arena would only keep more of what was freed. */
+        mallopt(M_ARENA_MAX, 1);
+        /* Malloc would raise it as soon as Ceph frees its first large piece. A large table (a store's cache of
+         * records) would then be cleared by hand, which takes all its memory; mapped, it takes what is used. */
+        mallopt(M_MMAP_THRESHOLD, 128 << 10);
         memory_lock();
         /* Before the first thread, so that all inherit it. */
         sigemptyset(&set);
