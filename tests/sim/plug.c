@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "hostd/plug/internal.h"
 #include "hostd/plug/plug.h"
 #include "hostd/self.h"
 #include "migrate/isolation.h"
@@ -40,6 +41,17 @@ static bool known_at(int64_t now, int64_t since)
         return since && now - since >= LISTED_NS;
 }
 
+/* By the list that its hostd has. */
+static bool knows(const struct host *h, const struct host *peer)
+{
+        const struct plug *p = h->context->plug;
+
+        for (size_t i = 0; p && i < p->n_peers; i++)
+                if (p->peers[i].number == peer->number)
+                        return true;
+        return false;
+}
+
 /* The storage went away for all while this host was well, and so is another that it can ask. For a while after its
  * return nobody can have looked for long enough to take anybody for dead. */
 static void check_shut(const struct host *h, const struct qemu *q)
@@ -57,7 +69,7 @@ static void check_shut(const struct host *h, const struct qemu *q)
                 return;
         for (unsigned i = 0; i < W.n_machines; i++)
                 if (&W.hosts[i] != h && known_at(since, W.hosts[i].well_since_ns) &&
-                    known_at(since, W.hosts[i].listed_since_ns))
+                    known_at(since, W.hosts[i].listed_since_ns) && knows(h, &W.hosts[i]))
                         violated("%s: QEMU %d on %s was cut off, and the storage is away for everybody",
                                  q->disk->id, (int)q->pid, h->name);
 }

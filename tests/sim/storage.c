@@ -74,6 +74,7 @@ struct op *op_new(struct store *s, void (*apply)(struct op *op), const char *id)
 
         assert(op);
         op->host = s->state;
+        op->asked_ns = sched_now();
         op->apply = apply;
         op->refs = 1;
         snprintf(op->id, sizeof(op->id), "%s", id ? id : "");

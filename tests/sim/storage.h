@@ -22,6 +22,7 @@ struct snapshot {
 
 struct op {
         struct host *host;
+        int64_t asked_ns;
         void (*apply)(struct op *op);
         unsigned refs; /* the caller's, and the message's while it is on its way */
         bool replied, lost;
