@@ -135,6 +135,33 @@ static int add_receipt(json_t *doc, const struct start_edit *e, struct err *err)
         return 0;
 }
 
+/* Is the entry that of the move that was asked for last, and is this its serial? */
+static bool is_entry_of(const json_t *doc, int64_t serial)
+{
+        const json_t *entry = json_object_get(doc, "migration"), *asked = json_object_get(doc, "move");
+
+        return json_get_int(asked, "serial", 0) == serial &&
+               json_get_int(entry, "epoch", -1) == json_get_int(asked, "epoch", -2) &&
+               json_get_int(entry, "destination", -1) == json_get_int(asked, "to", -2);
+}
+
+/* Does the record say that the attempt for this move has arrived? */
+static bool has_arrived(const json_t *doc, int64_t serial)
+{
+        const char *attempt = json_get_str(json_object_get(doc, "migration"), "attempt", "");
+
+        return attempt[0] && streq(json_get_str(doc, "arrived", ""), attempt) && is_entry_of(doc, serial);
+}
+
+/* Was its asker told that the attempt in the entry has failed? */
+static bool was_told_failed(const json_t *doc)
+{
+        const json_t *told = json_path(doc, "status.move");
+
+        return streq(json_get_str(told, "state", ""), "failed") &&
+               is_entry_of(doc, json_get_int(told, "serial", -1));
+}
+
 static int edit_start(json_t *doc, void *arg, struct err *err)
 {
         const struct start_edit *e = arg;
@@ -144,19 +171,25 @@ static int edit_start(json_t *doc, void *arg, struct err *err)
                                             .start = e->start->id,
                                             .epoch = e->mine->epoch,
                                             .memory = e->fresh ? NULL : e->last};
+        bool arrives;
 
         if (!start_follows(&change))
                 return err_set(err, -EACCES,
                                "start %s may not run at epoch %llu: start %s was let run at %llu",
                                change.start, (unsigned long long)change.epoch, change.stored,
                                (unsigned long long)change.stored_epoch);
+        arrives = strcmp(json_get_str(json_path(doc, "migration.start"), "id", ""), e->start->id) == 0;
+        /* This gate's claim was won, and its host's number has gone to another machine before the record said more:
+         * that one saw no QEMU of the attempt. */
+        if (arrives && was_told_failed(doc))
+                return err_set(err, -EACCES, "start %s may not run: its move was told failed", change.start);
         start = start_to_json(e->start, e->mine->epoch);
         if (!start)
                 return err_set(err, -ENOMEM, "out of memory");
         json_object_set_new(start, "boot", json_string(e->ctx->self->boot));
         json_object_set_new(start, "host", json_integer(e->mine->host));
         json_object_set_new(doc, "start", start);
-        if (strcmp(json_get_str(json_path(doc, "migration.start"), "id", ""), e->start->id) == 0)
+        if (arrives)
                 json_object_set(doc, "arrived", json_path(doc, "migration.attempt"));
         status_set(doc, &(struct guest_status){.state = "running"}, e->mine);
         status = status_of(doc);
@@ -243,18 +276,6 @@ struct move_edit {
 static json_t *known_ms(int64_t ms)
 {
         return ms < 0 ? json_null() : json_integer((json_int_t)ms);
-}
-
-/* Does the record say that the attempt for this move has arrived? */
-static bool has_arrived(const json_t *doc, int64_t serial)
-{
-        const json_t *entry = json_object_get(doc, "migration"), *asked = json_object_get(doc, "move");
-        const char *attempt = json_get_str(entry, "attempt", "");
-
-        return attempt[0] && streq(json_get_str(doc, "arrived", ""), attempt) &&
-               json_get_int(asked, "serial", 0) == serial &&
-               json_get_int(entry, "epoch", -1) == json_get_int(asked, "epoch", -2) &&
-               json_get_int(entry, "destination", -1) == json_get_int(asked, "to", -2);
 }
 
 static int edit_move(json_t *doc, void *arg, struct err *err)

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "hostd/guests/guest.h"
 #include "hostd/guests/admission.h"
@@ -18,6 +19,7 @@
 #include "hostd/ring/ring.h"
 #include "hostd/self.h"
 #include "hostd/survey.h"
+#include "migrate/admission.h"
 #include "migrate/failover.h"
 
 /* What hostd reads from records and writes into them, on the memory engine. */
@@ -364,6 +366,40 @@ static void a_host_promises_no_more_memory_than_it_has(void **state)
         assert_int_equal(guests_admit_arrival(ctx, &i, false, &e), -EAGAIN);
 }
 
+/* From the yes on, for a while, and no longer: its source may have died before it wrote its entry. */
+static void an_arrivals_room_is_held_for_a_while(void **state)
+{
+        struct config config = {.name = (char *)"h2", .moves_in = 1};
+        struct context *ctx = *state;
+        struct guest one = guest(ctx, ONE), two = guest(ctx, TWO), *both[] = {&one, &two};
+        struct instance i = {.id = ONE, .cpus = 1, .memory = 1 << 30}, j = {.id = TWO, .cpus = 1, .memory = 1};
+        struct guest_look look = {
+            .record = true, .instance = i, .view = {.me = 2, .record = true, .host = 1, .epoch = 5}};
+        struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = both, .n = 2, .scanned = true};
+        struct self self = {0};
+        struct err e = {0};
+        int64_t asked = clock_ms();
+
+        ctx->config = &config;
+        ctx->self = &self;
+        ctx->guests = &table;
+        ctx->capacity = (struct virt_host){.cpus = 8, .memory = 2 * planner_memory(1 << 30, 1) - 1};
+        assert_int_equal(guests_admit_arrival(ctx, &i, false, &e), 0); /* asked about only */
+        assert_false(one.promise.held || guests_arriving(ctx));
+        assert_int_equal(guests_admit_arrival(ctx, &i, true, &e), 0);
+        assert_true(one.promise.held && guests_arriving(ctx));
+        assert_true(one.wake);
+        assert_int_equal(guests_admit_arrival(ctx, &j, true, &e), -EUSERS);
+        assert_int_equal(guest_admit(&two, &i, &e), -ENOSPC);
+        look.view.now_ms = asked + ADMISSION_ARRIVAL_MS - 1;
+        assert_true(guest_admission_look(&one, &look));
+        assert_true(guests_arriving(ctx));
+        look.view.now_ms = clock_ms() + ADMISSION_ARRIVAL_MS;
+        assert_false(guest_admission_look(&one, &look));
+        assert_false(guests_arriving(ctx));
+        assert_int_equal(guest_admit(&two, &i, &e), 0);
+}
+
 static void an_arrival_and_what_an_older_look_asked_for_do_not_meet(void **state)
 {
         struct config config = {.name = (char *)"h2", .moves_in = 2};
@@ -441,6 +477,17 @@ static const char *text_of(struct context *ctx, const char *path)
         return text;
 }
 
+static uint64_t version_of(struct context *ctx)
+{
+        struct instance i;
+        uint64_t version;
+
+        assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
+        version = i.version;
+        instance_done(&i);
+        return version;
+}
+
 static int set_deleted(json_t *doc, void *arg, struct err *err)
 {
         json_object_set_new(doc, "wanted", json_string("deleted"));
@@ -458,6 +505,7 @@ static void a_guest_that_goes_off_undoes_no_wish_of_its_user(void **state)
         assert_int_equal(record_change(ctx->store, RECORD_INSTANCE, ONE, set_deleted, NULL, NULL), 0);
         assert_int_equal(guest_record_off(ctx, ONE, NULL), 0);
         assert_string_equal(text_of(ctx, "wanted"), "deleted");
+        assert_int_equal(version_of(ctx), 3); /* what changes nothing writes nothing */
 }
 
 /* 1: it was told by this; 0: it was told before. */
@@ -496,6 +544,41 @@ static void what_has_arrived_is_not_told_failed(void **state)
         assert_int_equal(guest_record_move(ctx, TWO, &failed, NULL), 1);
 }
 
+static int move_again(json_t *doc, void *arg, struct err *err)
+{
+        json_object_set_new(json_object_get(doc, "move"), "serial", json_integer(5));
+        return 1;
+}
+
+/* The other way round: another machine with this number saw no QEMU and has told; the gate here asks for its yes. */
+static void what_was_told_failed_does_not_arrive(void **state)
+{
+        const struct move_outcome failed = {.serial = 4, .error = "no", .total_ms = -1, .downtime_ms = -1};
+        const struct lease mine = {.epoch = 8, .host = 2};
+        struct context *ctx = *state;
+        struct start source = {.id = ONE}, arrival = {.id = TWO};
+        struct self self = {0};
+        struct instance i;
+
+        ctx->self = &self;
+        instance(ctx->store, ONE,
+                 ",\"move\":{\"serial\":4,\"to\":2,\"epoch\":7},\"start\":{\"id\":\"" ONE "\",\"epoch\":7},"
+                 "\"migration\":{\"attempt\":\"a\",\"source\":1,\"destination\":2,\"epoch\":7,\"start\":{\"id\":"
+                 "\"" TWO "\"}}");
+        assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
+        assert_int_equal(guest_record_move(ctx, ONE, &failed, NULL), 1);
+        assert_int_equal(guest_record_start(ctx, &i, &arrival, &mine, false, NULL, NULL), -EACCES);
+        assert_int_equal(guest_record_start(ctx, &i, &source, &mine, false, NULL, NULL), 0); /* it may run on */
+        instance_done(&i);
+        /* What failed was an earlier move. */
+        assert_int_equal(record_change(ctx->store, RECORD_INSTANCE, ONE, move_again, NULL, NULL), 0);
+        assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
+        assert_int_equal(
+            guest_record_start(ctx, &i, &arrival, &(struct lease){.epoch = 9, .host = 2}, false, NULL, NULL), 0);
+        assert_string_equal(text_of(ctx, "arrived"), "a");
+        instance_done(&i);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -508,11 +591,13 @@ int main(void)
             cmocka_unit_test_setup_teardown(a_host_promises_no_more_memory_than_it_has, setup, teardown),
             cmocka_unit_test_setup_teardown(an_arrival_and_what_an_older_look_asked_for_do_not_meet, setup,
                                             teardown),
+            cmocka_unit_test_setup_teardown(an_arrivals_room_is_held_for_a_while, setup, teardown),
             cmocka_unit_test_setup_teardown(the_fences_verdict_is_in_the_host_record, setup, teardown),
             cmocka_unit_test_setup_teardown(a_guest_that_goes_off_undoes_no_wish_of_its_user, setup,
                                             teardown),
             cmocka_unit_test_setup_teardown(the_outcome_of_an_older_move_is_no_news, setup, teardown),
             cmocka_unit_test_setup_teardown(what_has_arrived_is_not_told_failed, setup, teardown),
+            cmocka_unit_test_setup_teardown(what_was_told_failed_does_not_arrive, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

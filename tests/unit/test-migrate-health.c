@@ -94,6 +94,14 @@ static void a_full_storage_is_waited_for(void **state)
         assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_NONE, 1000), HEALTH_STAND);
         assert_true(health_stop_ask(&s, ROOM_THERE, 1100)); /* room: at once */
         assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_THERE, 1100), HEALTH_GO_ON);
+        s = (struct health_stop){0};
+        health_stop_error(&s, 1000);
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_NONE, 1000), HEALTH_STAND);
+        health_stop_error(&s, 1100); /* another error, when there is room: that is not what it stands for */
+        assert_true(health_stop_ask(&s, ROOM_THERE, 1100));
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_THERE, 1100), HEALTH_STAND);
+        assert_false(health_stop_ask(&s, ROOM_THERE, s.try_ms - 1));
+        assert_int_equal(health_stopped(&s, RIGHTS_MINE, ROOM_THERE, s.try_ms), HEALTH_GO_ON);
 }
 
 static void tries_are_spaced_and_forgiven(void **state)
