@@ -28,9 +28,13 @@
 #define B "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 #define KEY A ":5:" B ":1:2:-"
 
+/* The driver's clock; it may go faster than the others. */
+static int64_t hurry_ms, hurried_ms; /* for each time that it is read; in all */
+
 int64_t now_ms(void)
 {
-        return clock_ms();
+        hurried_ms += hurry_ms;
+        return clock_ms() + hurried_ms;
 }
 
 struct fixture {
@@ -126,6 +130,24 @@ static void malformed_questions_are_a_no_without_asking(void **state)
         struct fixture *f = *state;
         char reason[REASON_LEN];
 
+
+        /* One that fills the buffer may have been cut off. */
+        for (unsigned i = 0; i < 2; i++) {
+                int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+                struct sockaddr_un address = {.sun_family = AF_UNIX};
+                char packet[600], said[64] = "";
+                int n = snprintf(packet, sizeof packet, "wherry-gate 1 REGISTER %s 1 %s", A, KEY);
+
+                strcpy(address.sun_path, f->socket);
+                assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+                memset(packet + n, ' ', sizeof packet - (size_t)n);
+                assert_int_equal(send(fd, packet, i == 0 ? 511 : sizeof packet, 0), i == 0 ? 511 : sizeof packet);
+                assert_true(recv(fd, said, sizeof said - 1, 0) > 0);
+                assert_int_equal(strncmp(said, "no", 2) == 0, i == 1);
+                close(fd);
+        }
+        assert_int_equal(f->asked, 1);
+        f->asked = 0;
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
                 assert_int_equal(gate_ask(f->socket, bad[i][0], bad[i][1], 1, bad[i][2], 2000, reason), -1);
                 assert_null(strstr(reason, "no answer"));
@@ -177,7 +199,7 @@ static void *die_over_a_question(void *arg)
         return NULL;
 }
 
-static int ask_the_dying(struct fixture *f, const char *question, bool next, char reason[REASON_LEN])
+static int ask_dying(struct fixture *f, const char *question, bool next, int answer_ms, char reason[REASON_LEN])
 {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         struct dying d = {.f = f, .next = next};
@@ -191,9 +213,14 @@ static int ask_the_dying(struct fixture *f, const char *question, bool next, cha
         assert_int_equal(bind(d.fd, (struct sockaddr *)&address, sizeof address), 0);
         assert_int_equal(listen(d.fd, 1), 0);
         assert_int_equal(pthread_create(&thread, NULL, die_over_a_question, &d), 0);
-        r = gate_ask(f->socket, question, A, 1, KEY, next ? 5000 : 300, reason);
+        r = gate_ask(f->socket, question, A, 1, KEY, answer_ms, reason);
         pthread_join(thread, NULL);
         return r;
+}
+
+static int ask_the_dying(struct fixture *f, const char *question, bool next, char reason[REASON_LEN])
+{
+        return ask_dying(f, question, next, next ? 5000 : 300, reason);
 }
 
 static void the_next_hostd_is_asked_again(void **state)
@@ -216,6 +243,23 @@ static void the_next_hostd_is_asked_again(void **state)
         f->answer = f->asked = 0;
         assert_int_equal(ask_the_dying(f, "REGISTER", true, reason), -1);
         assert_int_equal(f->asked, 0);
+}
+
+/* systemd has started the next hostd by then, or the guest need not stand any longer. */
+static void the_next_hostd_is_waited_for_a_while(void **state)
+{
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+
+        for (unsigned i = 0; i < 2; i++) { /* an answer may take longer than that; or less */
+                static const int answer_ms[] = {600000, 2000}, patience_ms[] = {5000, 2000};
+
+                hurried_ms = 0;
+                hurry_ms = 50;
+                assert_int_equal(ask_dying(f, "ACQUIRE", false, answer_ms[i], reason), -1);
+                hurry_ms = 0;
+                assert_in_range(hurried_ms, patience_ms[i] / 4, patience_ms[i] + 500);
+        }
 }
 
 static void *ask_many(void *arg)
@@ -365,6 +409,7 @@ int main(void)
             cmocka_unit_test_setup_teardown(no_comes_with_its_reason, setup, teardown),
             cmocka_unit_test_setup_teardown(malformed_questions_are_a_no_without_asking, setup, teardown),
             cmocka_unit_test_setup_teardown(the_next_hostd_is_asked_again, setup, teardown),
+            cmocka_unit_test_setup_teardown(the_next_hostd_is_waited_for_a_while, setup, teardown),
             cmocka_unit_test_setup_teardown(no_answer_is_a_no, setup, teardown),
             cmocka_unit_test_setup_teardown(many_ask_at_once, setup, teardown),
             cmocka_unit_test_setup_teardown(second_lock_lives_as_long_as_its_process, setup, teardown),

@@ -29,6 +29,7 @@ static struct {
         unsigned n_waits, end_after;
         void (*while_looking)(struct guest *g);
         bool powered_off; /* libvirt's log says so */
+        unsigned endings; /* how often it was asked */
 } world;
 
 static int done(const char *word, struct err *err)
@@ -86,6 +87,7 @@ int __wrap_virt_resume(struct virt *v, const char *instance, struct err *err)
 int __wrap_virt_ended(const char *name, struct virt_end *ret, struct err *err);
 int __wrap_virt_ended(const char *name, struct virt_end *ret, struct err *err)
 {
+        world.endings++;
         *ret = (struct virt_end){.off = world.powered_off};
         return 0;
 }
@@ -393,6 +395,121 @@ static void one_that_powered_itself_off_is_written_down(void **state)
         assert_non_null(strstr(fixture.events, "instance-off"));
 }
 
+/* Nobody heard how it ended: the log is asked, once for each end. */
+static void an_end_is_looked_up_once(void **state)
+{
+        world.view[0].qemu = QEMU_NONE;
+        world.do_answer = -EAGAIN;
+        world.end_after = 5;
+        run();
+        assert_int_equal(world.looks, 5);
+        assert_int_equal(world.endings, 1);
+}
+
+static void until_somebody_is_asked(struct guest *g)
+{
+        if (fixture.looks[0])
+                fixture.self.quit = true;
+}
+
+/* Who was given it and has not claimed it is no target of the next placement. */
+static void who_has_not_taken_it_is_not_asked_again(void **state)
+{
+        fixture_host(3, "up", 1, "");
+        fixture_host(4, "up", 1, "");
+        fixture_set(RECORD_INSTANCE, ID, "placement", "{\"host\":3,\"epoch\":1}");
+        world.view[0].qemu = QEMU_NONE;
+        world.view[0].placement_host = 3;
+        world.view[0].placement_epoch = 1;
+        world.while_looking = until_somebody_is_asked;
+        world.end_after = 30;
+        run();
+        assert_string_equal(fixture.looks, "4:a ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement.host"), "4");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement.chain.tried"), "[3,2]");
+        assert_string_equal(world.log, "");
+}
+
+static void event(enum virt_event_kind kind, const char *detail)
+{
+        guests_event(&fixture.ctx, kind, ID, detail);
+}
+
+/* What libvirt tells is noted until the next look, which it wakes. */
+static void an_end_is_the_guests_wish_unless_somebody_caused_it(void **state)
+{
+        struct guest *g = fixture_guest('a');
+
+        g->wake = false;
+        event(VIRT_SHUTDOWN, "guest");
+        assert_true(g->powered_off && g->ended_event && g->wake);
+        event(VIRT_STARTED, "booted"); /* the next run */
+        assert_false(g->powered_off);
+        assert_string_equal(g->end_word, "");
+        event(VIRT_SHUTDOWN, "host"); /* a signal */
+        assert_false(g->powered_off);
+        g->ending = true; /* hostd's own */
+        event(VIRT_SHUTDOWN, "guest");
+        assert_false(g->powered_off);
+        g->ending = false;
+        fixture.self.leaving = true;
+        event(VIRT_SHUTDOWN, "guest");
+        assert_false(g->powered_off);
+        fixture.self.leaving = false;
+        event(VIRT_POWERDOWN, ""); /* somebody pressed the button */
+        event(VIRT_SHUTDOWN, "guest");
+        assert_false(g->powered_off);
+        event(VIRT_STARTED, "booted"); /* that was of the run before */
+        event(VIRT_SHUTDOWN, "guest");
+        assert_true(g->powered_off);
+}
+
+static void the_reason_of_an_end_outlives_what_follows_it(void **state)
+{
+        struct guest *g = fixture_guest('a');
+
+        event(VIRT_STOPPED, "panicked");
+        event(VIRT_STOPPED, "destroyed");
+        assert_string_equal(g->end_word, "panicked");
+        event(VIRT_STARTED, "booted");
+        event(VIRT_STOPPED, "crashed");
+        assert_string_equal(g->end_word, "crashed");
+        assert_true(g->ended_event);
+        event(VIRT_STOPPED, "migrated"); /* it runs on elsewhere: no end */
+        assert_false(g->ended_event);
+}
+
+static void a_stop_by_a_disk_error_is_one_however_many_requests_fail(void **state)
+{
+        struct guest *g = fixture_guest('a');
+
+        event(VIRT_IO_ERROR, "eio");
+        event(VIRT_IO_ERROR, "enospc");
+        assert_int_equal(g->stop.errors, 1);
+        assert_string_equal(g->io_word, "enospc");
+        event(VIRT_RESUMED, "unpaused");
+        assert_false(g->io_error);
+        event(VIRT_IO_ERROR, "eio");
+        assert_int_equal(g->stop.errors, 2);
+        event(VIRT_STARTED, "booted");
+        assert_false(g->io_error);
+}
+
+static void not_all_that_libvirt_tells_is_a_reason_to_look(void **state)
+{
+        struct guest *g = fixture_guest('a');
+
+        g->wake = false;
+        event(VIRT_JOB_ENDED, "completed"); /* at its destination, whose gate comes next */
+        event(VIRT_POWERDOWN, "");
+        assert_false(g->wake);
+        event(VIRT_JOB_ENDED, "failed");
+        assert_true(g->wake);
+        guests_event(&fixture.ctx, VIRT_STARTED, fixture_id('b'), "booted"); /* nobody looks after it yet */
+        guests_event(&fixture.ctx, VIRT_STOPPED, fixture_id('c'), "failed");
+        assert_string_equal(fixture.woken, "b ");
+}
+
 static void what_it_took_is_written_down_after_the_gates_answer(void **state)
 {
         struct guest *g = fixture_guest('a');
@@ -436,6 +553,12 @@ int main(void)
             test(a_start_that_is_to_be_asked_again_has_no_pause),
             test(a_crash_is_started_again_after_a_pause),
             test(one_that_powered_itself_off_is_written_down),
+            test(an_end_is_looked_up_once),
+            test(who_has_not_taken_it_is_not_asked_again),
+            test(an_end_is_the_guests_wish_unless_somebody_caused_it),
+            test(the_reason_of_an_end_outlives_what_follows_it),
+            test(a_stop_by_a_disk_error_is_one_however_many_requests_fail),
+            test(not_all_that_libvirt_tells_is_a_reason_to_look),
             test(what_it_took_is_written_down_after_the_gates_answer),
             test(deleted_disks_go_and_the_record_says_so),
         };

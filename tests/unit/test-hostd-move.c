@@ -16,6 +16,7 @@
 
 /* The steps of a move from here: what is written and granted before libvirt is called, and what is told after it. */
 #define ID fixture_id('a')
+#define START "aaaaaaaa-0000-4000-8000-000000000001"
 
 static struct {
         char log[256];
@@ -24,6 +25,7 @@ static struct {
         bool name_moves;  /* somebody claims after the grant */
         bool arrives;     /* the destination commits while libvirt is at work */
         bool entry_there; /* when the grant was asked for */
+        char forgotten[UUID_LEN + 1]; /* the last start that was */
         unsigned waits, stop_at,
             begins_at; /* the wait at which its user stops it; at which libvirt's job begins */
 } world;
@@ -70,7 +72,7 @@ int __wrap_lease_grant(struct store *s, const char *instance, const struct lease
         say("grant");
         world.entry_there = strcmp(fixture_field(RECORD_INSTANCE, ID, "migration.epoch"), "1") == 0;
         if (world.name_moves)
-                fixture_claim('a', 3);
+                fixture_claim('a', 4);
         return world.grant < 0 ? err_set(err, world.grant, "grant: error") : 0;
 }
 
@@ -141,6 +143,12 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, c
         return ETIMEDOUT;
 }
 
+void __wrap_start_forget(struct store *s, const char *instance, const struct start *start);
+void __wrap_start_forget(struct store *s, const char *instance, const struct start *start)
+{
+        memcpy(world.forgotten, start->id, sizeof(world.forgotten));
+}
+
 int __wrap_guest_kill(struct guest *g, struct err *err);
 int __wrap_guest_kill(struct guest *g, struct err *err)
 {
@@ -167,7 +175,8 @@ static int begin(void **state)
         fixture.config.moves_out = 1;
         memset(&world, 0, sizeof(world));
         fixture_host(3, "up", 1, ",\"api\":\"http://h3\"");
-        fixture_instance('a', ",\"move\":{\"to\":3,\"epoch\":1,\"serial\":4}");
+        fixture_instance('a', ",\"move\":{\"to\":3,\"epoch\":1,\"serial\":4},\"start\":{\"id\":\"" START
+                              "\",\"epoch\":1}");
         fixture_claim('a', 2);
         g = fixture_guest('a');
         return 0;
@@ -210,6 +219,8 @@ static void a_move_is_written_down_before_anything_is_granted(void **state)
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "migration.destination"), "3");
         assert_string_equal(outcome("state"), "\"done\"");
         assert_string_equal(outcome("serial"), "4");
+        assert_string_equal(world.forgotten, START); /* of the QEMU here, which is gone */
+        assert_string_equal(fixture.looks, "");
 }
 
 static void a_paused_guest_is_not_moved(void **state)
@@ -231,9 +242,16 @@ static void what_the_destination_says_against_it_ends_it(void **state)
 
 static void libvirt_is_not_called_where_the_name_has_moved_on(void **state)
 {
+        char expected[UUID_LEN + 3];
+
         world.name_moves = true;
         assert_int_equal(move(QEMU_RUNNING), 0);
         assert_string_equal(world.log, "preflight grant ");
+        assert_string_equal(outcome("state"), "\"failed\"");
+        /* The attempt's QEMU does not come: its start is over, and the destination looks. The guest here runs on. */
+        snprintf(expected, sizeof(expected), "\"%s\"", world.forgotten);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "migration.start.id"), expected);
+        assert_string_equal(fixture.looks, "3:a ");
 }
 
 static void nor_without_the_grant(void **state)
@@ -285,6 +303,58 @@ static void other_news_do_not(void **state)
         assert_string_equal(outcome("state"), "\"done\"");
 }
 
+static void turn(struct guest *who, int expected)
+{
+        struct err err = {0};
+
+        assert_int_equal(guest_turn_take(who, &err), expected);
+}
+
+/* One at a time here: who waited longest goes next, and is woken for it. */
+static void those_that_are_to_leave_take_turns(void **state)
+{
+        struct guest *b = fixture_guest('b'), *c = fixture_guest('c'), *idle = fixture_guest('d');
+
+        turn(g, 0);
+        turn(g, -EAGAIN); /* it leaves already: no second time beside itself */
+        guest_turn_end(g);
+        turn(g, 0);
+        fixture.now_ms += 10;
+        turn(b, -EAGAIN);
+        fixture.now_ms += 10;
+        turn(c, -EAGAIN);
+        b->wake = c->wake = idle->wake = false;
+        guest_turn_end(idle); /* it never left: nobody need look */
+        assert_false(b->wake || c->wake);
+        guest_turn_end(g);
+        assert_true(b->wake && c->wake);
+        assert_false(idle->wake);
+        turn(c, -EAGAIN); /* b has waited longer */
+        turn(b, 0);
+        guest_turn_end(b);
+        turn(c, 0);
+}
+
+/* Its destination is busy: the next one goes meanwhile, and it has kept its place when its second is over. */
+static void a_turn_that_is_given_back_keeps_its_place(void **state)
+{
+        struct guest *b = fixture_guest('b');
+
+        turn(g, 0);
+        fixture.now_ms += 10;
+        turn(b, -EAGAIN);
+        guest_turn_back(g);
+        turn(g, -EAGAIN);
+        turn(b, 0);
+        guest_turn_end(b);
+        fixture.now_ms += 10;
+        turn(b, 0);
+        guest_turn_back(b);
+        fixture.now_ms += 1000;
+        turn(b, -EAGAIN);
+        turn(g, 0);
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -298,6 +368,8 @@ int main(void)
             test(an_arrival_counts_whatever_libvirt_says),
             test(a_stop_cancels_a_move_under_way),
             test(other_news_do_not),
+            test(those_that_are_to_leave_take_turns),
+            test(a_turn_that_is_given_back_keeps_its_place),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

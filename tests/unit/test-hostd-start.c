@@ -26,6 +26,8 @@ static struct {
         bool domain;          /* libvirt knows it */
         bool disk_error;      /* which has stopped it */
         unsigned shutdowns_until_end;
+        int64_t appears_ms;          /* when libvirt shows the domain whose start has no answer; 0: it does not */
+        const char *domain_start;    /* of which start it is; NULL: of the one under way */
         int64_t suspended_ms;        /* when somebody suspends it on its host; 0: nobody does */
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
         uint64_t starting_epoch;
@@ -152,6 +154,11 @@ int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *r
         if (world.suspended_ms && fixture.now_ms >= world.suspended_ms) {
                 ret->running = false;
                 strcpy(ret->reason, "user");
+        }
+        if (world.appears_ms) {
+                snprintf(ret->lease.start.id, sizeof(ret->lease.start.id), "%s",
+                         world.domain_start ? world.domain_start : world.starting);
+                return fixture.now_ms < world.appears_ms ? answer(-ENOTCONN, err) : 0;
         }
         return world.domain ? 0 : answer(-ENOENT, err);
 }
@@ -327,6 +334,40 @@ static void a_start_that_failed_leaves_nothing(void **state)
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.next"), "\"soon\"");
 }
 
+/* libvirtd goes down over the call: what it says when it is here again counts. */
+static void a_start_without_an_answer_is_looked_at_until_one_comes(void **state)
+{
+        world.start = -ENOTCONN;
+        world.appears_ms = fixture.now_ms + 3000;
+        assert_int_equal(start(), 0);
+        assert_true(g->ran);
+        assert_in_range(fixture.now_ms, world.appears_ms, world.appears_ms + 200);
+        assert_null(strstr(world.log, "start processes kill")); /* nothing was ended */
+}
+
+static void another_starts_qemu_is_no_answer(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        world.start = -ETIMEDOUT;
+        world.appears_ms = 1;
+        world.domain_start = START;
+        assert_int_equal(start(), -ETIMEDOUT);
+        assert_in_range(fixture.now_ms - begun, 8000, 8200);
+        assert_non_null(strstr(world.log, "start processes kill forget "));
+        assert_false(g->ran);
+}
+
+static void a_domain_that_is_not_there_is_an_answer(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        world.start = -ENOTCONN; /* and libvirt knows none */
+        assert_int_equal(start(), -ENOTCONN);
+        assert_int_equal(fixture.now_ms, begun);
+        assert_non_null(strstr(world.log, "start processes kill forget "));
+}
+
 static int stop(const char *force)
 {
         struct err err = {0};
@@ -452,6 +493,9 @@ int main(void)
             test(a_lost_claim_starts_nothing_and_is_no_failure),
             test(without_its_fence_no_qemu_starts),
             test(a_start_that_failed_leaves_nothing),
+            test(a_start_without_an_answer_is_looked_at_until_one_comes),
+            test(another_starts_qemu_is_no_answer),
+            test(a_domain_that_is_not_there_is_an_answer),
             test(a_stop_asks_and_waits),
             test(a_guest_that_does_not_listen_is_ended_after_a_minute),
             test(a_guest_that_stands_is_not_waited_for),

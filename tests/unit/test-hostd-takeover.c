@@ -149,6 +149,16 @@ static void one_that_should_stand_is_placed_until_its_record_says_so(void **stat
         expect_owner('a', 3);
 }
 
+static void a_claims_at_last(struct fixture *f, int ms)
+{
+        struct lease l;
+
+        targets_work(f, ms);
+        assert_int_equal(lease_find(f->ctx.store, fixture_id('a'), &l, NULL), 0);
+        if (l.host == 1 && f->polls == 20)
+                fixture_claim('a', 3);
+}
+
 /* Its owner in life gave it to a living host: that one gets its time. */
 static void one_that_was_placed_before_gets_its_time(void **state)
 {
@@ -164,6 +174,24 @@ static void one_that_was_placed_before_gets_its_time(void **state)
         assert_string_equal(fixture.woken, "a ");
         expect_owner('a', 2);
         assert_string_equal(placement('a', "failover.tried"), "[3]");
+}
+
+/* It is counted once: as one that is on its way there, and not beside that as the survey has seen it. */
+static void what_was_placed_before_takes_its_room_once(void **state)
+{
+        char memory[32];
+
+        dead_host();
+        snprintf(memory, sizeof(memory), "%llu", (unsigned long long)(2 * planner_memory(1 << 20, 1)));
+        fixture_set(RECORD_HOST, "3", "memory", memory);
+        fixture_set(RECORD_HOST, "2", "memory", "1");
+        owned_by_the_dead('a', ",\"placement\":{\"host\":3,\"epoch\":1}");
+        owned_by_the_dead('b', "");
+        fixture.on_poll = a_claims_at_last;
+        takeover_start(&fixture.ctx, 1);
+        expect_owner('a', 3);
+        expect_owner('b', 3);
+        assert_string_equal(fixture.events, "");
 }
 
 static void one_that_was_placed_on_another_dead_host_is_placed_at_once(void **state)
@@ -306,6 +334,7 @@ int main(void)
             test(what_is_not_the_deads_is_left_alone),
             test(one_that_should_stand_is_placed_until_its_record_says_so),
             test(one_that_was_placed_before_gets_its_time),
+            test(what_was_placed_before_takes_its_room_once),
             test(one_that_was_placed_on_another_dead_host_is_placed_at_once),
             test(a_target_that_cannot_is_not_asked_for_the_others),
             test(this_host_refuses_itself_where_it_cannot_start),

@@ -26,6 +26,8 @@ static struct {
         int64_t taken_at;          /* when the record of host 1 or 3 was seen won */
         bool own_beats_stop;
         int64_t maintenance_at;
+        bool list_is_old;
+        const struct survey_host *listed; /* every look finds a list that is as old as that */
 } world;
 
 static int beat_of(struct fixture *f, unsigned host, uint64_t *ret)
@@ -55,6 +57,8 @@ static void each_look(struct fixture *f, int ms)
                 fixture_set(RECORD_HOST, "3", "maintenance", "true");
                 world.maintenance_at = 0;
         }
+        if (world.listed && f->now_ms < world.end)
+                neighbours_set(&f->ctx, &world.listed, 1);
         if (f->now_ms >= world.end)
                 f->ring.neighbours->wanted = false;
 }
@@ -90,6 +94,10 @@ static void watch(void)
         for (size_t i = 0; i < s.n_hosts; i++)
                 if (s.hosts[i].ring.number == 3)
                         third = &s.hosts[i];
+        if (world.list_is_old) { /* it joined again since */
+                fixture_set(RECORD_HOST, "3", "epoch", "8");
+                world.listed = third;
+        }
         neighbours_set(&fixture.ctx, &third, 1);
         fixture.spawned(fixture.spawned_arg);
         assert_null(fixture.ring.neighbours);
@@ -174,6 +182,16 @@ static void maintenance_counts_at_once(void **state)
         assert_int_equal(world.taken_at, 0);
 }
 
+/* What the record has told about its epoch is not taken back by a list that lags behind. */
+static void a_list_that_lags_behind_takes_no_epoch_back(void **state)
+{
+        world.dead_at[3] = BEGIN + 1;
+        world.list_is_old = true;
+        watch();
+        assert_in_range(world.taken_at, BEGIN + 2 * WATCH_DEAD_MS - WATCH_BEAT_MS, BEGIN + 2 * WATCH_DEAD_MS + 800);
+        assert_string_equal(fixture_field(RECORD_HOST, "3", "epoch"), "9");
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -186,6 +204,7 @@ int main(void)
             test(one_that_stopped_in_order_has_its_time),
             test(one_in_maintenance_is_told_of_and_not_taken),
             test(maintenance_counts_at_once),
+            test(a_list_that_lags_behind_takes_no_epoch_back),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
