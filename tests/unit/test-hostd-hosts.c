@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "hostd/plug/internal.h"
+#include "tests/unit/hostd-fixture.h"
+
+/* The thread that lists the hosts: what it makes of its own record, of its return, and of work that was left undone. */
+static struct {
+        int64_t end;
+        void (*meanwhile)(void); /* once, after a second */
+} world;
+
+static void each_tick(struct fixture *f, int ms)
+{
+        f->self.own_write_ms = f->now_ms;
+        if (world.meanwhile && f->now_ms >= 1001000) {
+                world.meanwhile();
+                world.meanwhile = NULL;
+        }
+        if (f->now_ms >= world.end)
+                f->self.quit = true;
+}
+
+static int begin(void **state)
+{
+        static char listen[] = "10.0.0.2:7070", address[] = "10.0.0.2", peer_uri[] = "qemu+tls://h2/system";
+
+        fixture_begin(state);
+        memset(&world, 0, sizeof(world));
+        world.end = fixture.now_ms + 10000;
+        fixture.on_poll = each_tick;
+        fixture.config.listen = listen;
+        fixture.config.address = address;
+        fixture.config.peer_uri = peer_uri;
+        fixture.identity.joined = true;
+        strcpy(fixture.identity.self.boot, "b");
+        strcpy(fixture.identity.self.view, "v");
+        strcpy(fixture.identity.self.board, "m");
+        strcpy(fixture.ctx.nonce, "this-run");
+        fixture_host(2, "up", 1, ",\"nonce\":\"this-run\",\"boot_id\":\"b\",\"view\":\"v\",\"board\":\"m\"");
+        return plug_new(&fixture.ctx.plug);
+}
+
+static int end(void **state)
+{
+        fixture.ctx.plug = plug_free(fixture.ctx.plug);
+        free(fixture.ring.first);
+        return fixture_end(state);
+}
+
+static void run(void)
+{
+        struct err err = {0};
+
+        assert_int_equal(watch_start(&fixture.ctx, &err), 0);
+}
+
+static void returning(void)
+{
+        fixture.ring.home = (struct homecoming){.returning = true, .joined_ms = fixture.now_ms};
+        fixture_set(RECORD_HOST, "2", "returning", "true");
+}
+
+static void a_return_ends_after_two_minutes(void **state)
+{
+        returning();
+        world.end = fixture.now_ms + WATCH_RETURN_MS - 1;
+        run();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "returning"), "true");
+        fixture.self.quit = false;
+        world.end += 3000;
+        run();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "returning"), "false");
+        assert_false(fixture.ring.home.returning);
+}
+
+static void another_hostd_has_joined(void)
+{
+        fixture_set(RECORD_HOST, "2", "nonce", "\"the-next-run\"");
+        fixture_set(RECORD_HOST, "2", "epoch", "2");
+}
+
+/* The record is another's, whose return has its own time. */
+static void a_return_that_is_anothers_goes_on(void **state)
+{
+        returning();
+        fixture.now_ms += WATCH_RETURN_MS;
+        world.end = fixture.now_ms + 10000;
+        another_hostd_has_joined();
+        run();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "returning"), "true");
+}
+
+static void a_newer_hostd_of_this_machine_ends_this_one(void **state)
+{
+        world.meanwhile = another_hostd_has_joined;
+        run();
+        assert_true(fixture.self.superseded && fixture.self.rescan);
+        assert_false(fixture.self.replaced);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "2");
+}
+
+static void another_machine_has_joined(void)
+{
+        another_hostd_has_joined();
+        fixture_set(RECORD_HOST, "2", "boot_id", "\"another\"");
+}
+
+static void another_machine_ends_its_trust(void **state)
+{
+        world.meanwhile = another_machine_has_joined;
+        run();
+        assert_true(fixture.self.replaced && fixture.self.rescan);
+        assert_false(fixture.self.superseded);
+        assert_in_range(fixture.now_ms, 1000000, 1004000); /* it lists no more */
+}
+
+static void somebody_has_taken_it_over(void)
+{
+        fixture_set(RECORD_HOST, "2", "state", "\"dead\"");
+        fixture_set(RECORD_HOST, "2", "epoch", "2");
+        fixture_set(RECORD_HOST, "2", "taken", "{\"by\":3,\"done\":false}");
+}
+
+static void one_that_was_taken_over_joins_again(void **state)
+{
+        world.meanwhile = somebody_has_taken_it_over;
+        run();
+        assert_true(fixture.self.rescan);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "state"), "\"up\"");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "3");
+        assert_int_equal(fixture.self.epoch, 3);
+        assert_string_equal(fixture.events, "host-returned ");
+}
+
+static void unless_it_ends(void)
+{
+        somebody_has_taken_it_over();
+        fixture.self.quit = true;
+}
+
+static void one_that_ends_promises_no_heartbeats(void **state)
+{
+        world.meanwhile = unless_it_ends;
+        run();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "state"), "\"dead\"");
+}
+
+static void it_is_drained_for_repair(void)
+{
+        fixture_set(RECORD_HOST, "2", "maintenance", "true");
+}
+
+static void maintenance_is_told_once(void **state)
+{
+        world.meanwhile = it_is_drained_for_repair;
+        run();
+        assert_string_equal(fixture.events, "host-maintenance ");
+        assert_false(fixture.self.rescan);
+}
+
+/* Also what this host won before it was started anew. */
+static void a_takeover_that_was_left_undone_is_gone_on_with(void **state)
+{
+        fixture_host(1, "dead", 5, ",\"taken\":{\"by\":2,\"epoch\":1,\"done\":false}");
+        fixture_instance('a', "");
+        fixture_claim('a', 1);
+        fixture_host(3, "dead", 5, ",\"taken\":{\"by\":2,\"epoch\":1,\"done\":true}");
+        fixture_instance('b', "");
+        fixture_claim('b', 3);
+        fixture_host(4, "dead", 5, ",\"taken\":{\"by\":9,\"epoch\":1,\"done\":false}"); /* another's to finish */
+        fixture_instance('c', "");
+        fixture_claim('c', 4);
+        run();
+        assert_string_not_equal(fixture.woken, "");
+        assert_null(strchr(fixture.woken, 'b'));
+        assert_null(strchr(fixture.woken, 'c'));
+        assert_int_equal(fixture.ring.n_takeovers, 0);
+}
+
+int main(void)
+{
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
+        const struct CMUnitTest tests[] = {
+            test(a_return_ends_after_two_minutes),
+            test(a_return_that_is_anothers_goes_on),
+            test(a_newer_hostd_of_this_machine_ends_this_one),
+            test(another_machine_ends_its_trust),
+            test(one_that_was_taken_over_joins_again),
+            test(one_that_ends_promises_no_heartbeats),
+            test(maintenance_is_told_once),
+            test(a_takeover_that_was_left_undone_is_gone_on_with),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
