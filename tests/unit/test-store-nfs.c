@@ -316,6 +316,52 @@ static void a_removal_that_was_cut_off_is_mended(void **state)
         assert_int_equal(power_count("images"), 0);
 }
 
+/* A folder is renamed, and then emptied: who asks again finishes that, and the image has one user less. */
+static void a_removal_that_is_asked_for_again_is_finished(void **state)
+{
+        struct fs *fs = power_fs();
+        struct lease none = {};
+        struct err err = {};
+
+        assert_int_equal(
+            fs->ops->rename(fs, "instances/33/" VM ".e0.h0", "tmp/removed-" VM ".e0.h0", &err), 0);
+        assert_int_equal(volume_remove(store, IMAGE, &err), -EBUSY);
+        assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), 0);
+        assert_int_equal(power_count("tmp"), 0);
+        assert_int_equal(lease_create(store, VM, disks, N_DISKS, &err), 0);
+        power_aim(POWER_LOSE, 0); /* the rename's answer: it looks whether it is away */
+        assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), 0);
+        power_aim(POWER_NONE, 0);
+        assert_int_equal(power_count("tmp"), 0);
+        assert_int_equal(lease_create(store, VM, disks, N_DISKS, &err), 0);
+        power_aim(POWER_DROP, 0);
+        assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), -ETIMEDOUT);
+        power_aim(POWER_NONE, 0);
+        assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), 0);
+        assert_int_equal(volume_remove(store, IMAGE, &err), 0);
+}
+
+/* Of an upload that was cut off: the rename that makes it ours is looked at where it has no answer. */
+static void a_part_is_taken_whatever_the_answer_is(void **state)
+{
+        struct volume *v = NULL;
+        struct err err = {};
+
+        assert_int_equal(volume_create(store, "i", 4096, &v, &err), 0);
+        assert_int_equal(volume_write(v, "abc", 3, 0, &err), 0);
+        v = volume_leave(v);
+        power_aim(POWER_DROP, 1);
+        assert_int_equal(volume_resume(store, "i", true, &v, &err), -ETIMEDOUT);
+        power_aim(POWER_LOSE, 1);
+        assert_int_equal(volume_resume(store, "i", true, &v, &err), 0);
+        power_aim(POWER_NONE, 0);
+        assert_int_equal(volume_seal(v, &err), 0);
+        v = volume_close(v);
+        assert_int_equal(volume_resume(store, "i", true, &v, &err), -ENOENT);
+        assert_int_equal(volume_open(store, "i", &v, &err), 0);
+        volume_close(v);
+}
+
 /* Where there is no room, a record that exists gets some from the reserve, and a new one waits. */
 static void a_full_store_still_takes_changes(void **state)
 {
@@ -509,6 +555,8 @@ int main(void)
             cmocka_unit_test_setup_teardown(the_self_test_believes_what_it_has_seen, begin, end),
             cmocka_unit_test_setup_teardown(the_sweep_takes_what_is_an_hour_old, begin, end),
             cmocka_unit_test_setup_teardown(a_removal_that_was_cut_off_is_mended, begin, end),
+            cmocka_unit_test_setup_teardown(a_removal_that_is_asked_for_again_is_finished, begin, end),
+            cmocka_unit_test_setup_teardown(a_part_is_taken_whatever_the_answer_is, begin, end),
             cmocka_unit_test_setup_teardown(a_full_store_still_takes_changes, begin, end),
             cmocka_unit_test_setup_teardown(of_two_names_the_higher_epoch_counts, begin, end),
             cmocka_unit_test_setup_teardown(another_instance_of_the_same_folder_is_another, begin, end),
