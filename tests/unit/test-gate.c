@@ -130,7 +130,6 @@ static void malformed_questions_are_a_no_without_asking(void **state)
         struct fixture *f = *state;
         char reason[REASON_LEN];
 
-
         /* One that fills the buffer may have been cut off. */
         for (unsigned i = 0; i < 2; i++) {
                 int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -141,7 +140,8 @@ static void malformed_questions_are_a_no_without_asking(void **state)
                 strcpy(address.sun_path, f->socket);
                 assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
                 memset(packet + n, ' ', sizeof packet - (size_t)n);
-                assert_int_equal(send(fd, packet, i == 0 ? 511 : sizeof packet, 0), i == 0 ? 511 : sizeof packet);
+                assert_int_equal(send(fd, packet, i == 0 ? 511 : sizeof packet, 0),
+                                 i == 0 ? 511 : sizeof packet);
                 assert_true(recv(fd, said, sizeof said - 1, 0) > 0);
                 assert_int_equal(strncmp(said, "no", 2) == 0, i == 1);
                 close(fd);
@@ -199,7 +199,8 @@ static void *die_over_a_question(void *arg)
         return NULL;
 }
 
-static int ask_dying(struct fixture *f, const char *question, bool next, int answer_ms, char reason[REASON_LEN])
+static int ask_dying(struct fixture *f, const char *question, bool next, int answer_ms,
+                     char reason[REASON_LEN])
 {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         struct dying d = {.f = f, .next = next};

@@ -177,7 +177,8 @@ static void a_takeover_that_was_left_undone_is_gone_on_with(void **state)
         fixture_host(3, "dead", 5, ",\"taken\":{\"by\":2,\"epoch\":1,\"done\":true}");
         fixture_instance('b', "");
         fixture_claim('b', 3);
-        fixture_host(4, "dead", 5, ",\"taken\":{\"by\":9,\"epoch\":1,\"done\":false}"); /* another's to finish */
+        fixture_host(4, "dead", 5,
+                     ",\"taken\":{\"by\":9,\"epoch\":1,\"done\":false}"); /* another's to finish */
         fixture_instance('c', "");
         fixture_claim('c', 4);
         run();

@@ -26,12 +26,12 @@ static int begin(void **state)
 
 static bool made_by_another; /* the next record that is put is: another hostd of this name was quicker */
 
-int __real_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected, const char *text,
-                      uint64_t *ret_version, struct err *err);
-int __wrap_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected, const char *text,
-                      uint64_t *ret_version, struct err *err);
-int __wrap_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected, const char *text,
-                      uint64_t *ret_version, struct err *err)
+int __real_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
+                      const char *text, uint64_t *ret_version, struct err *err);
+int __wrap_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
+                      const char *text, uint64_t *ret_version, struct err *err);
+int __wrap_record_put(struct store *s, enum record_kind kind, const char *id, uint64_t expected,
+                      const char *text, uint64_t *ret_version, struct err *err)
 {
         if (made_by_another)
                 assert_int_equal(__real_record_put(s, kind, id, expected, text, NULL, NULL), 0);

@@ -42,8 +42,10 @@ int __wrap_lease_fenced(struct store *s, const char *instance, fenced_cb cb, voi
         return 0;
 }
 
-int __wrap_lease_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err);
-int __wrap_lease_lift(struct store *s, const char *instance, const struct fenced_client *client, struct err *err)
+int __wrap_lease_lift(struct store *s, const char *instance, const struct fenced_client *client,
+                      struct err *err);
+int __wrap_lease_lift(struct store *s, const char *instance, const struct fenced_client *client,
+                      struct err *err)
 {
         if (world.lift < 0)
                 return err_set(err, world.lift, "lift: error");
@@ -80,8 +82,8 @@ int __wrap_http_call(struct http_client *c, const char *method, const char *path
         world.asked[host]++;
         if (world.answer[host] < 0)
                 return err_set(err, world.answer[host], "no answer");
-        *ret_body = json_pack("{s:i,s:s,s:s,s:s,s:b}", "host", (int)(world.says ? world.says : host), "boot", "b",
-                              "view", "v", "board", "m", "here", (int)world.here);
+        *ret_body = json_pack("{s:i,s:s,s:s,s:s,s:b}", "host", (int)(world.says ? world.says : host), "boot",
+                              "b", "view", "v", "board", "m", "here", (int)world.here);
         return 0;
 }
 

@@ -22,9 +22,9 @@ static struct {
         char log[256];
         const char *problems;
         int grant, migrate;
-        bool name_moves;  /* somebody claims after the grant */
-        bool arrives;     /* the destination commits while libvirt is at work */
-        bool entry_there; /* when the grant was asked for */
+        bool name_moves;              /* somebody claims after the grant */
+        bool arrives;                 /* the destination commits while libvirt is at work */
+        bool entry_there;             /* when the grant was asked for */
         char forgotten[UUID_LEN + 1]; /* the last start that was */
         unsigned waits, stop_at,
             begins_at; /* the wait at which its user stops it; at which libvirt's job begins */

@@ -40,8 +40,10 @@ bool __wrap_tap_is_up(const char *tap)
         return !world.down;
 }
 
-int __wrap_tap_announce(const char *bridge, const char *tap, const char *mac, const char *address, struct err *err);
-int __wrap_tap_announce(const char *bridge, const char *tap, const char *mac, const char *address, struct err *err)
+int __wrap_tap_announce(const char *bridge, const char *tap, const char *mac, const char *address,
+                        struct err *err);
+int __wrap_tap_announce(const char *bridge, const char *tap, const char *mac, const char *address,
+                        struct err *err)
 {
         assert_true(world.n_told < 32);
         world.macs[world.n_told] = mac[16];
@@ -228,7 +230,8 @@ static void without_storage_and_without_peers_the_plugs_are_shut(void **state)
         world.answer = -ETIMEDOUT;
         world.answer_ms = ISOLATION_WAIT_MS;
         run();
-        assert_in_range(world.shut_at, WATCH_DEAD_MS, ISOLATION_ASK_MS + ISOLATION_SILENT_MS + ISOLATION_EVERY_MS);
+        assert_in_range(world.shut_at, WATCH_DEAD_MS,
+                        ISOLATION_ASK_MS + ISOLATION_SILENT_MS + ISOLATION_EVERY_MS);
         assert_true(world.rounds_shut > 10); /* what arrives meanwhile, too */
         assert_string_equal(fixture.events, "host-isolated ");
 }

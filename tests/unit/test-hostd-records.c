@@ -372,7 +372,8 @@ static void an_arrivals_room_is_held_for_a_while(void **state)
         struct config config = {.name = (char *)"h2", .moves_in = 1};
         struct context *ctx = *state;
         struct guest one = guest(ctx, ONE), two = guest(ctx, TWO), *both[] = {&one, &two};
-        struct instance i = {.id = ONE, .cpus = 1, .memory = 1 << 30}, j = {.id = TWO, .cpus = 1, .memory = 1};
+        struct instance i = {.id = ONE, .cpus = 1, .memory = 1 << 30},
+                        j = {.id = TWO, .cpus = 1, .memory = 1};
         struct guest_look look = {
             .record = true, .instance = i, .view = {.me = 2, .record = true, .host = 1, .epoch = 5}};
         struct guests table = {.lock = PTHREAD_MUTEX_INITIALIZER, .list = both, .n = 2, .scanned = true};
@@ -561,20 +562,23 @@ static void what_was_told_failed_does_not_arrive(void **state)
         struct instance i;
 
         ctx->self = &self;
-        instance(ctx->store, ONE,
-                 ",\"move\":{\"serial\":4,\"to\":2,\"epoch\":7},\"start\":{\"id\":\"" ONE "\",\"epoch\":7},"
-                 "\"migration\":{\"attempt\":\"a\",\"source\":1,\"destination\":2,\"epoch\":7,\"start\":{\"id\":"
-                 "\"" TWO "\"}}");
+        instance(
+            ctx->store, ONE,
+            ",\"move\":{\"serial\":4,\"to\":2,\"epoch\":7},\"start\":{\"id\":\"" ONE "\",\"epoch\":7},"
+            "\"migration\":{\"attempt\":\"a\",\"source\":1,\"destination\":2,\"epoch\":7,\"start\":{\"id\":"
+            "\"" TWO "\"}}");
         assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
         assert_int_equal(guest_record_move(ctx, ONE, &failed, NULL), 1);
         assert_int_equal(guest_record_start(ctx, &i, &arrival, &mine, false, NULL, NULL), -EACCES);
-        assert_int_equal(guest_record_start(ctx, &i, &source, &mine, false, NULL, NULL), 0); /* it may run on */
+        assert_int_equal(guest_record_start(ctx, &i, &source, &mine, false, NULL, NULL),
+                         0); /* it may run on */
         instance_done(&i);
         /* What failed was an earlier move. */
         assert_int_equal(record_change(ctx->store, RECORD_INSTANCE, ONE, move_again, NULL, NULL), 0);
         assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
         assert_int_equal(
-            guest_record_start(ctx, &i, &arrival, &(struct lease){.epoch = 9, .host = 2}, false, NULL, NULL), 0);
+            guest_record_start(ctx, &i, &arrival, &(struct lease){.epoch = 9, .host = 2}, false, NULL, NULL),
+            0);
         assert_string_equal(text_of(ctx, "arrived"), "a");
         instance_done(&i);
 }

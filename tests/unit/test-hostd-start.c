@@ -26,7 +26,7 @@ static struct {
         bool domain;          /* libvirt knows it */
         bool disk_error;      /* which has stopped it */
         unsigned shutdowns_until_end;
-        int64_t appears_ms;          /* when libvirt shows the domain whose start has no answer; 0: it does not */
+        int64_t appears_ms; /* when libvirt shows the domain whose start has no answer; 0: it does not */
         const char *domain_start;    /* of which start it is; NULL: of the one under way */
         int64_t suspended_ms;        /* when somebody suspends it on its host; 0: nobody does */
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */

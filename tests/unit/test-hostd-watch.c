@@ -188,7 +188,8 @@ static void a_list_that_lags_behind_takes_no_epoch_back(void **state)
         world.dead_at[3] = BEGIN + 1;
         world.list_is_old = true;
         watch();
-        assert_in_range(world.taken_at, BEGIN + 2 * WATCH_DEAD_MS - WATCH_BEAT_MS, BEGIN + 2 * WATCH_DEAD_MS + 800);
+        assert_in_range(world.taken_at, BEGIN + 2 * WATCH_DEAD_MS - WATCH_BEAT_MS,
+                        BEGIN + 2 * WATCH_DEAD_MS + 800);
         assert_string_equal(fixture_field(RECORD_HOST, "3", "epoch"), "9");
 }
 

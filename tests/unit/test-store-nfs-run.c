@@ -28,7 +28,7 @@ static struct {
 
         char content[64]; /* of the one file */
         size_t len;
-        uint32_t most;    /* bytes that a WRITE takes, or a READ gives, at once */
+        uint32_t most; /* bytes that a WRITE takes, or a READ gives, at once */
         unsigned writes, removed;
         unsigned ctimes[16]; /* the folder's, at each READDIR; an answer has one name, three are a listing */
         bool created;
@@ -97,17 +97,19 @@ bool __wrap_nfs_conn_broken(const struct nfs_conn *c)
         return server.broken;
 }
 
-int __wrap_nfs3_lookup(struct nfs_conn *c, const struct nfs_fh *dir, const char *name, struct nfs_found *ret);
+int __wrap_nfs3_lookup(struct nfs_conn *c, const struct nfs_fh *dir, const char *name,
+                       struct nfs_found *ret);
 int __wrap_nfs3_lookup(struct nfs_conn *c, const struct nfs_fh *dir, const char *name, struct nfs_found *ret)
 {
-        *ret = (struct nfs_found){.fh = {.len = 2}, .has_fh = true, .has_attr = true, .attr = {.size = server.len}};
+        *ret = (struct nfs_found){
+            .fh = {.len = 2}, .has_fh = true, .has_attr = true, .attr = {.size = server.len}};
         return server.created || strcmp(name, "file") != 0 ? 0 : -ENOENT;
 }
 
-int __wrap_nfs3_create(struct nfs_conn *c, const struct nfs_fh *dir, const char *name, const struct nfs_change *change,
-                       bool exclusive, struct nfs_found *ret);
-int __wrap_nfs3_create(struct nfs_conn *c, const struct nfs_fh *dir, const char *name, const struct nfs_change *change,
-                       bool exclusive, struct nfs_found *ret)
+int __wrap_nfs3_create(struct nfs_conn *c, const struct nfs_fh *dir, const char *name,
+                       const struct nfs_change *change, bool exclusive, struct nfs_found *ret);
+int __wrap_nfs3_create(struct nfs_conn *c, const struct nfs_fh *dir, const char *name,
+                       const struct nfs_change *change, bool exclusive, struct nfs_found *ret)
 {
         server.created = true;
         return __wrap_nfs3_lookup(c, dir, name, ret);
@@ -120,10 +122,10 @@ int __wrap_nfs3_remove(struct nfs_conn *c, const struct nfs_fh *dir, const char 
         return 0;
 }
 
-int __wrap_nfs3_write(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offset, const void *buf, uint32_t len,
-                      bool sync, uint32_t *ret_len, uint64_t *ret_verifier);
-int __wrap_nfs3_write(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offset, const void *buf, uint32_t len,
-                      bool sync, uint32_t *ret_len, uint64_t *ret_verifier)
+int __wrap_nfs3_write(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offset, const void *buf,
+                      uint32_t len, bool sync, uint32_t *ret_len, uint64_t *ret_verifier);
+int __wrap_nfs3_write(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offset, const void *buf,
+                      uint32_t len, bool sync, uint32_t *ret_len, uint64_t *ret_verifier)
 {
         int r = server.answer[server.writes++];
 
@@ -142,16 +144,17 @@ int __wrap_nfs3_read(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offse
 int __wrap_nfs3_read(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offset, void *buf, uint32_t len,
                      uint32_t *ret_len, bool *ret_eof)
 {
-        *ret_len = (uint32_t)MIN_OF((size_t)MIN_OF(len, server.most), server.len - MIN_OF((size_t)offset, server.len));
+        *ret_len = (uint32_t)MIN_OF((size_t)MIN_OF(len, server.most),
+                                    server.len - MIN_OF((size_t)offset, server.len));
         memcpy(buf, server.content + offset, *ret_len);
         *ret_eof = offset + *ret_len == server.len;
         return 0;
 }
 
-int __wrap_nfs3_readdir(struct nfs_conn *c, const struct nfs_fh *dir, struct nfs_listing *listing, fs_name_cb cb,
-                        void *arg);
-int __wrap_nfs3_readdir(struct nfs_conn *c, const struct nfs_fh *dir, struct nfs_listing *listing, fs_name_cb cb,
-                        void *arg)
+int __wrap_nfs3_readdir(struct nfs_conn *c, const struct nfs_fh *dir, struct nfs_listing *listing,
+                        fs_name_cb cb, void *arg);
+int __wrap_nfs3_readdir(struct nfs_conn *c, const struct nfs_fh *dir, struct nfs_listing *listing,
+                        fs_name_cb cb, void *arg)
 {
         static const char *const names[] = {"one", "two", "three"};
         unsigned k = server.runs++;
@@ -198,7 +201,8 @@ static int run(bool again)
         struct err err = {};
 
         server.runs = 0;
-        return nfs_run(&nfs.fs, &(struct nfs_op){.what = "try", .path = "x", .again = again, .run = run_it}, &err);
+        return nfs_run(&nfs.fs, &(struct nfs_op){.what = "try", .path = "x", .again = again, .run = run_it},
+                       &err);
 }
 
 /* Unknown is unknown: it may have been done, or may come late. */
@@ -255,7 +259,8 @@ static void content_goes_out_in_parts(void **state)
                 memset(server.content, 0, sizeof(server.content));
                 memset(server.answer, 0, sizeof(server.answer));
                 server.len = server.writes = 0;
-                assert_int_equal(fs_nfs_put(&nfs.fs, "folder/file", "0123456789", 10, &owner, true, &err), 0);
+                assert_int_equal(fs_nfs_put(&nfs.fs, "folder/file", "0123456789", 10, &owner, true, &err),
+                                 0);
                 assert_int_equal(server.len, 10);
                 assert_string_equal(server.content, "0123456789");
         }

@@ -323,8 +323,8 @@ static void a_removal_that_is_asked_for_again_is_finished(void **state)
         struct lease none = {};
         struct err err = {};
 
-        assert_int_equal(
-            fs->ops->rename(fs, "instances/33/" VM ".e0.h0", "tmp/removed-" VM ".e0.h0", &err), 0);
+        assert_int_equal(fs->ops->rename(fs, "instances/33/" VM ".e0.h0", "tmp/removed-" VM ".e0.h0", &err),
+                         0);
         assert_int_equal(volume_remove(store, IMAGE, &err), -EBUSY);
         assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), 0);
         assert_int_equal(power_count("tmp"), 0);
