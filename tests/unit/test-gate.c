@@ -253,7 +253,7 @@ static void the_next_hostd_is_waited_for_a_while(void **state)
         char reason[REASON_LEN];
 
         for (unsigned i = 0; i < 2; i++) { /* an answer may take longer than that; or less */
-                static const int answer_ms[] = {600000, 2000}, patience_ms[] = {5000, 2000};
+                static const int answer_ms[] = {60000, 2000}, patience_ms[] = {5000, 2000};
 
                 hurried_ms = 0;
                 hurry_ms = 50;

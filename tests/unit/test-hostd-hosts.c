@@ -13,7 +13,10 @@
 #include "hostd/plug/internal.h"
 #include "tests/unit/hostd-fixture.h"
 
-/* The thread that lists the hosts: what it makes of its own record, of its return, and of work that was left undone. */
+/*
+ * The thread that lists the hosts: what it makes of its own record, of its return, and of work that was left undone.
+ * And the one that tells what this host cannot see.
+ */
 static struct {
         int64_t end;
         void (*meanwhile)(void); /* once, after a second */
@@ -188,6 +191,64 @@ static void a_takeover_that_was_left_undone_is_gone_on_with(void **state)
         assert_int_equal(fixture.ring.n_takeovers, 0);
 }
 
+static void lists_work(struct fixture *f, int ms)
+{
+        each_tick(f, ms);
+        if (f->now_ms >= 1030000) /* they did not until then */
+                f->ring.listed_ms = f->now_ms;
+}
+
+static const char *blind_at_25_s; /* its record's word then */
+
+static void look_at_25_s(struct fixture *f, int ms)
+{
+        static char text[200];
+
+        lists_work(f, ms);
+        if (f->now_ms == 1025000) {
+                snprintf(text, sizeof(text), "%s", fixture_field(RECORD_HOST, "2", "blind"));
+                blind_at_25_s = text;
+        }
+}
+
+/* Told once and written down, until they work again. */
+static void a_host_that_lists_no_hosts_says_so(void **state)
+{
+        fixture.on_poll = look_at_25_s;
+        fixture.ring.listed_ms = fixture.now_ms; /* of before: it is old after five seconds */
+        world.end = fixture.now_ms + 40000;
+        sight_main(&fixture.ctx);
+        assert_non_null(blind_at_25_s);
+        assert_non_null(strstr(blind_at_25_s, "\"host\":0"));
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent");
+        assert_string_equal(fixture.events, "host-blind host-sees ");
+}
+
+static void the_neighbour_is_none_any_more(struct fixture *f, int ms)
+{
+        each_tick(f, ms);
+        f->ring.listed_ms = f->now_ms;
+        if (f->now_ms == 1020000) {
+                assert_non_null(strstr(fixture_field(RECORD_HOST, "2", "blind"), "\"host\":3"));
+                neighbours_set(&f->ctx, NULL, 0);
+        }
+}
+
+static void a_neighbour_that_cannot_be_told_is_named_while_it_is_one(void **state)
+{
+        const struct survey_host third = {.ring = {.number = 3, .epoch = 1}, .name = "h3"}, *list = &third;
+
+        fixture.spawn_later = true; /* nobody looks at it */
+        neighbours_set(&fixture.ctx, &list, 1);
+        fixture.on_poll = the_neighbour_is_none_any_more;
+        world.end = fixture.now_ms + 25000;
+        sight_main(&fixture.ctx);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent");
+        assert_string_equal(fixture.events, "host-blind ");
+        fixture.spawned(fixture.spawned_arg); /* its thread, which finds that, and ends */
+        assert_null(fixture.ring.neighbours);
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -200,6 +261,8 @@ int main(void)
             test(one_that_ends_promises_no_heartbeats),
             test(maintenance_is_told_once),
             test(a_takeover_that_was_left_undone_is_gone_on_with),
+            test(a_host_that_lists_no_hosts_says_so),
+            test(a_neighbour_that_cannot_be_told_is_named_while_it_is_one),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,15 +62,22 @@ static void the_first_join_of_all_makes_the_record(void **state)
 static void each_join_is_a_new_epoch(void **state)
 {
         fixture_host(2, "dead", 7,
-                     ",\"taken\":{\"by\":3,\"done\":true},\"drained\":true,\"disarmed_ms\":60000");
+                     ",\"taken\":{\"by\":3,\"done\":true},\"drained\":true,\"disarmed_ms\":60000,\"blind\":["
+                     "{\"host\":3}]");
         fixture_set(RECORD_HOST, "2", "name", "\"me\"");
         assert_int_equal(join(true), 0);
         assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "8");
         assert_int_equal(fixture.self.epoch, 8);
         assert_string_equal(fixture_field(RECORD_HOST, "2", "taken"), "absent");
         assert_string_equal(fixture_field(RECORD_HOST, "2", "drained"), "true"); /* an operator's */
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent"); /* of the run before */
+        fixture_set(RECORD_HOST, "2", "blind", "[{\"host\":4}]");
+        assert_int_equal(join(false), 0); /* again, in the same run: it has not seen that host since */
+        assert_string_not_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent");
+        fixture_set(RECORD_HOST, "2", "epoch", "8");
+        fixture.self.epoch = 8;
         assert_string_equal(fixture_field(RECORD_HOST, "2", "disarmed_ms"), "0");
-        assert_string_equal(fixture.events, "host-returned ");
+        assert_string_equal(fixture.events, "host-returned host-joined ");
 }
 
 static void a_number_that_is_anothers_is_refused(void **state)

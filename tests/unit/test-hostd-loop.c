@@ -28,8 +28,9 @@ static struct {
         int64_t waits[32]; /* how long each wait was to be */
         unsigned n_waits, end_after;
         void (*while_looking)(struct guest *g);
-        bool powered_off; /* libvirt's log says so */
-        unsigned endings; /* how often it was asked */
+        bool powered_off;            /* libvirt's log says so */
+        const char *users_placement; /* made between the look and what comes of it */
+        unsigned endings;            /* how often it was asked */
 } world;
 
 static int done(const char *word, struct err *err)
@@ -88,6 +89,8 @@ int __wrap_virt_ended(const char *name, struct virt_end *ret, struct err *err);
 int __wrap_virt_ended(const char *name, struct virt_end *ret, struct err *err)
 {
         world.endings++;
+        if (world.users_placement)
+                fixture_set(RECORD_INSTANCE, ID, "placement", world.users_placement);
         *ret = (struct virt_end){.off = world.powered_off};
         return 0;
 }
@@ -430,6 +433,20 @@ static void who_has_not_taken_it_is_not_asked_again(void **state)
         assert_string_equal(world.log, "");
 }
 
+/* What is handed on is the placement that was looked at, and no newer one. */
+static void a_placement_of_its_user_is_not_overwritten(void **state)
+{
+        fixture_host(3, "up", 1, "");
+        world.view[0].qemu = QEMU_NONE;
+        world.view[0].no_libvirt_ms = fixture.now_ms - 20000;
+        world.users_placement = "{\"host\":5,\"epoch\":1}";
+        world.end_after = 1;
+        run();
+        assert_int_equal(world.endings, 1);
+        assert_string_equal(fixture.looks, "");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement.host"), "5");
+}
+
 static void event(enum virt_event_kind kind, const char *detail)
 {
         guests_event(&fixture.ctx, kind, ID, detail);
@@ -557,6 +574,7 @@ int main(void)
             test(one_that_powered_itself_off_is_written_down),
             test(an_end_is_looked_up_once),
             test(who_has_not_taken_it_is_not_asked_again),
+            test(a_placement_of_its_user_is_not_overwritten),
             test(an_end_is_the_guests_wish_unless_somebody_caused_it),
             test(the_reason_of_an_end_outlives_what_follows_it),
             test(a_stop_by_a_disk_error_is_one_however_many_requests_fail),

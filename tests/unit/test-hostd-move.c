@@ -12,6 +12,7 @@
 #include "common/http-client.h"
 #include "common/json.h"
 #include "hostd/plug/plug.h"
+#include "migrate/isolation.h"
 #include "tests/unit/hostd-fixture.h"
 
 /* The steps of a move from here: what is written and granted before libvirt is called, and what is told after it. */
@@ -22,6 +23,8 @@ static struct {
         char log[256];
         const char *problems;
         int grant, migrate;
+        int reach;                    /* of a host that is asked whether it is there */
+        bool stop_ends;               /* guest_stop() ends the guest; else something came between */
         bool name_moves;              /* somebody claims after the grant */
         bool arrives;                 /* the destination commits while libvirt is at work */
         bool entry_there;             /* when the grant was asked for */
@@ -57,6 +60,8 @@ int __wrap_http_call(struct http_client *c, const char *method, const char *path
 int __wrap_http_call(struct http_client *c, const char *method, const char *path, const json_t *body,
                      json_t **ret_body, long *ret_status, struct err *err)
 {
+        if (strcmp(method, "GET") == 0)
+                return world.reach;
         say("preflight");
         *ret_body = json_loads(world.problems ? world.problems : "{\"problems\":[]}", 0, NULL);
         return 0;
@@ -153,6 +158,15 @@ int __wrap_guest_kill(struct guest *g, struct err *err);
 int __wrap_guest_kill(struct guest *g, struct err *err)
 {
         say("kill");
+        return 0;
+}
+
+int __wrap_guest_stop(struct guest *who, const struct guest_look *look, struct err *err);
+int __wrap_guest_stop(struct guest *who, const struct guest_look *look, struct err *err)
+{
+        say("stop");
+        if (world.stop_ends)
+                who->ended_epoch = look->lease.epoch + 1;
         return 0;
 }
 
@@ -265,9 +279,13 @@ static void nor_without_the_grant(void **state)
 static void an_error_of_libvirts_decides_nothing(void **state)
 {
         world.migrate = -EIO;
+        fixture_set(RECORD_INSTANCE, ID, "status",
+                    "{\"waiting\":{\"serial\":4,\"why\":\"others come first\"}}");
         assert_int_equal(move(QEMU_RUNNING), 0);
         assert_string_equal(world.log, "preflight grant migrate ");
         assert_string_equal(outcome("state"), "absent");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.waiting"),
+                            "absent"); /* it does not any more */
         assert_int_equal(g->move.serial, 4);
 }
 
@@ -355,6 +373,86 @@ static void a_turn_that_is_given_back_keeps_its_place(void **state)
         turn(g, 0);
 }
 
+/* The network of this host is dead for long, and the guest runs here. */
+static bool uplink(void)
+{
+        guest_look_done(&l);
+        memset(&l, 0, sizeof(l));
+        assert_int_equal(instance_load(fixture.ctx.store, ID, &l.instance, NULL), 0);
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &l.lease, NULL), 0);
+        l.record = true;
+        l.view = (struct instance_view){.me = 2,
+                                        .trusted = true,
+                                        .record = true,
+                                        .epoch = 1,
+                                        .host = 2,
+                                        .wanted = WANTED_RUNNING,
+                                        .qemu = QEMU_RUNNING,
+                                        .qemu_epoch = 1};
+        fixture.self.uplink = UPLINK_HAND_ON;
+        return guest_uplink(g, &l);
+}
+
+static void by_nobodys_wish(void)
+{
+        static char bridge[] = "br0";
+
+        fixture.config.bridge = bridge;
+        fixture_set(RECORD_INSTANCE, ID, "status", "{\"move\":{\"serial\":4,\"state\":\"done\"}}");
+}
+
+static void a_guest_leaves_a_dead_network_alive_once_and_then_by_a_stop(void **state)
+{
+        by_nobodys_wish();
+        assert_true(uplink());
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "move"),
+                            "{\"epoch\":1,\"serial\":5,\"to\":3}");
+        assert_string_equal(world.log, "");
+        assert_true(uplink()); /* it is here still: that move did not work */
+        assert_string_equal(world.log, "stop ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement"), "absent"); /* nobody ended it */
+        world.stop_ends = true;
+        assert_true(uplink());
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement"), "{\"epoch\":1,\"host\":3}");
+        assert_string_equal(fixture.looks, "3:a ");
+        assert_string_equal(fixture.events, "uplink-dead uplink-dead uplink-dead ");
+}
+
+static void a_host_that_cannot_be_reached_starts_it(void **state)
+{
+        by_nobodys_wish();
+        world.reach = -ETIMEDOUT;
+        world.stop_ends = true;
+        assert_true(uplink());
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "move.serial"), "4");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement.host"), "3");
+}
+
+/* Nor does it go to where another of its group is; and where there is nobody else it stays. */
+static void a_dead_network_is_no_reason_to_leave_for_anywhere(void **state)
+{
+        by_nobodys_wish();
+        fixture_set(RECORD_INSTANCE, ID, "group", "\"db\"");
+        fixture_instance('b', ",\"group\":\"db\"");
+        fixture_claim('b', 3);
+        assert_false(uplink());
+        assert_string_equal(world.log, "");
+        assert_string_equal(fixture.events, "");
+        fixture_host(4, "up", 1, ",\"api\":\"http://h4\"");
+        assert_true(uplink());
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "move.to"), "4");
+        fixture.self.leaving = true; /* it is handed on anyway */
+        assert_false(uplink());
+}
+
+static void its_users_move_comes_first(void **state)
+{
+        by_nobodys_wish();
+        fixture_set(RECORD_INSTANCE, ID, "move.serial", "5");
+        assert_true(uplink());
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "move.serial"), "5");
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -370,6 +468,10 @@ int main(void)
             test(other_news_do_not),
             test(those_that_are_to_leave_take_turns),
             test(a_turn_that_is_given_back_keeps_its_place),
+            test(a_guest_leaves_a_dead_network_alive_once_and_then_by_a_stop),
+            test(a_host_that_cannot_be_reached_starts_it),
+            test(a_dead_network_is_no_reason_to_leave_for_anywhere),
+            test(its_users_move_comes_first),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@ static struct {
         int claim, commit, fence, start, kill, processes, abort; /* answers: 0 is the real one's */
         unsigned n_processes; /* QEMUs of the instance here, until they are killed */
         bool domain;          /* libvirt knows it */
+        bool yes;             /* the gate lets it run while libvirt is waited for */
         bool disk_error;      /* which has stopped it */
         unsigned shutdowns_until_end;
         int64_t appears_ms; /* when libvirt shows the domain whose start has no answer; 0: it does not */
@@ -31,6 +32,7 @@ static struct {
         int64_t suspended_ms;        /* when somebody suspends it on its host; 0: nobody does */
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
         uint64_t starting_epoch;
+        char at_kill[UUID_LEN + 1]; /* the same when processes were looked for last */
 } world;
 
 static void say(const char *word)
@@ -136,6 +138,7 @@ int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_
         if (world.processes < 0)
                 return answer(world.processes, err);
         say("processes");
+        strcpy(world.at_kill, guests_find(fixture.ctx.guests, ID)->starting.id);
         *ret = calloc(3, sizeof(**ret));
         for (size_t i = 0; i < 3; i++) {
                 strcpy((*ret)[i].lease.instance, i < world.n_processes ? ID : fixture_id('b'));
@@ -183,6 +186,8 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, c
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
 {
         fixture.now_ms += 1000;
+        if (world.yes)
+                guests_find(fixture.ctx.guests, ID)->known_pid = PID;
         return ETIMEDOUT;
 }
 
@@ -190,6 +195,11 @@ void __wrap_plug_announce(struct context *ctx, const char *instance, const char 
 void __wrap_plug_announce(struct context *ctx, const char *instance, const char *mac, const char *address)
 {
         say("announce");
+}
+
+void __wrap_dhcp_remove(struct context *ctx, const char *instance);
+void __wrap_dhcp_remove(struct context *ctx, const char *instance)
+{
 }
 
 void __wrap_dhcp_add(struct context *ctx, const char *instance, const char *name, const char *mac,
@@ -332,6 +342,73 @@ static void a_start_that_failed_leaves_nothing(void **state)
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.error"), "\"error 5\"");
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.tries"), "1");
         assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.next"), "\"soon\"");
+}
+
+/* Its call does not return. What it starts later the gate refuses, from before the look at what is there. */
+static void a_start_that_takes_too_long_is_given_up(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        fixture.spawn_later = true;
+        strcpy(world.at_kill, "?");
+        assert_int_equal(start(), -ETIME);
+        assert_string_equal(world.at_kill, "");
+        assert_non_null(strstr(world.log, "dhcp processes processes forget "));
+        assert_false(g->ran);
+        assert_true(fixture.now_ms > begun);
+        fixture.spawned(fixture.spawned_arg); /* at last: nobody waits for it */
+        assert_false(g->ran);
+}
+
+/* The gate has let it run: it is started, whenever the call returns. */
+static void one_that_runs_is_started_though_libvirt_does_not_say_so(void **state)
+{
+        fixture.spawn_later = true;
+        world.yes = true;
+        assert_int_equal(start(), 0);
+        assert_true(g->ran);
+        assert_int_equal(g->known_pid, PID);
+        fixture.spawned(fixture.spawned_arg);
+}
+
+static int settle(uint64_t start_epoch)
+{
+        char text[64];
+        struct err err = {0};
+
+        snprintf(text, sizeof(text), "{\"id\":\"" START "\",\"epoch\":%u}", (unsigned)start_epoch);
+        fixture_set(RECORD_INSTANCE, ID, "start", text);
+        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
+        world.log[0] = '\0';
+        looked(QEMU_NONE);
+        l.view.record = true;
+        l.view.wanted = WANTED_STOPPED;
+        guest_status_look(g, &l);
+        return guest_settle(g, &l, &err);
+}
+
+/* "stopped" means that nothing writes: by an epoch of its own, unless it has run here at this one. */
+static void it_is_told_stopped_once_nothing_can_write(void **state)
+{
+        fixture_claim('a', 2);
+        fixture_set(RECORD_INSTANCE, ID, "status", "{\"state\":\"running\"}");
+        world.fence = -ETIMEDOUT;
+        assert_int_equal(settle(0), -ETIMEDOUT);
+        assert_string_equal(world.log, "claim fence forget ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"running\"");
+        world.fence = 0;
+        world.claim = -ESTALE; /* another host has it by now */
+        assert_int_equal(settle(0), -ESTALE);
+        assert_string_equal(world.log, "claim ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"running\"");
+        world.claim = 0;
+        assert_int_equal(settle(0), 0);
+        assert_string_equal(world.log, "claim fence forget ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"stopped\"");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.epoch"), "3");
+        assert_int_equal(settle(3), 0);
+        assert_string_equal(world.log, "");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.epoch"), "3");
 }
 
 /* libvirtd goes down over the call: what it says when it is here again counts. */
@@ -493,6 +570,9 @@ int main(void)
             test(a_lost_claim_starts_nothing_and_is_no_failure),
             test(without_its_fence_no_qemu_starts),
             test(a_start_that_failed_leaves_nothing),
+            test(a_start_that_takes_too_long_is_given_up),
+            test(one_that_runs_is_started_though_libvirt_does_not_say_so),
+            test(it_is_told_stopped_once_nothing_can_write),
             test(a_start_without_an_answer_is_looked_at_until_one_comes),
             test(another_starts_qemu_is_no_answer),
             test(a_domain_that_is_not_there_is_an_answer),
