@@ -376,6 +376,7 @@ static void settings_come_from_file_and_environment(void **state)
         struct fixture *f = *state;
         static const char good[] = "# where\n gate = \"/run/x y\"\n\nanswer_ms=70\n";
         static const char bad[] = "answer_ms = 70\nanswer = 5\n";
+        static const char *const no_time[] = {"9x", "", "0", "-5", "600001", "99999999999999999999"};
         struct settings s;
         char path[160], reason[REASON_LEN];
 
@@ -392,8 +393,14 @@ static void settings_come_from_file_and_environment(void **state)
         assert_int_equal(settings_load(path, &s, reason), 0);
         assert_string_equal(s.gate, "/run/environment");
         assert_int_equal(s.lock_ms, 9);
-        setenv("WHERRY_GATE_LOCK_MS", "9x", 1);
-        assert_int_equal(settings_load(path, &s, reason), -1);
+        for (unsigned i = 0; i < ARRAY_SIZE(no_time); i++) {
+                setenv("WHERRY_GATE_LOCK_MS", no_time[i], 1);
+                assert_int_equal(settings_load(path, &s, reason), -1);
+        }
+        setenv("WHERRY_GATE_LOCK_MS", "600000", 1);
+        assert_int_equal(settings_load(path, &s, reason), 0);
+        setenv("WHERRY_GATE_LOCK_MS", "1", 1);
+        assert_int_equal(settings_load(path, &s, reason), 0);
         unsetenv("WHERRY_GATE_LOCK_MS");
         setenv("WHERRY_GATE", "relative", 1);
         assert_int_equal(settings_load(path, &s, reason), -1);

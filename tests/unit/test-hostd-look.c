@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "hostd/room.h"
 #include "migrate/watch.h"
 #include "tests/unit/hostd-fixture.h"
 
@@ -53,6 +54,16 @@ int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_
         strcpy((*ret)[1].lease.instance, ID);
         (*ret)[1].pid = PID;
         return libvirt.processes;
+}
+
+static int room = -EOPNOTSUPP; /* store_room()'s answer */
+static unsigned rooms;         /* how often it was asked */
+
+int __wrap_store_room(struct store *s, struct err *err);
+int __wrap_store_room(struct store *s, struct err *err)
+{
+        rooms++;
+        return room < 0 ? err_set(err, room, "room: error %d", -room) : room;
 }
 
 /* It runs here as it should, at epoch 1 of host 2. */
@@ -322,6 +333,25 @@ static void one_that_was_left_standing_is_noticed(void **state)
         assert_false(v.qemu_go_on);
 }
 
+/* All guests together ask the storage once in a while. */
+static void whether_there_is_room_is_asked_once_in_a_while(void **state)
+{
+        static const int answers[] = {STORE_ROOM, STORE_FULL, STORE_FULL_WAITS, -EIO};
+        static const enum health_room means[] = {ROOM_THERE, ROOM_NONE, ROOM_NONE_WAITS, ROOM_UNKNOWN};
+
+        for (unsigned i = 0; i < ARRAY_SIZE(answers); i++) {
+                room = answers[i];
+                rooms = 0;
+                assert_int_equal(room_now(&fixture.ctx), means[i]);
+                fixture.now_ms += ROOM_AGE_MS - 1;
+                room = STORE_FULL;
+                assert_int_equal(room_now(&fixture.ctx), means[i]);
+                assert_int_equal(rooms, 1);
+                fixture.now_ms += 1;
+        }
+        room = -EOPNOTSUPP;
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, fixture_begin, fixture_end)
@@ -338,6 +368,7 @@ int main(void)
             test(a_word_is_settled_if_all_of_it_is_so),
             test(disks_that_are_not_there_are_not_started),
             test(a_host_without_heartbeats_is_not_trusted),
+            test(whether_there_is_room_is_asked_once_in_a_while),
             test(one_that_was_left_standing_is_noticed),
         };
 

@@ -557,7 +557,7 @@ static void what_was_told_failed_does_not_arrive(void **state)
         const struct move_outcome failed = {.serial = 4, .error = "no", .total_ms = -1, .downtime_ms = -1};
         const struct lease mine = {.epoch = 8, .host = 2};
         struct context *ctx = *state;
-        struct start source = {.id = ONE}, arrival = {.id = TWO};
+        struct start source = {.id = ONE}, arrival = {.id = TWO, .uid = 7, .gid = 8};
         struct self self = {0};
         struct instance i;
 
@@ -580,6 +580,12 @@ static void what_was_told_failed_does_not_arrive(void **state)
             guest_record_start(ctx, &i, &arrival, &(struct lease){.epoch = 9, .host = 2}, false, NULL, NULL),
             0);
         assert_string_equal(text_of(ctx, "arrived"), "a");
+        instance_done(&i);
+        assert_int_equal(instance_load(ctx->store, ONE, &i, NULL), 0);
+        assert_string_equal(i.start.id, arrival.id);
+        assert_int_equal(i.start.uid, 7);
+        assert_int_equal(i.start.gid, 8);
+        assert_int_equal(i.start_epoch, 9);
         instance_done(&i);
 }
 

@@ -32,6 +32,8 @@ static struct {
         unsigned writes, removed;
         unsigned ctimes[16]; /* the folder's, at each READDIR; an answer has one name, three are a listing */
         bool created;
+        uint64_t verifier; /* another one after each start of the server */
+        unsigned sealed;
 } server;
 
 static struct fs_nfs nfs;
@@ -134,6 +136,7 @@ int __wrap_nfs3_write(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offs
         if (r < 0)
                 return r;
         *ret_len = MIN_OF(len, server.most);
+        *ret_verifier = server.verifier;
         memcpy(server.content + offset, buf, *ret_len);
         server.len = MAX_OF(server.len, offset + *ret_len);
         return 0;
@@ -148,6 +151,22 @@ int __wrap_nfs3_read(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t offse
                                     server.len - MIN_OF((size_t)offset, server.len));
         memcpy(buf, server.content + offset, *ret_len);
         *ret_eof = offset + *ret_len == server.len;
+        return 0;
+}
+
+int __wrap_nfs3_commit(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t *ret_verifier);
+int __wrap_nfs3_commit(struct nfs_conn *c, const struct nfs_fh *fh, uint64_t *ret_verifier)
+{
+        *ret_verifier = server.verifier;
+        return 0;
+}
+
+int __wrap_nfs3_setattr(struct nfs_conn *c, const struct nfs_fh *fh, const struct nfs_change *change,
+                        const struct fs_attr *guard);
+int __wrap_nfs3_setattr(struct nfs_conn *c, const struct nfs_fh *fh, const struct nfs_change *change,
+                        const struct fs_attr *guard)
+{
+        server.sealed++;
         return 0;
 }
 
@@ -292,6 +311,31 @@ static void content_comes_in_parts(void **state)
         fs_nfs_file_ops.close(f);
 }
 
+/* It has forgotten what it had not written down, and nobody knows which of it. */
+static void a_server_that_starts_anew_may_have_lost_what_was_written(void **state)
+{
+        static const struct fs_owner owner = {.mode = 0444};
+        struct err err = {};
+
+        for (unsigned when = 0; when < 3; when++) {
+                const struct fs_file_ops *ops = &fs_nfs_file_ops;
+                struct fs_file *f = NULL;
+                uint64_t size = 0;
+
+                server.created = true;
+                server.sealed = server.writes = 0;
+                assert_int_equal(ops->open(&nfs.fs, "folder/file", false, &f, &size, &err), 0);
+                assert_int_equal(ops->write(f, "abc", 3, 0, &err), 0);
+                server.verifier += when == 1; /* before another write */
+                assert_int_equal(ops->write(f, "def", 3, 3, &err), when == 1 ? -EIO : 0);
+                server.verifier += when == 2; /* before all is made durable */
+                if (when != 1)
+                        assert_int_equal(ops->seal(f, &owner, &err), when == 2 ? -EIO : 0);
+                assert_int_equal(server.sealed, when == 0);
+                ops->close(f);
+        }
+}
+
 static int count(void *arg, const char *name)
 {
         ++*(unsigned *)arg;
@@ -341,6 +385,7 @@ int main(void)
             test(a_server_that_is_busy_is_waited_for),
             test(content_goes_out_in_parts),
             test(content_comes_in_parts),
+            test(a_server_that_starts_anew_may_have_lost_what_was_written),
             test(a_listing_is_of_one_moment),
             test(a_listing_that_finds_nothing_looks_again),
         };

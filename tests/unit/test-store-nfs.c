@@ -308,6 +308,16 @@ static void a_removal_that_was_cut_off_is_mended(void **state)
         v = volume_close(v);
         assert_int_equal(power_stat("images/" IMAGE ".raw", &a), 0);
         assert_int_equal(a.nlink, 2);
+        /* One that was made anew meanwhile stays. */
+        assert_int_equal(
+            fs->ops->rename(fs, "images/" IMAGE ".raw", "images/" IMAGE ".0123456789abcdef.gone", &err), 0);
+        assert_int_equal(volume_create(store, IMAGE, 8192, &v, &err), 0);
+        assert_int_equal(volume_seal(v, &err), 0);
+        v = volume_close(v);
+        assert_int_equal(store_prepare(store, &err), 0);
+        assert_int_equal(power_count("images"), 1);
+        assert_int_equal(power_stat("images/" IMAGE ".raw", &a), 0);
+        assert_true(a.nlink == 1 && a.size == 8192);
         assert_int_equal(lease_remove(store, VM, &none, disks, N_DISKS, &err), 0);
         assert_int_equal(
             fs->ops->rename(fs, "images/" IMAGE ".raw", "images/" IMAGE ".0123456789abcdef.gone", &err), 0);
