@@ -439,6 +439,8 @@ static void a_placement_of_its_user_is_not_overwritten(void **state)
         fixture_host(3, "up", 1, "");
         world.view[0].qemu = QEMU_NONE;
         world.view[0].no_libvirt_ms = fixture.now_ms - 20000;
+        fixture_set(RECORD_INSTANCE, ID, "placement",
+                    "{\"host\":5,\"epoch\":0}"); /* void: of an older epoch */
         world.users_placement = "{\"host\":5,\"epoch\":1}";
         world.end_after = 1;
         run();

@@ -32,7 +32,7 @@ static struct {
         int64_t suspended_ms;        /* when somebody suspends it on its host; 0: nobody does */
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
         uint64_t starting_epoch;
-        char at_kill[UUID_LEN + 1]; /* the same when processes were looked for last */
+        char at_kill[UUID_LEN + 1]; /* "?": the same, at the first look for processes after that */
 } world;
 
 static void say(const char *word)
@@ -138,7 +138,8 @@ int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_
         if (world.processes < 0)
                 return answer(world.processes, err);
         say("processes");
-        strcpy(world.at_kill, guests_find(fixture.ctx.guests, ID)->starting.id);
+        if (strstr(world.log, "dhcp processes") && world.at_kill[0] == '?')
+                strcpy(world.at_kill, guests_find(fixture.ctx.guests, ID)->starting.id);
         *ret = calloc(3, sizeof(**ret));
         for (size_t i = 0; i < 3; i++) {
                 strcpy((*ret)[i].lease.instance, i < world.n_processes ? ID : fixture_id('b'));
