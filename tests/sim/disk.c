@@ -5,6 +5,8 @@
 #include "hostd/record.h"
 #include "tests/sim/world.h"
 
+#define NOTED_MS 5500 /* a call of the storage that comes between may take so long */
+
 /*
  * Disks as they really are: who may write, what was written by whom, what a guest was told. The checks of
  * the promises are here:
@@ -190,9 +192,17 @@ static bool asked_to_end(const struct instance *i)
         return i->wanted != WANTED_RUNNING || i->restart != i->restart_done;
 }
 
+/* In its upper bits the time, in ms. */
 static uint64_t read_note(const struct disk *d, bool asked)
 {
-        return (uint64_t)(d - W.disks + 1) << 1 | asked;
+        return (uint64_t)(sched_now() / SIM_MS) << 16 | (uint64_t)(d - W.disks + 1) << 1 | asked;
+}
+
+/* This thread has read so; a read that it makes beside that decision changes nothing in what it does. */
+static bool noted_end(const struct disk *d)
+{
+        return (uint16_t)*co_note() == (uint16_t)read_note(d, true) &&
+               sched_now() / SIM_MS - (int64_t)(*co_note() >> 16) < NOTED_MS;
 }
 
 int __wrap_instance_load(struct store *s, const char *id, struct instance *ret, struct err *err);
@@ -204,8 +214,12 @@ int __wrap_instance_load(struct store *s, const char *id, struct instance *ret, 
         const struct disk *d = disk_of(id);
         int r = __real_instance_load(s, id, ret, err);
 
-        if (s != W.store && d && (r == 0 || r == -ENOENT))
-                *co_note() = read_note(d, r == -ENOENT || asked_to_end(ret));
+        if (s == W.store || !d || (r < 0 && r != -ENOENT))
+                return r;
+        if (r == -ENOENT || asked_to_end(ret))
+                *co_note() = read_note(d, true);
+        else if (!noted_end(d))
+                *co_note() = read_note(d, false);
         return r;
 }
 
@@ -217,7 +231,7 @@ void disk_check_kill(const struct disk *d, const struct qemu *q)
 
         /* A wish may be older than the newest one: what counts is what this thread has read. */
         if (q->running || !q->alive || !q->known || !streq(q->reason, "ioerror") || q->host->going_down ||
-            !disk_writable(d, q) || *co_note() == read_note(d, true))
+            !disk_writable(d, q) || (uint16_t)*co_note() == (uint16_t)read_note(d, true))
                 return;
         world_hold();
         if (instance_load(W.store, d->id, &i, NULL) == 0 && !asked_to_end(&i) &&

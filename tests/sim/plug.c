@@ -47,7 +47,8 @@ static bool knows(const struct host *h, const struct host *peer)
         const struct plug *p = h->context->plug;
 
         for (size_t i = 0; p && i < p->n_peers; i++)
-                if (p->peers[i].number == peer->number)
+                if (p->peers[i].number == peer->number &&
+                    streq(p->peers[i].api + strlen("http://"), peer->listen))
                         return true;
         return false;
 }

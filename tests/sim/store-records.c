@@ -53,9 +53,10 @@ static void note_listed(const json_t *doc, unsigned number)
         }
 }
 
-/* asked_ns: when its writer sent it, who may be without power since. */
-static void check_host(const char *text, int64_t asked_ns)
+/* Its writer may be without power since it sent it. */
+static void check_host(const struct op *op)
 {
+        const char *text = op->text;
         _cleanup_(json_decrefpp) json_t *doc = json_loads(text, 0, NULL);
         unsigned number = (unsigned)json_get_int(doc, "number", 0);
         const char *state = json_get_str(doc, "state", "");
@@ -67,12 +68,14 @@ static void check_host(const char *text, int64_t asked_ns)
         if (!h)
                 return;
         note_listed(doc, number);
+        if (op->host->number == number && !op->host->powered)
+                h->late_ns = sched_now();
         if (streq(state, "dead") && h->stopped_ns && sched_now() - h->stopped_ns < DISARMED_NS)
                 violated("%s ended in order and was taken over %lld ms later", h->name,
                          (long long)((sched_now() - h->stopped_ns) / SIM_MS));
         if (streq(state, "dead") && !h->said_dead && W.site_lost && W.n_machines == W.n_hosts &&
-            h->powered_ns < W.site_back_ns && !h->powered && asked_ns > W.site_back_ns &&
-            asked_ns - W.site_back_ns < WATCH_RETURN_MS * SIM_MS)
+            h->powered_ns < W.site_back_ns && !h->powered && h->late_ns < W.site_back_ns &&
+            op->asked_ns > W.site_back_ns && op->asked_ns - W.site_back_ns < WATCH_RETURN_MS * SIM_MS)
                 violated("%s was taken over %lld ms after the first host was back from a loss of all power",
                          h->name, (long long)((sched_now() - W.site_back_ns) / SIM_MS));
         h->said_dead = streq(state, "dead");
@@ -139,7 +142,7 @@ static void apply_put(struct op *op)
         }
         op->result = record_put(W.store, op->kind, op->id, expected, op->text, &op->ret_number, &op->err);
         if (op->result == 0 && op->kind == RECORD_HOST && op->text)
-                check_host(op->text, op->asked_ns);
+                check_host(op);
         if (op->result == 0 && op->kind == RECORD_INSTANCE && op->text)
                 check_instance(op->id, op->text);
 }

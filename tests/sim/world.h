@@ -159,6 +159,8 @@ struct host {
         int64_t powered_ns; /* since when */
         bool said_dead;     /* by its record */
         int64_t
+            late_ns; /* when it was last written by itself, and reached the storage after its loss of power */
+        int64_t
             listed_since_ns; /* since when the record of its number names it, and says that it is up; 0: it does not */
         bool storage_cut, network_cut;
         bool uplink_cut; /* its guests' network, while hosts can still talk */
