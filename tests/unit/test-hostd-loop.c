@@ -250,7 +250,7 @@ static void the_question_ends(struct fixture *f, int ms)
                 f->ctx.guests->list[0]->gates = 0;
 }
 
-/* A look beside a question of the gate is worth nothing; until it is answered the guest stays, even where hostd ends. */
+/* A look beside a question of the gate is worth nothing; until it is answered the guest stays, whoever ends. */
 static void not_while_the_gate_asks(void **state)
 {
         struct guest *g = fixture_guest('a');
