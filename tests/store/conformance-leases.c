@@ -51,6 +51,7 @@ static void only_the_owner_passes(void **state)
         const struct lease nobody = {};
         struct lease one = {}, two = {};
         struct start first, second, attempt;
+        struct commit_claim c = {.host = 1, .last = &second, .start = &attempt};
         char id[UUID_LEN + 1];
         struct err err;
 
@@ -79,6 +80,16 @@ static void only_the_owner_passes(void **state)
                 assert_fails(-EACCES, lease_may_write(s->second, id, &two, &first, &plain_disk, 1, &err));
         start_forget(s->store, id, &first);
         start_forget(s->store, id, &first);
+
+        /* a commit is all three: whoever has won may write, and the one before may not */
+        start_init(&attempt, id, two.epoch, "0b0f3a4e-0000-4000-8000-000000000002", NULL, 0);
+        assert_ok(lease_grant(s->second, id, &two, &attempt, &plain_disk, 1, &err));
+        c.from = two;
+        assert_ok(lease_commit(s->store, id, &c, &plain_disk, 1, &one, &err));
+        assert_true(one.epoch == two.epoch + 1 && one.host == 1);
+        assert_ok(lease_may_write(s->store, id, &one, &attempt, &plain_disk, 1, &err));
+        if (!s->locks)
+                assert_fails(-EACCES, lease_may_write(s->store, id, &one, &second, &plain_disk, 1, &err));
 }
 
 static void all_disks_or_none(void **state)
