@@ -141,6 +141,8 @@ static int driver_add_resource(struct lv_lock_manager *man, unsigned int type, c
         }
         if (!lockspace || strcmp(lockspace, "wherry") != 0)
                 return 0;
+        if (!name)
+                name = "";
         if (g->ours || !path || strlen(path) >= sizeof g->path || strlen(name) >= sizeof g->key ||
             strpbrk(name, " \t\r\n"))
                 g->bad = true;
