@@ -43,12 +43,13 @@ bool admission_acts(enum instance_action action)
         }
 }
 
-/* The record's entry names this host as the destination, is valid, and its source was not taken for dead. */
+/* The record's entry names this host as the destination, is valid, and its source was not taken for dead: what is placed
+ * starts from its disk, if here, then by a count like any start. */
 static bool entered(const struct instance_view *v)
 {
-        bool elsewhere = v->placement_epoch == v->epoch && v->placement_host && v->placement_host != v->me;
+        bool placed = v->placement_epoch == v->epoch && v->placement_host;
 
-        return v->entry_epoch == v->epoch && v->entry_source && v->entry_destination == v->me && !elsewhere;
+        return v->entry_epoch == v->epoch && v->entry_source && v->entry_destination == v->me && !placed;
 }
 
 bool admission_arrives(const struct instance_view *v, int64_t until_ms)

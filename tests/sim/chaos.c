@@ -52,8 +52,9 @@ static void storage_again(void *arg)
 
 static void away_again(void *arg)
 {
-        if (W.away_since_ns)
-                tell("the storage is back");
+        if (!W.away_since_ns)
+                return;
+        tell("the storage is back");
         W.away_since_ns = 0;
         W.back_ns = sched_now();
 }

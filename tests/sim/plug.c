@@ -21,6 +21,8 @@
 #define LOOK_BOUND_NS (31 * SIM_S)
 /* So long that every other host has it in its list: one every 2 s, of which one may wait 5 s for an answer in vain. */
 #define BACK_NS (1 * SIM_S)
+#define BLINK_NS                                                                                            \
+        (3 * SIM_S) /* away for less: a peer's writes show no gap that could be told from a late one */
 #define LISTED_NS ((W.slow_lists ? 14 : 9) * SIM_S)
 
 static struct qemu *behind(const struct host *h, const char *tap)
@@ -58,6 +60,7 @@ static bool knows(const struct host *h, const struct host *peer)
 static void check_shut(const struct host *h, const struct qemu *q)
 {
         int64_t since = W.away_since_ns || sched_now() - W.back_ns < BACK_NS ? W.was_away_since_ns : 0;
+        bool blink = !W.away_since_ns && W.back_ns - since < BLINK_NS;
         int64_t away = (since + h->offset_ns) / SIM_MS;
         struct lease now;
         int r;
@@ -65,8 +68,9 @@ static void check_shut(const struct host *h, const struct qemu *q)
         world_hold();
         r = lease_find(W.store, q->disk->id, &now, NULL);
         world_release();
-        if (!since || !h->context || h->context->self->own_write_ms < away - 1000 || !h->well_since_ns ||
-            sched_now() - h->well_since_ns < 3 * SIM_S || r < 0 || now.host != h->number)
+        if (!since || blink || !h->context || h->context->self->own_write_ms < away - 1000 ||
+            !h->well_since_ns || sched_now() - h->well_since_ns < 3 * SIM_S || r < 0 ||
+            now.host != h->number)
                 return;
         for (unsigned i = 0; i < W.n_machines; i++)
                 if (&W.hosts[i] != h && known_at(since, W.hosts[i].well_since_ns) &&

@@ -131,8 +131,9 @@ static void room_is_kept_for_an_arrival_for_a_while_or_until_its_entry_is_void(v
         assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
         v.placement_epoch = 6; /* void */
         assert_true(admission_arrives(&v, 0));
-        v.placement_epoch = 7, v.placement_host = 2; /* here */
-        assert_true(admission_arrives(&v, 0));
+        v.placement_epoch = 7, v.placement_host = 2; /* here: a start, which is counted as one */
+        assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
+        v.placement_host = 0;
         v.entry_destination = 3;
         assert_false(admission_arrives(&v, 0) || admission_keeps(&v, 0) || admission_due(&v, true));
         v.entry_destination = 2, v.epoch = 8;
