@@ -43,8 +43,9 @@ bool admission_acts(enum instance_action action)
         }
 }
 
-/* The record's entry names this host as the destination, is valid, and its source was not taken for dead: what is placed
- * starts from its disk, if here, then by a count like any start. */
+/* The instance is on its way here: the record's entry is valid and names this host as the destination. An
+ * instance that is placed is not: its source was taken for dead, and it starts from its disk, where the start
+ * is counted. */
 static bool entered(const struct instance_view *v)
 {
         bool placed = v->placement_epoch == v->epoch && v->placement_host;

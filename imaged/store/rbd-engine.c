@@ -40,7 +40,7 @@ static int set_limits(rados_t cluster, const struct store_options *o)
             {"rbd_atime_update_interval", "0"}, /* who only reads writes nothing, not even when */
             {"log_to_stderr", "false"},         /* a library does not print; failures come back as codes */
             {"err_to_stderr", "false"},
-            /* What Ceph would print after a failed assertion, kept in half a megabyte: nobody would see it. */
+            /* Ceph keeps its last log lines, half a megabyte, to print them after a failed assertion. We print none. */
             {"log_max_recent", "1"},
         };
 
