@@ -89,12 +89,13 @@ bool qemu_activate(struct qemu *q)
 {
         if (W.kind != FENCE_DIR || W.broken == BREAK_LOCK)
                 return true;
-        if (!q->alive) /* with a process its locks are gone */
-                return false;
         if (q->disk->image_locked)
                 return q->disk->image_locked == q;
         if (!disk_link_holds(q->disk, q)) /* it opens the image again, by the link of its start */
                 return false;
+        /* Meanwhile it was ended, or another was faster. */
+        if (!q->alive || q->disk->image_locked)
+                return q->disk->image_locked == q;
         q->disk->image_locked = q;
         return true;
 }
