@@ -94,19 +94,24 @@ not_linux() {
 }
 
 given_of() {
-        local image=$1 name=$2 host=$3 said end=$((SECONDS + 20))
+        local image=$1 name=$2 host=$3
         shift 3
         ! runs_on "$name" "$host" >/dev/null 2>&1 || return 0
         ! state_is "$name" running 2>/dev/null || removed "$name" # an earlier story has left it elsewhere
         wait_until 30 not wherry show "$name"
         rm -f "$dir/known-hosts" # its address may have been another guest's, with another key
-        # What an earlier story did to the host may be in its record, or in imaged's list of hosts, for a moment more.
-        until said=$(wherry run "$image" --name "$name" --host "$host" --memory 128M --disk 512M \
-                --ssh-key "$dir/key.pub" --json "$@" 2>&1); do
-                [[ $said == *"no host has room"* ]] && ((SECONDS < end)) || fail "$name is not made: $said"
+        placed wherry run "$image" --name "$name" --host "$host" --memory 128M --disk 512M --ssh-key "$dir/key.pub" "$@"
+        wait_until 30 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
+}
+
+# placed COMMAND...: it succeeds. What was done to a host before may be in its record, or in imaged's list of hosts, for
+# a moment more: while no host has room it is asked again.
+placed() {
+        local said end=$((SECONDS + 20))
+        until said=$("$@" 2>&1); do
+                [[ $said == *"no host has room"* ]] && ((SECONDS < end)) || fail "$*: $said"
                 sleep 0.2
         done
-        wait_until 30 runs_on "$name" "$host" || fail "$name does not run on $host: $(where "$name")"
 }
 
 id_of() {
@@ -206,13 +211,16 @@ happened_now() {
                 'any(.[]; .kind == $kind and (.name == $name or .instance == $id) and (.text | contains($text)))'
 }
 
-# refused TEXT COMMAND...: it fails, saying so.
+# refused TEXT COMMAND...: it fails, saying so; "no host has room" may have another reason for a moment, as in `placed`.
 refused() {
-        local text=$1
+        local text=$1 said end=$((SECONDS + 20))
         shift
-        local said
-        said=$("$@" 2>&1) && fail "was not refused: $*"
-        grep -q -- "$text" <<<"$said" || fail "refused with another reason: $said"
+        while true; do
+                ! said=$("$@" 2>&1) || fail "was not refused: $*"
+                ! grep -q -- "$text" <<<"$said" || return 0
+                [[ $said == *"no host has room"* ]] && ((SECONDS < end)) || fail "refused with another reason: $said"
+                sleep 0.2
+        done
 }
 
 # edit_record host|instance ID MEMBER JSON: as another writer would; told by the last host, the one that stories switch off least.

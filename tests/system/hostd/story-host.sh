@@ -220,8 +220,8 @@ story_remove_while_it_runs_leaves_nothing() {
         given own h2
         id=$(id_of own) address=$(instance_address own) start=$(instance_field own .start.id)
         [ -n "$(traces "$id")" ] || fail "the search for traces finds nothing of a running guest"
-        wherry migrate own h1 --timeout 120 >/dev/null
-        wherry migrate own h2 --timeout 120 >/dev/null
+        placed wherry migrate own h1 --timeout 120
+        placed wherry migrate own h2 --timeout 120
         removed own
         soon "no trace of $id: $(traces "$id")" 5 eval "[ -z \"\$(traces $id)\" ]"
         [ -z "$(traces "$start")" ]
@@ -274,7 +274,7 @@ story_hostd_killed_at_any_moment_of_a_start() {
                 daemon_starts h1 hostd
                 # A hostd that a busy machine keeps away for 2 s is dead to the other host, rightly.
                 soon "round $round: it runs on one host alone" 20 runs_alone victim
-                runs_on victim h1 || wherry migrate victim h1 --timeout 120 >/dev/null
+                runs_on victim h1 || placed wherry migrate victim h1 --timeout 120
                 runs_soon victim h1
         done
         stays 2 runs_on victim h1

@@ -43,7 +43,7 @@ story_a_host_dies_while_imaged_is_dead() {
         soon "told" 30 happened_now failover web
         comes_back h1
         stays 3 runs_on web "$now" || fail "its return disturbed the guest: $(where web)"
-        wherry migrate web h1 --timeout 120 >/dev/null
+        placed wherry migrate web h1 --timeout 120
         runs_soon web h1
 }
 
@@ -137,7 +137,7 @@ story_hostd_stays_dead_its_guest_lives_on() {
         stays 2 runs_on web "$now"
         [[ $(is_here h1 web "$start") == '[false,true,true]' ]] || fail "h1 does not say that it is gone"
         [[ $(is_here "$now" web "$(instance_field web .start.id)") == '[true,true,true]' ]] || fail "$now does not see it"
-        [[ $now = h1 ]] || wherry migrate web h1 --timeout 120 >/dev/null
+        [[ $now = h1 ]] || placed wherry migrate web h1 --timeout 120
 }
 
 # restarted NAME HOST: one new QEMU of it runs and the record says so. Prints where. While the old one lives, nobody
@@ -269,7 +269,7 @@ story_a_stuck_heartbeat_makes_no_other_host_silent() {
 story_source_loses_power_in_the_middle_of_a_move() {
         given_linux web h1
         lab exec h1 virsh -q migrate-setspeed wherry-web 1
-        wherry migrate web h2 --no-wait >/dev/null
+        placed wherry migrate web h2 --no-wait
         soon "the move is under way" 20 eval "lab exec h1 virsh -q domjobinfo wherry-web | grep Unbounded"
         soon "h2 has the guest, waiting" 30 qemu_pid h2 web
         lab power-off h1 >/dev/null

@@ -52,7 +52,7 @@ writes_or_ended() {
 # slow_move: from here to there, begun, and so slow that it is in the middle until `hurry`.
 slow_move() {
         lab exec "$here" virsh -q migrate-setspeed wherry-web 1
-        wherry migrate web "$there" --no-wait >/dev/null
+        placed wherry migrate web "$there" --no-wait
         soon "the move is under way" 20 moving "$here"
 }
 
@@ -78,7 +78,7 @@ move_ended() {
 # moves_to HOST: an ordinary move, which shows that whatever was before has left nothing in the way.
 moves_to() {
         lab exec "$(instance_host web)" virsh -q migrate-setspeed wherry-web 1000
-        wherry migrate web "$1" --timeout 120 >/dev/null
+        placed wherry migrate web "$1" --timeout 120
         runs_soon web "$1"
 }
 
@@ -226,7 +226,7 @@ story_hostds_killed_at_any_moment_of_a_move() {
         for round in $(seq 6); do
                 here=$(instance_host web)
                 there=h$((3 - ${here#h}))
-                wherry migrate web "$there" --no-wait >/dev/null
+                placed wherry migrate web "$there" --no-wait
                 sleep "0.$(printf %03d $((RANDOM % 900)))"
                 victim=$([ $((round % 2)) = 0 ] && echo "$here" || echo "$there")
                 daemon_dies "$victim" hostd
@@ -290,7 +290,7 @@ story_destination_hostd_dies_between_claim_and_answer() {
                 hits=$((hits - $(asked_again "$there")))
                 dies_after_claim "$there" "$folder.e$(($(epoch_of web) + 1)).$there" &
                 killer=$!
-                wherry migrate web "$there" --no-wait >/dev/null
+                placed wherry migrate web "$there" --no-wait
                 wait "$killer"
                 daemon_starts "$there" hostd
                 soon "round $round: it runs on one host: $(where web)" 40 settled

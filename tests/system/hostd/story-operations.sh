@@ -84,11 +84,11 @@ story_moves_wait_for_their_turn_and_a_stop_ends_wait_and_move() {
                 lab exec h1 virsh -q migrate-setspeed "wherry-$n" 1
         done
         for n in first second; do
-                wherry migrate "$n" h2 --no-wait >/dev/null
+                placed wherry migrate "$n" h2 --no-wait
                 soon "$n leaves" 30 leaves "$n"
         done
         for n in third fourth; do
-                wherry migrate "$n" h2 --no-wait >/dev/null
+                placed wherry migrate "$n" h2 --no-wait
                 soon "$n waits" 30 waits "$n"
         done
         wherry show third | grep -q "waits for its turn: host h1 sends 2 at the same time" || fail "$(wherry show third)"
