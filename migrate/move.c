@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/move.h"
 
+/* Says whether the owner's QEMU has come and gone, or never comes. Where the guest should run, the next start moves the
+ * name on: only that keeps it from arriving after all, at the owner or at a machine that had its number before. */
+static bool owner_ended(const struct move_view *v)
+{
+        return v->mine && v->absent && !v->wanted;
+}
+
 enum move_verdict move_verdict(const struct move_view *v)
 {
         if (v->entry && v->arrived)
@@ -9,7 +16,7 @@ enum move_verdict move_verdict(const struct move_view *v)
                 return MOVE_OPEN;
         /* The destination has won the claim, and the record does not say yet that its QEMU may run. */
         if (v->entry && v->host == v->to && v->epoch == v->asked_epoch + 1 && v->run_epoch < v->epoch &&
-            !v->ended)
+            !owner_ended(v))
                 return MOVE_OPEN;
         return MOVE_FAILED;
 }

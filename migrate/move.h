@@ -22,7 +22,9 @@ struct move_view {
         uint64_t run_epoch;   /* the newest at which any QEMU was let run, says the record */
         uint64_t epoch;       /* the name */
         unsigned host;
-        bool ended; /* seen by the name's owner: no QEMU of the instance is there, and none is to start */
+        bool mine;   /* the name is this host's */
+        bool absent; /* this host has looked, and has no QEMU of the instance */
+        bool wanted; /* it should run */
 };
 
 /* The name has to be read before the record. */

@@ -226,9 +226,9 @@ static int move_prepare(struct guest *g, const struct guest_look *l, struct move
         return r;
 }
 
-/* By name and record, read in that order. */
+/* By name and record, read in that order. absent: as in move_view. */
 static enum move_verdict verdict_by(const struct guest *g, const struct lease *name,
-                                    const struct instance *i, bool ended)
+                                    const struct instance *i, bool absent)
 {
         const struct move_view v = {.asked_epoch = i->move_epoch,
                                     .to = i->move_to,
@@ -238,12 +238,14 @@ static enum move_verdict verdict_by(const struct guest *g, const struct lease *n
                                     .run_epoch = i->start_epoch,
                                     .epoch = name->epoch,
                                     .host = name->host,
-                                    .ended = ended && name->host == g->ctx->number};
+                                    .mine = name->host == g->ctx->number,
+                                    .absent = absent,
+                                    .wanted = i->wanted == WANTED_RUNNING};
 
         return move_verdict(&v);
 }
 
-static int verdict_now(struct guest *g, bool ended, enum move_verdict *ret, struct err *err)
+static int verdict_now(struct guest *g, bool absent, enum move_verdict *ret, struct err *err)
 {
         struct lease name;
         struct instance i;
@@ -253,7 +255,7 @@ static int verdict_now(struct guest *g, bool ended, enum move_verdict *ret, stru
                 r = instance_load(g->ctx->store, g->id, &i, err);
         if (r < 0)
                 return r;
-        *ret = verdict_by(g, &name, &i, ended);
+        *ret = verdict_by(g, &name, &i, absent);
         instance_done(&i);
         return 0;
 }
@@ -423,7 +425,6 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l)
         enum move_verdict verdict = MOVE_OPEN;
         enum move_teller teller = move_teller(&o);
         struct err e = {0};
-        bool ended;
 
         if (teller == MOVE_GIVE_UP)
                 return tell_for_source(g, l, false) < 0;
@@ -431,10 +432,7 @@ bool guest_move_settle(struct guest *g, const struct guest_look *l)
                 g->void_ms = 0;
                 return false;
         }
-        /* Where it should run, the next start moves the name on: only that keeps it from arriving after all, here or
-         * at a machine that had this host's number before. */
-        ended = l->view.qemu == QEMU_NONE && l->instance.wanted != WANTED_RUNNING;
-        if (verdict_now(g, ended, &verdict, &e) < 0 || verdict == MOVE_OPEN)
+        if (verdict_now(g, l->view.qemu == QEMU_NONE, &verdict, &e) < 0 || verdict == MOVE_OPEN)
                 return true;
         if (teller == MOVE_SOURCE) {
                 move_end(g, l, verdict == MOVE_DONE);

@@ -49,8 +49,18 @@ static void a_destination_that_starts_from_the_disk_has_not_received_it(void **s
         assert_int_equal(move_verdict(&v), MOVE_FAILED);
         v.epoch = 9, v.run_epoch = 7;
         assert_int_equal(move_verdict(&v), MOVE_FAILED);
-        v.epoch = 8, v.ended = true; /* it had claimed, and its QEMU is gone */
-        assert_int_equal(move_verdict(&v), MOVE_FAILED);
+}
+
+/* The destination has claimed and not told that its QEMU may run. Only its owner can see that it never will. */
+static void a_claim_without_a_qemu_ends_with_the_wish_to_run(void **state)
+{
+        for (unsigned bits = 0; bits < 8; bits++) {
+                struct move_view v = begun;
+
+                v.epoch = 8, v.host = 2;
+                v.mine = bits & 1, v.absent = bits & 2, v.wanted = bits & 4;
+                assert_int_equal(move_verdict(&v), bits == 3 ? MOVE_FAILED : MOVE_OPEN);
+        }
 }
 
 static void what_was_never_begun_fails_with_its_epoch(void **state)
@@ -123,6 +133,7 @@ int main(void)
             cmocka_unit_test(it_is_done_once_its_qemu_may_run),
             cmocka_unit_test(it_has_failed_once_the_source_runs_on),
             cmocka_unit_test(a_destination_that_starts_from_the_disk_has_not_received_it),
+            cmocka_unit_test(a_claim_without_a_qemu_ends_with_the_wish_to_run),
             cmocka_unit_test(what_was_never_begun_fails_with_its_epoch),
             cmocka_unit_test(who_made_it_tells_it_wherever_the_name_is),
             cmocka_unit_test(the_owner_tells_what_the_name_has_left_behind),
