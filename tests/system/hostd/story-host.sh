@@ -53,6 +53,7 @@ story_libvirtd_dies_under_a_guest() {
         # A stop that is carried out is the proof that hostd and libvirt know the guest again.
         stays 3 only_on web h1
         [[ $(pid_on web h1) == "$pid" ]] || fail "it is another QEMU: $(where web), was $pid"
+        soon "both hosts up" 30 hosts_up # until then a start would go elsewhere
         wherry stop web --force --timeout 90 >/dev/null
         no_qemu web
         wherry start web --timeout 90 >/dev/null
