@@ -11,19 +11,27 @@
 #include "hostd/record.h"
 #include "hostd/self.h"
 
+struct saying {
+        const char *nonce;
+        const char *why; /* empty: it can start guests */
+};
+
+/* Written also where the record says so already: one that was written before without an answer, and may have said the
+ * opposite, does not land after this one. */
 static int edit_ready(json_t *doc, void *arg, struct err *err)
 {
-        const char *why = arg;
+        const struct saying *say = arg;
 
-        if (streq(json_get_str(doc, "cannot_start", ""), why))
+        if (!streq(json_get_str(doc, "nonce", ""), say->nonce))
                 return 0;
-        json_object_set_new(doc, "cannot_start", why[0] ? json_string(why) : json_null());
+        json_object_set_new(doc, "cannot_start", say->why[0] ? json_string(say->why) : json_null());
         return 1;
 }
 
 void ready_tell(struct context *ctx)
 {
         const char *why = ctx->self->virt_connected ? "" : "its libvirt does not answer";
+        struct saying say = {.nonce = ctx->nonce, .why = why};
         int told = why[0] ? 2 : 1;
         struct err e = {0};
         char id[PEER_ID_LEN];
@@ -31,10 +39,10 @@ void ready_tell(struct context *ctx)
         if (ctx->self->ready_told == told)
                 return;
         peer_id(ctx->number, id);
-        if (record_change(ctx->store, RECORD_HOST, id, edit_ready, (void *)why, &e) < 0) {
+        if (record_change(ctx->store, RECORD_HOST, id, edit_ready, &say, &e) < 0) {
                 log_warn("host %s: whether it can start guests is not in its record: %s", ctx->config->name,
                          err_text(&e));
-                ctx->self->ready_told = 0; /* it may be there all the same: written anew at the next scan */
+                ctx->self->ready_told = 0; /* it may be there, now or later: written anew at the next scan */
                 return;
         }
         if (why[0])

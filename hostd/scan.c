@@ -43,12 +43,15 @@ static void give_secret(struct context *ctx)
                 ctx->self->secret_due = true;
 }
 
+/* Whatever has been written without an answer and lands later: the next scan sees it. */
 static int edit_uplink(json_t *doc, void *arg, struct err *err)
 {
-        bool dead = *(const bool *)arg;
+        const struct context *ctx = arg;
+        bool dead = ctx->self->uplink != UPLINK_GOOD;
 
         (void)err;
-        if (json_get_bool(doc, "uplink_dead", false) == dead)
+        if (!streq(json_get_str(doc, "nonce", ""), ctx->nonce) ||
+            json_get_bool(doc, "uplink_dead", false) == dead)
                 return 0;
         json_object_set_new(doc, "uplink_dead", json_boolean(dead));
         return 1;
@@ -65,7 +68,7 @@ static void tell_uplink(struct context *ctx, const struct survey *s)
                 if (s->hosts[i].ring.number != ctx->number || s->hosts[i].cut_off == dead)
                         continue;
                 peer_id(ctx->number, id);
-                if (record_change(ctx->store, RECORD_HOST, id, edit_uplink, &dead, &e) < 0)
+                if (record_change(ctx->store, RECORD_HOST, id, edit_uplink, ctx, &e) < 0)
                         log_warn("host %s: the state of its uplink is not in its record: %s",
                                  ctx->config->name, err_text(&e));
                 else

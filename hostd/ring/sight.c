@@ -24,6 +24,7 @@ struct teller {
         struct context *ctx;
         struct sight list;
         uint64_t recorded; /* which of them the record says: see blind_set() */
+        bool open;         /* a write had no answer: the record may say that, or will */
 };
 
 struct told {
@@ -142,10 +143,12 @@ void sight_main(void *arg)
 
                 for (size_t i = 0; i < n; i++)
                         tell(ctx, &told[i]);
-                if (set != t.recorded && record_change(ctx->store, RECORD_HOST, id, edit_blind, &t, &e) == 0)
-                        t.recorded = set;
-                else if (set != t.recorded)
+                if (set != t.recorded || t.open)
+                        t.open = record_change(ctx->store, RECORD_HOST, id, edit_blind, &t, &e) < 0;
+                if (t.open)
                         log_debug("what this host cannot see is not recorded yet: %s", err_text(&e));
+                else
+                        t.recorded = set;
                 poll(NULL, 0, TICK_MS);
         }
 }
