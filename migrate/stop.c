@@ -11,6 +11,11 @@ bool stop_forced(const struct stop_view *v)
         return v->at_once || v->wanted == WANTED_DELETED || (user_wants(v) && v->force);
 }
 
+bool stop_withdrawn(const struct stop_view *decided, const struct stop_view *now)
+{
+        return user_wants(decided) && !user_wants(now) && !now->leave;
+}
+
 enum stop_step stop_step(const struct stop_view *v)
 {
         /* On its way it may run again in a moment, or it is just powering off. */

@@ -115,6 +115,20 @@ static enum stop_step stop_wait(struct guest *g, const struct lease *mine, struc
         return STOP_WAIT;
 }
 
+/* Between a look and its end lie as many seconds as the storage takes: who has asked for a start meanwhile is not
+ * answered by a kill. Without an answer the wish stays. */
+static bool stop_read_again(struct guest *g, struct stop_view *v)
+{
+        struct stop_view decided = *v;
+        struct instance now;
+
+        if (instance_load(g->ctx->store, g->id, &now, NULL) < 0)
+                return true;
+        stop_read(v, &now);
+        instance_done(&now);
+        return !stop_withdrawn(&decided, v);
+}
+
 int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
 {
         struct context *ctx = g->ctx;
@@ -125,6 +139,8 @@ int guest_stop(struct guest *g, const struct guest_look *l, struct err *err)
         int r = 0;
 
         stop_read(&v, i);
+        if (!stop_read_again(g, &v))
+                return 0;
         pthread_mutex_lock(&g->lock);
         g->ending = true;
         g->ended_event = false;

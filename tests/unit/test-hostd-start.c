@@ -520,6 +520,25 @@ static void what_a_disk_error_has_stopped_is_not_ended_for_its_network(void **st
         assert_false(g->ending);
 }
 
+/* The look that decided may be seconds old. */
+static void a_stop_that_was_taken_back_ends_nothing(void **state)
+{
+        struct err err = {0};
+
+        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
+        fixture_set(RECORD_INSTANCE, ID, "stop_force", "true");
+        fixture_claim('a', 2);
+        world.log[0] = '\0';
+        looked(QEMU_RUNNING);
+        world.domain = true;
+        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"running\"");
+        assert_int_equal(guest_stop(g, &l, &err), 0);
+        assert_string_equal(world.log, "");
+        assert_string_equal(fixture.events, "");
+        assert_int_equal(g->ended_epoch, 0);
+        assert_false(g->ending);
+}
+
 static void a_hostd_that_ends_pulls_no_plug(void **state)
 {
         fixture.self.quit = true;
@@ -583,6 +602,7 @@ int main(void)
             test(a_forced_stop_asks_nobody),
             test(the_force_of_an_earlier_stop_is_over),
             test(what_a_disk_error_has_stopped_is_not_ended_for_its_network),
+            test(a_stop_that_was_taken_back_ends_nothing),
             test(a_hostd_that_ends_pulls_no_plug),
             test(a_source_that_runs_on_commits_and_says_so),
             test(a_source_whose_commit_fails_says_nothing),

@@ -34,6 +34,20 @@ static void it_is_asked_again_and_again_for_a_minute(void **state)
         assert_int_equal(stop_step(&v), STOP_FORCE);
 }
 
+static void a_wish_that_was_taken_back_is_none(void **state)
+{
+        struct stop_view now = asked;
+
+        assert_false(stop_withdrawn(&asked, &now));
+        now.wanted = WANTED_RUNNING;
+        assert_true(stop_withdrawn(&asked, &now));
+        assert_false(stop_withdrawn(&now, &now)); /* nobody had it: its network is the reason */
+        now.restart = true;
+        assert_false(stop_withdrawn(&asked, &now));
+        now.restart = false, now.leave = true;
+        assert_false(stop_withdrawn(&asked, &now));
+}
+
 static void an_end_and_a_loss_come_first(void **state)
 {
         struct stop_view v = asked;
@@ -101,6 +115,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(it_is_asked_again_and_again_for_a_minute),
+            cmocka_unit_test(a_wish_that_was_taken_back_is_none),
             cmocka_unit_test(an_end_and_a_loss_come_first),
             cmocka_unit_test(one_that_stands_is_ended_at_once),
             cmocka_unit_test(an_end_is_forced_by_its_user_only),
