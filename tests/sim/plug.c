@@ -135,15 +135,15 @@ static bool paused(const struct proc *p)
         return p->paused_until > sched_now();
 }
 
-/* It had been there long enough to have a list, and one of those in it was up. A host asks no machine of its own
- * number. */
+/* It had been there long enough to have a list, and one of those in it was up. A hostd that stood still all that time has
+ * none, however long ago it began. A host asks no machine of its own number. */
 static bool had_peer(const struct host *h)
 {
         int64_t now = h->cut_since_ns;
 
         for (unsigned i = 0; i < W.n_machines; i++)
                 if (W.hosts[i].number != h->number && known_at(now, W.hosts[i].up_since_ns) &&
-                    known_at(now, W.hosts[i].listed_since_ns))
+                    known_at(now, W.hosts[i].listed_since_ns) && h->context && knows(h, &W.hosts[i]))
                         return known_at(now, h->up_since_ns);
         return false;
 }
