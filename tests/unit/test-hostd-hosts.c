@@ -319,6 +319,16 @@ static void a_host_that_lists_no_hosts_says_so(void **state)
         assert_string_equal(fixture.events, "host-blind host-sees ");
 }
 
+/* Another hostd has joined with this number: its record is not ours to write. */
+static void what_cannot_be_seen_is_written_into_ones_own_record_only(void **state)
+{
+        fixture_set(RECORD_HOST, "2", "nonce", "\"the-next-run\"");
+        world.end = fixture.now_ms + 30000;
+        sight_main(&fixture.ctx);
+        assert_string_equal(fixture.events, "host-blind ");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent");
+}
+
 static void the_neighbour_is_none_any_more(struct fixture *f, int ms)
 {
         each_tick(f, ms);
@@ -361,6 +371,7 @@ int main(void)
             test(the_first_list_is_kept),
             test(the_fence_is_tried_until_it_says_something),
             test(a_host_that_lists_no_hosts_says_so),
+            test(what_cannot_be_seen_is_written_into_ones_own_record_only),
             test(a_neighbour_that_cannot_be_told_is_named_while_it_is_one),
         };
 
