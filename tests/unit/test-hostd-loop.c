@@ -384,8 +384,22 @@ static void a_crash_is_started_again_after_a_pause(void **state)
         assert_string_equal(fixture.events, "instance-crashed instance-crashed ");
 }
 
+/* It has crashed before. */
+static void crashed_before(struct guest *g)
+{
+        if (world.looks == 1) {
+                g->crashed = true;
+                g->backoff = (struct backoff){.failures = 5, .retry_ms = fixture.now_ms + 1};
+        } else if (world.looks == 2) { /* its own wish is no crash */
+                assert_false(g->crashed || g->powered_off);
+                assert_int_equal(g->backoff.failures, 0);
+                assert_int_equal(g->backoff.retry_ms, 0);
+        }
+}
+
 static void one_that_powered_itself_off_is_written_down(void **state)
 {
+        world.while_looking = crashed_before;
         world.view[0].qemu = QEMU_NONE;
         world.powered_off = true;
         world.view[1] = world.view[0];

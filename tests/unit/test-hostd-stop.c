@@ -154,6 +154,58 @@ static void what_powers_off_is_taken_out_of_libvirt(void **state)
         assert_false(g->ran);
 }
 
+static unsigned seconds;
+
+static void count(void)
+{
+        if (++seconds == 9)
+                powers_off();
+}
+
+/* One that boots has not heard the first time. */
+static void a_guest_is_asked_again_every_four_seconds(void **state)
+{
+        want("\"stopped\"");
+        seconds = 0;
+        world.each = count;
+        assert_int_equal(stop(0), 9000);
+        assert_string_equal(world.log, "shutdown shutdown shutdown kill ");
+}
+
+static void it_is_suspended(void)
+{
+        world.running = false;
+        world.reason = "user";
+}
+
+/* Whose end only the network asks for stays where it stands; whose user wants it off is ended. */
+static void one_that_stands_meanwhile_is_ended_where_its_end_is_wished(void **state)
+{
+        world.each = it_is_suspended;
+        assert_int_equal(stop(0), 1000);
+        assert_string_equal(world.log, "shutdown ");
+        assert_int_equal(g->ended_epoch, 0);
+        assert_false(g->ending);
+        world.log[0] = '\0';
+        world.running = true;
+        want("\"stopped\"");
+        assert_int_equal(stop(0), 1000);
+        assert_string_equal(world.log, "shutdown kill ");
+        world.running = true;
+        want("\"running\"");
+        g->leave = true; /* its host goes down */
+        assert_int_equal(stop(0), 1000);
+        assert_int_equal(fixture.kills, 2);
+}
+
+static void the_force_of_an_earlier_stop_is_over(void **state)
+{
+        fixture_set(RECORD_INSTANCE, ID, "stop_force", "true");
+        world.each = powers_off;
+        assert_int_equal(stop(0), 1000);
+        assert_string_equal(world.log, "shutdown kill ");
+}
+
 static void the_wish_goes(void)
 {
         want("\"running\"");
@@ -316,9 +368,7 @@ static void an_end_leaves_nothing_to_be_judged(void **state)
         assert_int_equal(g->stop.errors, 0);
 }
 
-static unsigned seconds;
-
-static void count(void)
+static void hostd_ends(void)
 {
         if (++seconds == 2)
                 fixture.self.quit = true;
@@ -328,7 +378,7 @@ static void a_hostd_that_ends_meanwhile_leaves_it(void **state)
 {
         want("\"stopped\"");
         seconds = 0;
-        world.each = count;
+        world.each = hostd_ends;
         assert_int_equal(stop(0), 2000);
         assert_string_equal(world.log, "shutdown ");
         assert_int_equal(g->ended_epoch, 0);
@@ -340,6 +390,9 @@ int main(void)
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
         const struct CMUnitTest tests[] = {
             test(what_powers_off_is_taken_out_of_libvirt),
+            test(a_guest_is_asked_again_every_four_seconds),
+            test(one_that_stands_meanwhile_is_ended_where_its_end_is_wished),
+            test(the_force_of_an_earlier_stop_is_over),
             test(a_record_that_cannot_be_read_changes_no_wish),
             test(nor_where_it_stands),
             test(a_wait_ends_at_once_where_its_wish_changes),

@@ -106,6 +106,20 @@ static void an_event_of_none_makes_one_where_something_runs(void **state)
         assert_int_equal(fixture.ctx.guests->n, 4);
 }
 
+/* Room is promised once every guest that the first scan found was looked at: a look without an answer is none. */
+static void a_look_without_an_answer_tells_nothing(void **state)
+{
+        guest_admission_looked(g, -ETIMEDOUT);
+        assert_false(g->looked);
+        guest_admission_looked(g, -ENOTCONN);
+        assert_false(g->looked);
+        guest_admission_looked(g, 0);
+        assert_true(g->looked);
+        g->looked = false;
+        guest_admission_looked(g, -EBADMSG); /* a record that is damaged holds up nobody else */
+        assert_true(g->looked);
+}
+
 static struct guest_look l;
 
 /* As it is told now; the record says what was told last. */
@@ -265,6 +279,7 @@ int main(void)
             test(only_what_was_seen_running_can_move),
             test(there_is_one_guest_for_an_instance),
             test(an_event_of_none_makes_one_where_something_runs),
+            test(a_look_without_an_answer_tells_nothing),
             test(why_a_guest_stands_is_told_once_and_its_end_too),
             test(a_pause_in_passing_is_none),
             test(a_guest_that_crashed_says_when_it_comes_back),
