@@ -57,11 +57,6 @@ int __wrap_secret_give(struct context *ctx, struct err *err)
         return world.secret < 0 ? err_set(err, world.secret, "secret: error") : 0;
 }
 
-void __wrap_ready_tell(struct context *ctx);
-void __wrap_ready_tell(struct context *ctx)
-{
-}
-
 static void each(struct fixture *f, int ms)
 {
         if (world.asks_again)
@@ -176,6 +171,25 @@ static void a_dead_uplink_is_written_down_once(void **state)
         assert_string_equal(fixture.events, "uplink-dead uplink-works ");
 }
 
+/* The others give it no guests meanwhile. Told once for each change. */
+static void a_host_without_libvirt_says_that_it_can_start_nothing(void **state)
+{
+        scan();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "cannot_start"), "absent");
+        assert_string_equal(fixture.events, "");
+        fixture.self.virt_connected = false;
+        scan();
+        scan();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "cannot_start"),
+                            "\"its libvirt does not answer\"");
+        assert_string_equal(fixture.events, "host-cannot-start ");
+        fixture.self.virt_connected = true;
+        scan();
+        scan();
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "cannot_start"), "null");
+        assert_string_equal(fixture.events, "host-cannot-start host-can-start ");
+}
+
 /* A libvirtd that was started anew can start nothing until it has QEMU's key. */
 static void a_new_libvirtd_counts_once_it_has_the_key(void **state)
 {
@@ -225,6 +239,7 @@ int main(void)
             test(a_scan_comes_every_ten_seconds_and_when_asked_for),
             test(what_waits_for_a_dead_host_is_taken_over_again),
             test(a_dead_uplink_is_written_down_once),
+            test(a_host_without_libvirt_says_that_it_can_start_nothing),
             test(a_new_libvirtd_counts_once_it_has_the_key),
             test(one_that_was_replaced_looks_at_its_qemus_only),
         };
