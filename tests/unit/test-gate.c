@@ -165,6 +165,7 @@ static void malformed_questions_are_a_no_without_asking(void **state)
                 assert_int_equal(gate_ask(f->socket, bad[i][0], bad[i][1], 1, bad[i][2], 2000, reason), -1);
                 assert_null(strstr(reason, "no answer"));
         }
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, -1, KEY, 2000, reason), -1); /* no process */
         assert_int_equal(f->asked, 0);
 }
 
@@ -175,8 +176,8 @@ static void only_root_and_hostds_own_user_may_ask(void **state)
         char reason[REASON_LEN];
 
         asker = geteuid() + 1;
-        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 2000, reason), -1);
-        assert_non_null(strstr(reason, "may not ask"));
+        /* It is answered before it has asked, so the reason may be lost; the no is not. */
+        assert_int_equal(gate_ask(f->socket, "REGISTER", A, 1, KEY, 2000, reason), -1);
         assert_int_equal(f->asked, 0);
         asker = 0;
         assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 2000, reason), 0);

@@ -137,6 +137,9 @@ static void a_newer_hostd_of_this_machine_ends_this_one(void **state)
 static void another_machine_has_joined(void)
 {
         another_hostd_has_joined();
+        fixture_host(1, "dead", 5, ",\"taken\":{\"by\":2,\"epoch\":1,\"done\":false}"); /* by that one */
+        fixture_instance('a', "");
+        fixture_claim('a', 1);
         fixture_set(RECORD_HOST, "2", "boot_id", "\"another\"");
 }
 
@@ -147,6 +150,8 @@ static void another_machine_ends_its_trust(void **state)
         assert_true(fixture.self.replaced && fixture.self.rescan);
         assert_false(fixture.self.superseded);
         assert_in_range(fixture.now_ms, 1000000, 1004000); /* it lists no more */
+        assert_string_equal(fixture.woken, "");            /* nor works on what is the other's */
+        assert_string_equal(fixture_field(RECORD_INSTANCE, fixture_id('a'), "placement"), "absent");
 }
 
 static void somebody_has_taken_it_over(void)

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include <libvirt/virterror.h>
+
 #include "hostd/virt/internal.h"
 
 /* What libvirt's answers about one guest mean; the answers are made up. */
@@ -72,6 +74,36 @@ int __wrap_virDomainGetJobInfo(virDomainPtr dom, virDomainJobInfoPtr info)
                 return -1;
         info->type = libvirt.job;
         return 0;
+}
+
+static int destroyed, code, active; /* what virDomainDestroy() and the calls after it say */
+
+int __wrap_virt_lookup_own(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err);
+int __wrap_virt_lookup_own(struct virt *v, const char *instance, virDomainPtr *ret, struct err *err)
+{
+        return libvirt.lookup < 0 ? err_set(err, libvirt.lookup, "lookup: error") : 0;
+}
+
+int __wrap_virDomainDestroy(virDomainPtr dom);
+int __wrap_virDomainDestroy(virDomainPtr dom)
+{
+        return destroyed;
+}
+
+virErrorPtr __wrap_virGetLastError(void);
+virErrorPtr __wrap_virGetLastError(void)
+{
+        static virError e;
+
+        e.code = code;
+        e.message = (char *)"no";
+        return &e;
+}
+
+int __wrap_virDomainIsActive(virDomainPtr dom);
+int __wrap_virDomainIsActive(virDomainPtr dom)
+{
+        return active;
 }
 
 static int begin(void **state)
@@ -168,6 +200,30 @@ static void only_a_job_that_is_under_way_is_one(void **state)
         }
 }
 
+/* One that has ended by itself meanwhile is as dead as one that was ended. */
+static void an_end_that_has_come_already_is_one(void **state)
+{
+        struct err err = {0};
+
+        destroyed = 0;
+        assert_int_equal(virt_kill(NULL, A, &err), 0);
+        destroyed = -1;
+        code = VIR_ERR_NO_DOMAIN;
+        assert_int_equal(virt_kill(NULL, A, &err), 0);
+        code = VIR_ERR_OPERATION_INVALID;
+        active = 0;
+        assert_int_equal(virt_kill(NULL, A, &err), 0);
+        active = 1; /* it is there, and was not ended */
+        assert_true(virt_kill(NULL, A, &err) < 0);
+        code = VIR_ERR_INTERNAL_ERROR;
+        active = 0;
+        assert_true(virt_kill(NULL, A, &err) < 0);
+        libvirt.lookup = -ENOENT;
+        assert_int_equal(virt_kill(NULL, A, &err), 0);
+        libvirt.lookup = -ENOTCONN;
+        assert_int_equal(virt_kill(NULL, A, &err), -ENOTCONN);
+}
+
 static void no_answer_is_another_thing_than_a_no(void **state)
 {
         assert_true(virt_unanswered(-ENOTCONN));
@@ -183,6 +239,7 @@ int main(void)
             test(what_is_not_ours_is_not_there),
             test(a_state_means_what_it_says),
             test(only_a_job_that_is_under_way_is_one),
+            test(an_end_that_has_come_already_is_one),
             test(no_answer_is_another_thing_than_a_no),
         };
 
