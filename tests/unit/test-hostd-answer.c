@@ -291,6 +291,9 @@ static void a_source_whose_claim_has_no_answer_stands(void **state)
         commit_answer = -ESTALE; /* the destination has won */
         assert_int_equal(ask(&req), -ESTALE);
         assert_int_equal(fixture.kills, 1);
+        commit_answer = -EACCES; /* the storage knows it and says no: an answer, too */
+        assert_int_equal(ask(&req), -EACCES);
+        assert_int_equal(fixture.kills, 2);
         commit_answer = 0;
 }
 
