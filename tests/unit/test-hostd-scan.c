@@ -207,6 +207,17 @@ static void a_new_libvirtd_counts_once_it_has_the_key(void **state)
         assert_int_equal(world.secrets, 2);
 }
 
+int __real_secret_give(struct context *ctx, struct err *err);
+
+/* Only Ceph's disks need one. */
+static void without_ceph_there_is_no_key(void **state)
+{
+        struct err err = {0};
+
+        assert_int_equal(__real_secret_give(&fixture.ctx, &err), 0);
+        assert_null(fixture.ctx.rbd_secret);
+}
+
 /* Another machine has this one's number: nothing on the storage is its business, but the QEMUs that are here. */
 static void one_that_was_replaced_looks_at_its_qemus_only(void **state)
 {
@@ -241,6 +252,7 @@ int main(void)
             test(a_dead_uplink_is_written_down_once),
             test(a_host_without_libvirt_says_that_it_can_start_nothing),
             test(a_new_libvirtd_counts_once_it_has_the_key),
+            test(without_ceph_there_is_no_key),
             test(one_that_was_replaced_looks_at_its_qemus_only),
         };
 

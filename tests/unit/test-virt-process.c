@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -159,12 +161,38 @@ static void only_the_guest_that_is_meant_is_killed(void **state)
         assert_int_equal(virt_kill_pid(&v, guest, A, &err), 0); /* it is gone */
 }
 
+/* The daemon behind a socket is this very process, which has mapped its own program and no driver. */
+static void a_driver_is_loaded_where_its_file_is_mapped(void **state)
+{
+        char folder[] = "/tmp/wherry-daemon.XXXXXX", uri[160];
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        struct err err = {0};
+
+        assert_non_null(mkdtemp(folder));
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s/sock", folder);
+        assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(fd, 8), 0);
+        snprintf(uri, sizeof(uri), "qemu:///system?socket=%s", address.sun_path);
+        assert_int_equal(virt_daemon_check(uri, "test-virt-process", &err), 0);
+        assert_int_equal(virt_daemon_check(uri, "test-virt-proces", &err), -ENOEXEC);
+        assert_int_equal(virt_daemon_check(uri, "est-virt-process", &err), -ENOEXEC);
+        assert_int_equal(virt_daemon_check(uri, "wherry.so", &err), -ENOEXEC);
+        close(fd);
+        assert_int_equal(virt_daemon_check(uri, "test-virt-process", &err), -ECONNREFUSED);
+        unlink(address.sun_path);
+        rmdir(folder);
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
         const struct CMUnitTest tests[] = {
-            test(a_guest_is_known_by_its_name_and_its_uuid),  test(one_that_has_ended_is_nobodys),
-            test(a_number_that_was_used_before_is_read_anew), test(our_guests_are_listed),
+            test(a_guest_is_known_by_its_name_and_its_uuid),
+            test(one_that_has_ended_is_nobodys),
+            test(a_number_that_was_used_before_is_read_anew),
+            test(a_driver_is_loaded_where_its_file_is_mapped),
+            test(our_guests_are_listed),
             test(only_the_guest_that_is_meant_is_killed),
         };
 
