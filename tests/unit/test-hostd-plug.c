@@ -313,6 +313,22 @@ static void who_answers_now_and_then_is_not_silent(void **state)
         assert_int_equal(world.shut_at, 0);
 }
 
+static void once_shut_it_tells_an_older_time(struct fixture *f, int ms)
+{
+        world.beat_ms = world.shut_at ? 60000 : 0;
+        each_round(f, ms);
+}
+
+/* What a peer has written it has written: a later answer with an older time takes nothing back. */
+static void a_peer_that_has_written_stays_one(void **state)
+{
+        peers("up");
+        world.writes_end = BEGIN + 1;
+        fixture.on_poll = once_shut_it_tells_an_older_time;
+        run();
+        assert_true(world.rounds_shut > 10);
+}
+
 static void a_dead_uplink_is_told(void **state)
 {
         world.end = BEGIN + UPLINK_DEAD_MS - 1000;
@@ -351,6 +367,7 @@ int main(void)
             test(a_gap_in_the_heartbeats_is_a_reason_to_look),
             test(a_plug_opens_for_this_hosts_own_guest_only),
             test(who_answers_now_and_then_is_not_silent),
+            test(a_peer_that_has_written_stays_one),
             test(a_dead_uplink_is_told),
         };
 
