@@ -122,6 +122,12 @@ static void xml_says_what_the_specification_says(void **state)
         has(xml, "<target dev='sdb' bus='scsi'/><boot order='3'/><readonly/>");
         has(xml, "cache='none' error_policy='stop' rerror_policy='stop' discard='unmap'");
         has(xml, "<seclabel type='none' model='dac'/>");
+        has(xml, "<on_poweroff>destroy</on_poweroff>");
+        has(xml, "<on_reboot>restart</on_reboot>");
+        has(xml, "<on_crash>destroy</on_crash>");
+        has(xml, "<vcpu placement='static'>");
+        has(xml, "<panic model='isa'/>");
+        has(xml, "<qemu:arg value='qemu_system_powerdown_request'/>");
         has(xml, "<graphics type='vnc'><listen type='socket'/></graphics>");
         has(xml, "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:01'/>");
         assert_null(strstr(xml, "<cpu "));

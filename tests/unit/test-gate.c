@@ -37,6 +37,18 @@ int64_t now_ms(void)
         return clock_ms() + hurried_ms;
 }
 
+static uid_t asker; /* as whom the other end appears; 0 and this process's own user may ask */
+
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len);
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
+{
+        struct ucred *peer = value;
+
+        assert_int_equal(option, SO_PEERCRED);
+        *peer = (struct ucred){.pid = 1, .uid = asker};
+        return 0;
+}
+
 struct fixture {
         char folder[64], socket[128];
         struct gate *gate;
@@ -66,6 +78,7 @@ static int setup(void **state)
         struct err err = {0};
 
         assert_non_null(f);
+        asker = geteuid();
         strcpy(f->folder, "/tmp/wherry-gate.XXXXXX");
         assert_non_null(mkdtemp(f->folder));
         snprintf(f->socket, sizeof f->socket, "%s/gate.sock", f->folder);
@@ -152,7 +165,68 @@ static void malformed_questions_are_a_no_without_asking(void **state)
                 assert_int_equal(gate_ask(f->socket, bad[i][0], bad[i][1], 1, bad[i][2], 2000, reason), -1);
                 assert_null(strstr(reason, "no answer"));
         }
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, -1, KEY, 2000, reason), -1); /* no process */
         assert_int_equal(f->asked, 0);
+}
+
+/* Who may command libvirtd anyway may ask, and nobody else: a yes lets a guest run. */
+static void only_root_and_hostds_own_user_may_ask(void **state)
+{
+        struct fixture *f = *state;
+        char reason[REASON_LEN];
+
+        asker = geteuid() + 1;
+        /* It is answered before it has asked, so the reason may be lost; the no is not. */
+        assert_int_equal(gate_ask(f->socket, "REGISTER", A, 1, KEY, 2000, reason), -1);
+        assert_int_equal(f->asked, 0);
+        asker = 0;
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 2000, reason), 0);
+        asker = geteuid();
+        assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 2000, reason), 0);
+        assert_int_equal(f->asked, 2);
+}
+
+struct speaking {
+        int fd;
+        const char *answer;
+};
+
+static void *speak(void *arg)
+{
+        struct speaking *s = arg;
+        int fd = accept(s->fd, NULL, NULL);
+        char packet[600];
+
+        assert_true(recv(fd, packet, sizeof packet, 0) > 0);
+        assert_int_equal(send(fd, s->answer, strlen(s->answer), 0), strlen(s->answer));
+        close(fd);
+        return NULL;
+}
+
+/* Only the very word is a yes. */
+static void what_is_not_yes_is_a_no(void **state)
+{
+        static const char *const answers[] = {"yes", "yes ", "yess",  "ye",       "YES",
+                                              "n",   "no",   "maybe", "no reason"};
+        struct fixture *f = *state;
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        char reason[REASON_LEN];
+        struct speaking s = {.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+        pthread_t thread;
+
+        f->gate = gate_free(f->gate);
+        unlink(f->socket);
+        strcpy(address.sun_path, f->socket);
+        assert_int_equal(bind(s.fd, (struct sockaddr *)&address, sizeof address), 0);
+        assert_int_equal(listen(s.fd, 5), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+                s.answer = answers[i];
+                assert_int_equal(pthread_create(&thread, NULL, speak, &s), 0);
+                assert_int_equal(gate_ask(f->socket, "ACQUIRE", A, 1, KEY, 5000, reason), i == 0 ? 0 : -1);
+                assert_int_equal(pthread_join(thread, NULL), 0);
+        }
+        assert_string_equal(reason, "reason");
+        close(s.fd);
 }
 
 static void no_answer_is_a_no(void **state)
@@ -418,6 +492,8 @@ int main(void)
             cmocka_unit_test_setup_teardown(malformed_questions_are_a_no_without_asking, setup, teardown),
             cmocka_unit_test_setup_teardown(the_next_hostd_is_asked_again, setup, teardown),
             cmocka_unit_test_setup_teardown(the_next_hostd_is_waited_for_a_while, setup, teardown),
+            cmocka_unit_test_setup_teardown(only_root_and_hostds_own_user_may_ask, setup, teardown),
+            cmocka_unit_test_setup_teardown(what_is_not_yes_is_a_no, setup, teardown),
             cmocka_unit_test_setup_teardown(no_answer_is_a_no, setup, teardown),
             cmocka_unit_test_setup_teardown(many_ask_at_once, setup, teardown),
             cmocka_unit_test_setup_teardown(second_lock_lives_as_long_as_its_process, setup, teardown),

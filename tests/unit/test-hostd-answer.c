@@ -125,7 +125,11 @@ static void only_the_very_process_that_ran_may_go_on(void **state)
 
         assert_int_equal(ask(&req), 0);
         g->starting.id[0] = '\0'; /* that start is over */
-        assert_int_equal(ask(&req), 0);
+        fixture_set(RECORD_INSTANCE, ID, "restart", "7");
+        fixture_set(RECORD_INSTANCE, ID, "status.state", "\"paused\"");
+        assert_int_equal(ask(&req), 0); /* it goes on, which is no start: nothing is written */
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"paused\"");
+        assert_string_not_equal(fixture_field(RECORD_INSTANCE, ID, "status.restart"), "7");
         req.pid = PID + 1; /* virsh create with a copy of its XML */
         assert_int_equal(ask(&req), -EACCES);
         assert_int_equal(fixture.kills, 0); /* the next look decides on it */
@@ -287,6 +291,9 @@ static void a_source_whose_claim_has_no_answer_stands(void **state)
         commit_answer = -ESTALE; /* the destination has won */
         assert_int_equal(ask(&req), -ESTALE);
         assert_int_equal(fixture.kills, 1);
+        commit_answer = -EACCES; /* the storage knows it and says no: an answer, too */
+        assert_int_equal(ask(&req), -EACCES);
+        assert_int_equal(fixture.kills, 2);
         commit_answer = 0;
 }
 

@@ -120,6 +120,28 @@ static void each_run_has_a_counter_of_its_own(void **state)
         assert_int_not_equal(beats.counter[0], first + 2);
 }
 
+static int replaced_at_the_third(struct fixture *f, uint64_t counter)
+{
+        if (++beats.n == 3)
+                f->self.replaced = true;
+        if (beats.n > 10)
+                f->ring.beat_quit = true;
+        return 0;
+}
+
+/* The counter of a number that another machine has now would say that this one lives. */
+static void where_another_machine_has_the_number_none_goes_out(void **state)
+{
+        struct err err = {0};
+
+        beats.n = 0;
+        fixture.ring.beat_quit = false;
+        fixture.beat = replaced_at_the_third;
+        assert_int_equal(beat_start(&fixture.ctx, &err), 0);
+        fixture.thread(fixture.thread_arg);
+        assert_int_equal(beats.n, 3);
+}
+
 static int refused(struct fixture *f, uint64_t counter)
 {
         return -EIO;
@@ -160,6 +182,7 @@ int main(void)
             test(one_that_failed_does_not_count),
             test(those_that_were_missed_are_not_made_up_for),
             test(each_run_has_a_counter_of_its_own),
+            test(where_another_machine_has_the_number_none_goes_out),
             test(a_start_without_a_first_one_fails),
             test(who_may_start_guests),
         };

@@ -20,7 +20,29 @@
 static struct {
         int64_t end;
         void (*meanwhile)(void); /* once, after a second */
+        bool list_fails;
+        int64_t lists[16]; /* when the hosts were listed */
+        unsigned n_lists;
+        int test; /* store_selftest()'s answer */
+        unsigned tests;
 } world;
+
+int __real_survey_hosts(struct store *s, struct survey *ret, struct err *err);
+int __wrap_survey_hosts(struct store *s, struct survey *ret, struct err *err);
+int __wrap_survey_hosts(struct store *s, struct survey *ret, struct err *err)
+{
+        if (world.n_lists < ARRAY_SIZE(world.lists))
+                world.lists[world.n_lists] = fixture.now_ms;
+        world.n_lists++;
+        return world.list_fails ? err_set(err, -EIO, "hosts: no answer") : __real_survey_hosts(s, ret, err);
+}
+
+int __wrap_store_selftest(struct store *s, struct err *err);
+int __wrap_store_selftest(struct store *s, struct err *err)
+{
+        world.tests++;
+        return world.test < 0 ? err_set(err, world.test, "no answer") : world.test;
+}
 
 static void each_tick(struct fixture *f, int ms)
 {
@@ -115,6 +137,9 @@ static void a_newer_hostd_of_this_machine_ends_this_one(void **state)
 static void another_machine_has_joined(void)
 {
         another_hostd_has_joined();
+        fixture_host(1, "dead", 5, ",\"taken\":{\"by\":2,\"epoch\":1,\"done\":false}"); /* by that one */
+        fixture_instance('a', "");
+        fixture_claim('a', 1);
         fixture_set(RECORD_HOST, "2", "boot_id", "\"another\"");
 }
 
@@ -125,6 +150,8 @@ static void another_machine_ends_its_trust(void **state)
         assert_true(fixture.self.replaced && fixture.self.rescan);
         assert_false(fixture.self.superseded);
         assert_in_range(fixture.now_ms, 1000000, 1004000); /* it lists no more */
+        assert_string_equal(fixture.woken, "");            /* nor works on what is the other's */
+        assert_string_equal(fixture_field(RECORD_INSTANCE, fixture_id('a'), "placement"), "absent");
 }
 
 static void somebody_has_taken_it_over(void)
@@ -191,6 +218,79 @@ static void a_takeover_that_was_left_undone_is_gone_on_with(void **state)
         assert_int_equal(fixture.ring.n_takeovers, 0);
 }
 
+static void the_list_fails(void)
+{
+        world.list_fails = true;
+}
+
+/* What it knew stays, and what tells that it is blind hears of no listing. Not asked again at once: a storage that is
+ * slow has enough to do. */
+static void a_listing_that_fails_is_none(void **state)
+{
+        world.meanwhile = the_list_fails;
+        world.end = fixture.now_ms + 8500;
+        run();
+        assert_int_equal(world.n_lists, 5);
+        for (unsigned i = 0; i < 5; i++)
+                assert_int_equal(world.lists[i], 1000000 + i * 2000);
+        assert_int_equal(fixture.ring.listed_ms, 1000000);
+}
+
+static void somebody_asks_for_a_list(void)
+{
+        fixture.ring.list_now = true;
+}
+
+static void a_list_that_is_asked_for_comes_at_once(void **state)
+{
+        world.meanwhile = somebody_asks_for_a_list;
+        world.end = fixture.now_ms + 2500;
+        run();
+        assert_int_equal(world.n_lists, 2);
+        assert_int_equal(world.lists[1], 1001000);
+        assert_false(fixture.ring.list_now);
+        assert_int_equal(fixture.ring.listed_ms, 1001000);
+}
+
+static void one_joins_anew(void)
+{
+        fixture_set(RECORD_HOST, "3", "epoch", "9");
+}
+
+/* Who has a newer epoch later has joined since: so the first list stays what it was. */
+static void the_first_list_is_kept(void **state)
+{
+        const struct ring_host *third = NULL;
+
+        fixture_host(3, "dead", 4, "");
+        world.meanwhile = one_joins_anew;
+        run();
+        assert_int_equal(fixture.ring.home.n_first, 2);
+        assert_ptr_equal(fixture.ring.home.first, fixture.ring.first);
+        for (size_t i = 0; i < 2; i++)
+                if (fixture.ring.first[i].number == 3)
+                        third = &fixture.ring.first[i];
+        assert_non_null(third);
+        assert_int_equal(third->epoch, 4);
+}
+
+static void the_fence_is_tried_until_it_says_something(void **state)
+{
+        fixture.self.fence = -1;
+        world.test = -ETIMEDOUT;
+        world.end = fixture.now_ms + 25000;
+        run();
+        assert_int_equal(world.tests, 3); /* every ten seconds */
+        assert_int_equal(fixture.self.fence, -1);
+        fixture.self.quit = false;
+        world.test = 0;
+        world.end = fixture.now_ms + 25000;
+        run();
+        assert_int_equal(world.tests, 4);
+        assert_int_equal(fixture.self.fence, 0);
+        assert_false(fixture.ring.testing);
+}
+
 static void lists_work(struct fixture *f, int ms)
 {
         each_tick(f, ms);
@@ -222,6 +322,16 @@ static void a_host_that_lists_no_hosts_says_so(void **state)
         assert_non_null(strstr(blind_at_25_s, "\"host\":0"));
         assert_string_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent");
         assert_string_equal(fixture.events, "host-blind host-sees ");
+}
+
+/* Another hostd has joined with this number: its record is not ours to write. */
+static void what_cannot_be_seen_is_written_into_ones_own_record_only(void **state)
+{
+        fixture_set(RECORD_HOST, "2", "nonce", "\"the-next-run\"");
+        world.end = fixture.now_ms + 30000;
+        sight_main(&fixture.ctx);
+        assert_string_equal(fixture.events, "host-blind ");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "blind"), "absent");
 }
 
 static void the_neighbour_is_none_any_more(struct fixture *f, int ms)
@@ -261,7 +371,12 @@ int main(void)
             test(one_that_ends_promises_no_heartbeats),
             test(maintenance_is_told_once),
             test(a_takeover_that_was_left_undone_is_gone_on_with),
+            test(a_listing_that_fails_is_none),
+            test(a_list_that_is_asked_for_comes_at_once),
+            test(the_first_list_is_kept),
+            test(the_fence_is_tried_until_it_says_something),
             test(a_host_that_lists_no_hosts_says_so),
+            test(what_cannot_be_seen_is_written_into_ones_own_record_only),
             test(a_neighbour_that_cannot_be_told_is_named_while_it_is_one),
         };
 

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/machine.h"
 #include "hostd/ring/ring.h"
 #include "tests/unit/hostd-fixture.h"
 
@@ -168,6 +169,101 @@ static void one_that_moves_before_the_join_is_not_followed(void **state)
         assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "4");
 }
 
+/* The other machine slept and has joined again since, under the same nonce: its epoch tells. A take-over meanwhile does
+ * not. */
+static void one_that_joined_again_before_the_join_is_not_followed(void **state)
+{
+        struct err err = {0};
+
+        another_machine();
+        fixture.beat_of = stands;
+        assert_int_equal(ring_enter(&fixture.ctx, &err), 0);
+        fixture_set(RECORD_HOST, "2", "epoch", "5");
+        assert_int_equal(ring_join(&fixture.ctx, &err), -EEXIST);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "nonce"), "\"other\"");
+        fixture_set(RECORD_HOST, "2", "state", "\"dead\"");
+        assert_int_equal(ring_join(&fixture.ctx, &err), 0);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "6");
+}
+
+static int unreadable(struct fixture *f, unsigned host, uint64_t *ret)
+{
+        return -ETIMEDOUT;
+}
+
+static int none(struct fixture *f, unsigned host, uint64_t *ret)
+{
+        return -ENOENT;
+}
+
+/* What cannot be read says nothing: neither that it lives nor that it is dead. */
+static void a_heartbeat_that_cannot_be_read_is_no_death(void **state)
+{
+        int64_t begun = fixture.now_ms;
+
+        another_machine();
+        fixture.beat_of = unreadable;
+        assert_int_equal(join(true), -ETIMEDOUT);
+        assert_in_range(fixture.now_ms - begun, 20000, 20500);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "4");
+        assert_null(fixture.thread);
+        begun = fixture.now_ms;
+        fixture.beat_of = none; /* which can be told: nobody beats */
+        assert_int_equal(join(true), 0);
+        assert_in_range(fixture.now_ms - begun, 3000, 3600);
+}
+
+/* The record names this very machine: an upgrade, or a hostd that was killed. */
+static void this_machine(const char *more)
+{
+        struct machine self;
+        char text[300];
+
+        machine_self(&self);
+        snprintf(text, sizeof(text),
+                 ",\"nonce\":\"before\",\"boot_id\":\"%s\",\"view\":\"%s\",\"board\":\"%s\"%s", self.boot,
+                 self.view, self.board, more);
+        fixture_host(2, "up", 4, text);
+        fixture_set(RECORD_HOST, "2", "name", "\"me\"");
+}
+
+static void a_machine_that_is_known_beats_at_once(void **state)
+{
+        int64_t begun = fixture.now_ms;
+        struct err err = {0};
+
+        this_machine("");
+        fixture.beat_of = moves; /* its own, of a moment ago */
+        assert_int_equal(ring_enter(&fixture.ctx, &err), 0);
+        assert_int_equal(fixture.now_ms, begun);
+        assert_non_null(fixture.thread); /* before the join: an upgrade is no death */
+        assert_false(fixture.ring.home.returning);
+        assert_int_equal(ring_join(&fixture.ctx, &err), 0); /* whatever its heartbeat does: it is ours */
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "returning"), "false");
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "epoch"), "5");
+}
+
+static void one_that_had_not_finished_its_return_returns_still(void **state)
+{
+        struct err err = {0};
+
+        this_machine(",\"returning\":true");
+        assert_int_equal(ring_enter(&fixture.ctx, &err), 0);
+        assert_true(fixture.ring.home.returning);
+}
+
+/* After a loss of all power it waits for the others: its record says so to them. */
+static void another_start_is_a_return(void **state)
+{
+        another_machine();
+        fixture.beat_of = stands;
+        fixture_set(RECORD_HOST, "2", "returning", "false");
+        assert_int_equal(join(true), 0);
+        assert_true(fixture.ring.home.returning);
+        assert_string_equal(fixture_field(RECORD_HOST, "2", "returning"), "true");
+        assert_int_equal(fixture.ring.home.joined_ms, fixture.now_ms);
+}
+
 static void an_orderly_end_is_written_down(void **state)
 {
         assert_int_equal(join(true), 0);
@@ -204,6 +300,11 @@ int main(void)
             test(another_machine_that_lives_keeps_its_number),
             test(another_machine_that_stands_still_is_followed),
             test(one_that_moves_before_the_join_is_not_followed),
+            test(one_that_joined_again_before_the_join_is_not_followed),
+            test(a_heartbeat_that_cannot_be_read_is_no_death),
+            test(a_machine_that_is_known_beats_at_once),
+            test(one_that_had_not_finished_its_return_returns_still),
+            test(another_start_is_a_return),
             test(an_orderly_end_is_written_down),
             test(who_is_not_the_record_any_more_changes_nothing),
         };

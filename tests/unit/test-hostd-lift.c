@@ -56,6 +56,33 @@ int __wrap_lease_lift(struct store *s, const char *instance, const struct fenced
         return 0;
 }
 
+static struct {
+        int processes, find; /* the answers of virt_processes() and virt_find() */
+        bool process;        /* a QEMU of the instance is here */
+        struct virt_domain domain;
+} libvirt;
+
+int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err);
+int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_n, struct err *err)
+{
+        if (libvirt.processes < 0)
+                return err_set(err, libvirt.processes, "processes: error");
+        *ret = calloc(2, sizeof(**ret));
+        strcpy((*ret)[0].lease.instance, fixture_id('b'));
+        (*ret)[0].pid = 1;
+        strcpy((*ret)[1].lease.instance, fixture_id('a'));
+        (*ret)[1].pid = 4711;
+        *ret_n = 1 + libvirt.process;
+        return libvirt.processes;
+}
+
+int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
+int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err)
+{
+        *ret = libvirt.domain;
+        return libvirt.find < 0 ? err_set(err, libvirt.find, "libvirt: error") : 0;
+}
+
 int __wrap_http_client_new(const char *url, const char *token, int timeout_ms, struct http_client **ret,
                            struct err *err);
 int __wrap_http_client_new(const char *url, const char *token, int timeout_ms, struct http_client **ret,
@@ -91,6 +118,7 @@ static int begin(void **state)
 {
         fixture_begin(state);
         memset(&world, 0, sizeof(world));
+        memset(&libvirt, 0, sizeof(libvirt));
         for (unsigned n = 1; n < 4; n++) {
                 char api[32];
 
@@ -207,6 +235,52 @@ static void others_instances_are_not_ours_to_look_at(void **state)
         assert_int_equal(world.asked[1], 1);
 }
 
+#define START "aaaaaaaa-0000-4000-8000-000000000001"
+#define OTHER "aaaaaaaa-0000-4000-8000-000000000002"
+
+/* 1: that start is here, 0: it is not. */
+static int here(void)
+{
+        struct err err = {0};
+        json_t *answer = NULL;
+        int r = lift_answer(&fixture.ctx, fixture_id('a'), START, &answer, &err);
+
+        if (r < 0)
+                return r;
+        r = json_get_bool(answer, "here", true);
+        assert_int_equal(json_get_int(answer, "host", 0), 2);
+        assert_string_not_equal(json_get_str(answer, "boot", ""), "");
+        json_decref(answer);
+        return r;
+}
+
+/* Only what is certainly another start counts as one. */
+static void a_qemu_that_cannot_be_told_counts_as_the_one_asked_for(void **state)
+{
+        assert_int_equal(here(), 0); /* no process of that instance */
+        libvirt.processes = 1;       /* one does not show what it is */
+        assert_int_equal(here(), 1);
+        libvirt.processes = -EIO;
+        assert_int_equal(here(), -EIO);
+        libvirt.processes = 0;
+        libvirt.process = true;
+        libvirt.domain.pid = 4711;
+        strcpy(libvirt.domain.lease.start.id, START);
+        assert_int_equal(here(), 1);
+        strcpy(libvirt.domain.lease.start.id, OTHER);
+        assert_int_equal(here(), 0);
+        libvirt.domain.pid = 4712; /* libvirt means another process */
+        assert_int_equal(here(), 1);
+        libvirt.domain.pid = 4711;
+        libvirt.domain.lease.start.id[0] = '\0';
+        assert_int_equal(here(), 1);
+        strcpy(libvirt.domain.lease.start.id, OTHER);
+        libvirt.find = -ENOENT; /* libvirt has forgotten it */
+        assert_int_equal(here(), 1);
+        libvirt.find = -ENOTCONN;
+        assert_int_equal(here(), -ENOTCONN);
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -215,6 +289,7 @@ int main(void)
             test(who_lives_or_cannot_be_told_is_asked_again),
             test(a_silent_host_is_asked_once_a_round),
             test(a_right_that_is_missing_costs_no_proof),
+            test(a_qemu_that_cannot_be_told_counts_as_the_one_asked_for),
             test(others_instances_are_not_ours_to_look_at),
         };
 

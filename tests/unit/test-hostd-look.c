@@ -66,6 +66,22 @@ int __wrap_store_room(struct store *s, struct err *err)
         return room < 0 ? err_set(err, room, "room: error %d", -room) : room;
 }
 
+static int may_write;     /* lease_may_write()'s answer */
+static unsigned asked_it; /* how often it was asked */
+
+int __wrap_lease_may_write(struct store *s, const char *instance, const struct lease *mine,
+                           const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                           struct err *err);
+int __wrap_lease_may_write(struct store *s, const char *instance, const struct lease *mine,
+                           const struct start *start, const struct disk_spec *disks, size_t n_disks,
+                           struct err *err)
+{
+        asked_it++;
+        assert_int_equal(mine->epoch, 1);
+        assert_string_equal(start->id, START); /* of the QEMU that stands */
+        return may_write < 0 ? err_set(err, may_write, "error %d", -may_write) : 0;
+}
+
 /* It runs here as it should, at epoch 1 of host 2. */
 static struct guest *running(void)
 {
@@ -333,6 +349,114 @@ static void one_that_was_left_standing_is_noticed(void **state)
         assert_false(v.qemu_go_on);
 }
 
+/* A disk error has stopped it: the storage says whether it may write still. */
+static struct guest *stopped_by_an_error(int answer)
+{
+        struct guest *g = running();
+
+        libvirt.domain.running = false;
+        strcpy(libvirt.domain.reason, "ioerror");
+        may_write = answer;
+        asked_it = 0;
+        return g;
+}
+
+static void one_that_was_fenced_while_it_stands_is_ended(void **state)
+{
+        struct guest *g = stopped_by_an_error(-EACCES);
+        struct instance_view v;
+
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(asked_it, 1);
+        assert_true(v.qemu_refused && g->io_error);
+        assert_false(v.qemu_go_on);
+        assert_int_equal(instance_decide(&v), ACTION_KILL);
+}
+
+static void one_whose_rights_are_not_known_stands(void **state)
+{
+        static const int answers[] = {-ETIMEDOUT, -EIO, -ESTALE};
+        struct guest *g = stopped_by_an_error(0);
+        struct instance_view v;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(answers); i++) {
+                may_write = answers[i];
+                assert_int_equal(look(g, &v), 0);
+                assert_false(v.qemu_refused || v.qemu_go_on);
+                fixture.now_ms += 3000;
+                fixture.self.own_write_ms = fixture.now_ms;
+                assert_int_equal(look(g, &v), 0);
+                assert_false(v.qemu_refused || v.qemu_go_on);
+        }
+}
+
+static void one_that_may_write_goes_on_after_a_pause(void **state)
+{
+        struct guest *g = stopped_by_an_error(0);
+        struct instance_view v;
+
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_refused || v.qemu_go_on);
+        fixture.now_ms += 1999;
+        fixture.self.own_write_ms = fixture.now_ms;
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_go_on);
+        assert_int_equal(asked_it, 1); /* not at every look */
+        fixture.now_ms += 1;
+        assert_int_equal(look(g, &v), 0);
+        assert_true(v.qemu_go_on);
+        assert_int_equal(asked_it, 2); /* but before it goes on */
+        assert_int_equal(instance_decide(&v), ACTION_RESUME);
+}
+
+/* Its epoch, its host and its reason all have to be so: else the answer would be another QEMU's. */
+static void only_of_the_owner_that_an_error_has_stopped_the_storage_is_asked(void **state)
+{
+        struct guest *g = stopped_by_an_error(-EACCES);
+        struct instance_view v;
+
+        strcpy(libvirt.domain.reason, "user");
+        assert_int_equal(look(g, &v), 0);
+        strcpy(libvirt.domain.reason, "ioerror");
+        libvirt.domain.running = true;
+        assert_int_equal(look(g, &v), 0);
+        libvirt.domain.running = false;
+        strcpy(libvirt.domain.lease.start.id, OTHER); /* of no epoch that is known */
+        assert_int_equal(look(g, &v), 0);
+        strcpy(libvirt.domain.lease.start.id, START);
+        fixture_claim('a', 2); /* at epoch 2: this one is of 1 */
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu_epoch, 1);
+        fixture_set(RECORD_INSTANCE, ID, "start.epoch", "4"); /* a record that is newer than the name */
+        assert_int_equal(look(g, &v), 0);
+        fixture_set(RECORD_INSTANCE, ID, "start.epoch", "3");
+        fixture_claim('a', 3); /* another host's, at the same epoch */
+        assert_int_equal(look(g, &v), 0);
+        assert_int_equal(v.qemu_epoch, v.epoch);
+        assert_false(v.qemu_refused || g->io_error);
+        assert_int_equal(asked_it, 0);
+}
+
+static void a_full_storage_is_waited_for_until_it_has_room(void **state)
+{
+        struct guest *g = stopped_by_an_error(0);
+        struct instance_view v;
+
+        room = STORE_FULL;
+        assert_int_equal(look(g, &v), 0);
+        fixture.now_ms += 100000;
+        fixture.self.own_write_ms = fixture.now_ms;
+        assert_int_equal(look(g, &v), 0);
+        assert_false(v.qemu_go_on);
+        assert_int_equal(v.pause, PAUSE_FULL);
+        room = STORE_ROOM;
+        fixture.now_ms += ROOM_AGE_MS;
+        fixture.self.own_write_ms = fixture.now_ms;
+        assert_int_equal(look(g, &v), 0);
+        assert_true(v.qemu_go_on);
+        room = -EOPNOTSUPP;
+}
+
 /* All guests together ask the storage once in a while. */
 static void whether_there_is_room_is_asked_once_in_a_while(void **state)
 {
@@ -368,6 +492,11 @@ int main(void)
             test(a_word_is_settled_if_all_of_it_is_so),
             test(disks_that_are_not_there_are_not_started),
             test(a_host_without_heartbeats_is_not_trusted),
+            test(one_that_was_fenced_while_it_stands_is_ended),
+            test(one_whose_rights_are_not_known_stands),
+            test(one_that_may_write_goes_on_after_a_pause),
+            test(only_of_the_owner_that_an_error_has_stopped_the_storage_is_asked),
+            test(a_full_storage_is_waited_for_until_it_has_room),
             test(whether_there_is_room_is_asked_once_in_a_while),
             test(one_that_was_left_standing_is_noticed),
         };

@@ -384,8 +384,22 @@ static void a_crash_is_started_again_after_a_pause(void **state)
         assert_string_equal(fixture.events, "instance-crashed instance-crashed ");
 }
 
+/* It has crashed before. */
+static void crashed_before(struct guest *g)
+{
+        if (world.looks == 1) {
+                g->crashed = true;
+                g->backoff = (struct backoff){.failures = 5, .retry_ms = fixture.now_ms + 1};
+        } else if (world.looks == 2) { /* its own wish is no crash */
+                assert_false(g->crashed || g->powered_off);
+                assert_int_equal(g->backoff.failures, 0);
+                assert_int_equal(g->backoff.retry_ms, 0);
+        }
+}
+
 static void one_that_powered_itself_off_is_written_down(void **state)
 {
+        world.while_looking = crashed_before;
         world.view[0].qemu = QEMU_NONE;
         world.powered_off = true;
         world.view[1] = world.view[0];
@@ -555,6 +569,30 @@ static void deleted_disks_go_and_the_record_says_so(void **state)
         assert_non_null(strstr(fixture.events, "instance-removed"));
 }
 
+/* The record is the last to go: it says where the disks are. */
+static void disks_that_are_not_removed_are_not_told_deleted(void **state)
+{
+        struct lease l;
+
+        world.view[0].wanted = WANTED_DELETED;
+        world.view[0].qemu = QEMU_NONE;
+        fixture_claim('a', 3); /* since that look */
+        run();
+        assert_int_equal(lease_find(fixture.ctx.store, ID, &l, NULL), 0);
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "status.state"), "\"running\"");
+        assert_null(strstr(fixture.events, "instance-removed"));
+}
+
+static void an_end_for_a_restart_is_told_as_no_crash(void **state)
+{
+        world.view[1] = running();
+        world.view[1].qemu = QEMU_NONE;
+        world.view[1].restart = true;
+        world.n_views = 2;
+        run();
+        assert_null(strstr(fixture.events, "instance-crashed"));
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, fixture_end)
@@ -583,6 +621,8 @@ int main(void)
             test(not_all_that_libvirt_tells_is_a_reason_to_look),
             test(what_it_took_is_written_down_after_the_gates_answer),
             test(deleted_disks_go_and_the_record_says_so),
+            test(disks_that_are_not_removed_are_not_told_deleted),
+            test(an_end_for_a_restart_is_told_as_no_crash),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

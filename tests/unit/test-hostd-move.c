@@ -373,6 +373,21 @@ static void a_turn_that_is_given_back_keeps_its_place(void **state)
         turn(g, 0);
 }
 
+/* Who came while it had the turn comes after it still. */
+static void one_that_gave_its_turn_back_is_before_who_came_since(void **state)
+{
+        struct guest *b = fixture_guest('b');
+
+        turn(g, 0);
+        fixture.now_ms += 10;
+        turn(b, -EAGAIN);
+        fixture.now_ms += 10;
+        guest_turn_back(g);
+        fixture.now_ms += 1000;
+        turn(b, -EAGAIN);
+        turn(g, 0);
+}
+
 /* The network of this host is dead for long, and the guest runs here. */
 static bool uplink(void)
 {
@@ -468,6 +483,7 @@ int main(void)
             test(other_news_do_not),
             test(those_that_are_to_leave_take_turns),
             test(a_turn_that_is_given_back_keeps_its_place),
+            test(one_that_gave_its_turn_back_is_before_who_came_since),
             test(a_guest_leaves_a_dead_network_alive_once_and_then_by_a_stop),
             test(a_host_that_cannot_be_reached_starts_it),
             test(a_dead_network_is_no_reason_to_leave_for_anywhere),

@@ -25,7 +25,7 @@
 static struct {
         int64_t told[32], shut_at; /* announcements, from BEGIN on; the first plug that was shut; 0: none */
         char macs[32];             /* the last digit of each announcement's address */
-        unsigned n_told, rounds_shut, asked;
+        unsigned n_told, rounds_shut, opened, asked;
         bool down;         /* the tap */
         int64_t answer_ms; /* of a peer: how long it takes */
         int answer;
@@ -57,6 +57,7 @@ int __wrap_tap_set(const char *tap, bool up, struct err *err)
         if (!up && !world.shut_at)
                 world.shut_at = fixture.now_ms - BEGIN;
         world.rounds_shut += !up;
+        world.opened += up;
         return 1;
 }
 
@@ -269,6 +270,65 @@ static void a_gap_in_the_heartbeats_is_a_reason_to_look(void **state)
         assert_true(fixture.self.rescan);
 }
 
+/* Only what is seen to be this host's own can be reached again. */
+static void a_plug_opens_for_this_hosts_own_guest_only(void **state)
+{
+        const struct instance_view mine = {.me = 2,
+                                           .trusted = true,
+                                           .record = true,
+                                           .host = 2,
+                                           .epoch = 3,
+                                           .qemu = QEMU_PAUSED,
+                                           .qemu_epoch = 3};
+        struct instance_view v[5] = {mine, mine, mine, mine, mine};
+
+        v[0].trusted = false;
+        v[1].record = false;
+        v[2].host = 3;
+        v[3].qemu_epoch = 2;
+        v[4].qemu = QEMU_NONE;
+        for (unsigned i = 0; i < 5; i++)
+                plug_look(&fixture.ctx, &v[i], ID);
+        assert_int_equal(world.opened, 0);
+        plug_look(&fixture.ctx, &mine, ID);
+        assert_int_equal(world.opened, 1);
+        plug_shut(&fixture.ctx, ID);
+        assert_int_equal(world.rounds_shut, 1);
+}
+
+static void silent_until_four_seconds(struct fixture *f, int ms)
+{
+        world.answer = f->now_ms < BEGIN + 4000 && f->now_ms % 1000 < 500 ? -ETIMEDOUT : 0;
+        each_round(f, ms);
+}
+
+/* One answer ends a silence: what is counted next begins with the next question. */
+static void who_answers_now_and_then_is_not_silent(void **state)
+{
+        peers("up");
+        world.writes_end = BEGIN + 1;
+        world.beat_ms = 60000;
+        fixture.on_poll = silent_until_four_seconds;
+        run();
+        assert_int_equal(world.shut_at, 0);
+}
+
+static void once_shut_it_tells_an_older_time(struct fixture *f, int ms)
+{
+        world.beat_ms = world.shut_at ? 60000 : 0;
+        each_round(f, ms);
+}
+
+/* What a peer has written it has written: a later answer with an older time takes nothing back. */
+static void a_peer_that_has_written_stays_one(void **state)
+{
+        peers("up");
+        world.writes_end = BEGIN + 1;
+        fixture.on_poll = once_shut_it_tells_an_older_time;
+        run();
+        assert_true(world.rounds_shut > 10);
+}
+
 static void a_dead_uplink_is_told(void **state)
 {
         world.end = BEGIN + UPLINK_DEAD_MS - 1000;
@@ -305,6 +365,9 @@ int main(void)
             test(a_peer_that_answers_and_writes_no_more_either_shuts_nothing),
             test(a_peer_that_has_written_since_may_have_acted),
             test(a_gap_in_the_heartbeats_is_a_reason_to_look),
+            test(a_plug_opens_for_this_hosts_own_guest_only),
+            test(who_answers_now_and_then_is_not_silent),
+            test(a_peer_that_has_written_stays_one),
             test(a_dead_uplink_is_told),
         };
 

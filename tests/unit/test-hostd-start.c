@@ -14,7 +14,7 @@
 #include "hostd/plug/plug.h"
 #include "tests/unit/hostd-fixture.h"
 
-/* The steps of a start, of a stop, of a source that runs on: which, in which order, and what a failure leaves. */
+/* The steps of a start, and of a source that runs on: which, in which order, and what a failure leaves. */
 #define ID fixture_id('a')
 #define PID 4711
 #define START "aaaaaaaa-0000-4000-8000-000000000001"
@@ -25,11 +25,8 @@ static struct {
         unsigned n_processes; /* QEMUs of the instance here, until they are killed */
         bool domain;          /* libvirt knows it */
         bool yes;             /* the gate lets it run while libvirt is waited for */
-        bool disk_error;      /* which has stopped it */
-        unsigned shutdowns_until_end;
-        int64_t appears_ms; /* when libvirt shows the domain whose start has no answer; 0: it does not */
+        int64_t appears_ms;   /* when libvirt shows the domain whose start has no answer; 0: it does not */
         const char *domain_start;    /* of which start it is; NULL: of the one under way */
-        int64_t suspended_ms;        /* when somebody suspends it on its host; 0: nobody does */
         char starting[UUID_LEN + 1]; /* what the gate would see while libvirt starts it */
         uint64_t starting_epoch;
         char at_kill[UUID_LEN + 1]; /* "?": the same, at the first look for processes after that */
@@ -152,28 +149,13 @@ int __wrap_virt_processes(struct virt *v, struct virt_domain **ret, size_t *ret_
 int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err);
 int __wrap_virt_find(struct virt *v, const char *instance, struct virt_domain *ret, struct err *err)
 {
-        *ret = (struct virt_domain){.running = !world.disk_error, .pid = PID};
-        if (world.disk_error)
-                strcpy(ret->reason, "ioerror");
-        if (world.suspended_ms && fixture.now_ms >= world.suspended_ms) {
-                ret->running = false;
-                strcpy(ret->reason, "user");
-        }
+        *ret = (struct virt_domain){.running = true, .pid = PID};
         if (world.appears_ms) {
                 snprintf(ret->lease.start.id, sizeof(ret->lease.start.id), "%s",
                          world.domain_start ? world.domain_start : world.starting);
                 return fixture.now_ms < world.appears_ms ? answer(-ENOTCONN, err) : 0;
         }
         return world.domain ? 0 : answer(-ENOENT, err);
-}
-
-int __wrap_virt_shutdown(struct virt *v, const char *instance, struct err *err);
-int __wrap_virt_shutdown(struct virt *v, const char *instance, struct err *err)
-{
-        say("shutdown");
-        if (world.shutdowns_until_end && --world.shutdowns_until_end == 0)
-                world.domain = false;
-        return 0;
 }
 
 int __wrap_virt_migrate_abort(struct virt *v, const char *instance, struct err *err);
@@ -446,104 +428,32 @@ static void a_domain_that_is_not_there_is_an_answer(void **state)
         assert_non_null(strstr(world.log, "start processes kill forget "));
 }
 
-static int stop(const char *force)
+/* Another host may have the room, or the seat of its group, that this one lacks. */
+static void what_finds_no_place_here_goes_on_to_the_next(void **state)
 {
-        struct err err = {0};
-
-        if (force)
-                fixture_set(RECORD_INSTANCE, ID, force, "true");
-        fixture_claim('a', 2);
-        world.log[0] = '\0';
-        looked(QEMU_RUNNING);
-        world.domain = true;
-        g->ran = true;
-        g->known_pid = PID;
-        return guest_stop(g, &l, &err);
+        fixture_host(3, "up", 1, "");
+        fixture_set(RECORD_INSTANCE, ID, "status", "{}");
+        fixture_set(RECORD_INSTANCE, ID, "group", "\"web\"");
+        strcpy(fixture_guest('b')->seat, "ann/web");
+        assert_int_equal(start(), -EEXIST);
+        assert_null(strstr(world.log, "claim"));
+        assert_string_equal(fixture.looks, "3:a ");
+        assert_string_equal(fixture_field(RECORD_INSTANCE, ID, "placement.host"), "3");
 }
 
-static void a_stop_asks_and_waits(void **state)
+/* Only a start that a death asked for is told as a failover. */
+static void a_start_is_told_as_what_it_was(void **state)
 {
-        int64_t begun = fixture.now_ms;
-
-        world.shutdowns_until_end = 3;
-        assert_int_equal(stop(NULL), 0);
-        assert_string_equal(world.log, "shutdown shutdown shutdown processes kill ");
-        assert_in_range(fixture.now_ms - begun, 8000, 9000);
-        assert_string_equal(fixture.events, "instance-stopped ");
-        assert_int_equal(g->ended_epoch, 2); /* of epoch 1, plus one */
-        assert_int_equal(g->known_pid, 0);
-        assert_false(g->ran || g->ending || g->powered_off);
-}
-
-static void a_guest_that_does_not_listen_is_ended_after_a_minute(void **state)
-{
-        int64_t begun = fixture.now_ms;
-
-        assert_int_equal(stop(NULL), 0);
-        assert_in_range(fixture.now_ms - begun, 60000, 61000);
-        assert_string_equal(world.log + strlen(world.log) - 15, "processes kill ");
-}
-
-static void a_guest_that_stands_is_not_waited_for(void **state)
-{
-        int64_t begun = fixture.now_ms;
-
-        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
-        world.suspended_ms = begun + 1500; /* while it is being asked */
-        assert_int_equal(stop(NULL), 0);
-        assert_string_equal(world.log, "shutdown processes kill ");
-        assert_in_range(fixture.now_ms - begun, 1500, 3000);
-}
-
-static void a_forced_stop_asks_nobody(void **state)
-{
-        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
-        assert_int_equal(stop("stop_force"), 0);
-        assert_string_equal(world.log, "processes kill ");
-}
-
-/* The last forced stop, or restart, is over: this end is the host's own wish. */
-static void the_force_of_an_earlier_stop_is_over(void **state)
-{
-        world.shutdowns_until_end = 1;
-        assert_int_equal(stop("stop_force"), 0);
-        assert_string_equal(world.log, "shutdown processes kill ");
-}
-
-/* Its user does not want it to end, and its host stays: only the network is a reason. */
-static void what_a_disk_error_has_stopped_is_not_ended_for_its_network(void **state)
-{
-        world.disk_error = true;
-        assert_int_equal(stop(NULL), 0);
-        assert_string_equal(world.log, "shutdown ");
-        assert_int_equal(g->ended_epoch, 0);
-        assert_false(g->ending);
-}
-
-/* The look that decided may be seconds old. */
-static void a_stop_that_was_taken_back_ends_nothing(void **state)
-{
-        struct err err = {0};
-
-        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"stopped\"");
-        fixture_set(RECORD_INSTANCE, ID, "stop_force", "true");
-        fixture_claim('a', 2);
-        world.log[0] = '\0';
-        looked(QEMU_RUNNING);
-        world.domain = true;
-        fixture_set(RECORD_INSTANCE, ID, "wanted", "\"running\"");
-        assert_int_equal(guest_stop(g, &l, &err), 0);
-        assert_string_equal(world.log, "");
-        assert_string_equal(fixture.events, "");
-        assert_int_equal(g->ended_epoch, 0);
-        assert_false(g->ending);
-}
-
-static void a_hostd_that_ends_pulls_no_plug(void **state)
-{
-        fixture.self.quit = true;
-        assert_int_equal(stop(NULL), 0);
-        assert_string_equal(world.log, "shutdown ");
+        assert_int_equal(start(), 0);
+        assert_string_equal(fixture.events, "instance-started ");
+        fixture.events[0] = '\0';
+        fixture_set(RECORD_INSTANCE, ID, "placement", "{\"host\":2,\"epoch\":1,\"chain\":{\"tries\":1}}");
+        assert_int_equal(start(), 0);
+        assert_string_equal(fixture.events, "instance-started ");
+        fixture.events[0] = '\0';
+        fixture_set(RECORD_INSTANCE, ID, "placement", "{\"host\":2,\"epoch\":2,\"failover\":{\"from\":1}}");
+        assert_int_equal(start(), 0);
+        assert_string_equal(fixture.events, "failover ");
 }
 
 static int reclaim(int commit)
@@ -596,14 +506,8 @@ int main(void)
             test(a_start_without_an_answer_is_looked_at_until_one_comes),
             test(another_starts_qemu_is_no_answer),
             test(a_domain_that_is_not_there_is_an_answer),
-            test(a_stop_asks_and_waits),
-            test(a_guest_that_does_not_listen_is_ended_after_a_minute),
-            test(a_guest_that_stands_is_not_waited_for),
-            test(a_forced_stop_asks_nobody),
-            test(the_force_of_an_earlier_stop_is_over),
-            test(what_a_disk_error_has_stopped_is_not_ended_for_its_network),
-            test(a_stop_that_was_taken_back_ends_nothing),
-            test(a_hostd_that_ends_pulls_no_plug),
+            test(what_finds_no_place_here_goes_on_to_the_next),
+            test(a_start_is_told_as_what_it_was),
             test(a_source_that_runs_on_commits_and_says_so),
             test(a_source_whose_commit_fails_says_nothing),
         };

@@ -177,6 +177,8 @@ static void only_our_taps_are_listed(void **state)
         int n = 0;
 
         sh("ip tuntap add mode tap name vnet0 && ip link set vnet0 master br0");
+        sh("ip tuntap add mode tap name ab0123456789cd && ip link set ab0123456789cd master br0");
+        sh("ip tuntap add mode tap name wh0123456789xy && ip link set wh0123456789xy master br0");
         sh("ip tuntap add mode tap name wheelhouse-tap0 && ip link set wheelhouse-tap0 master br0");
         assert_int_equal(tap_each("br0", count, &n, &e), 0);
         assert_int_equal(n, 1);

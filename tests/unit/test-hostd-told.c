@@ -62,19 +62,6 @@ static void libvirt_answers(bool yes)
         ready_tell(&fixture.ctx);
 }
 
-static void a_host_without_libvirt_says_so_until_it_is_back(void **state)
-{
-        libvirt_answers(true);
-        assert_string_equal(fixture.events, "");
-        libvirt_answers(false);
-        assert_string_equal(cannot_start(), "\"its libvirt does not answer\"");
-        libvirt_answers(false);
-        assert_string_equal(fixture.events, "host-cannot-start ");
-        libvirt_answers(true);
-        assert_string_equal(cannot_start(), "null");
-        assert_string_equal(fixture.events, "host-cannot-start host-can-start ");
-}
-
 static void a_late_word_that_it_can_start_nothing_does_not_stay(void **state)
 {
         libvirt_answers(true);
@@ -135,7 +122,6 @@ static int end(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            test(a_host_without_libvirt_says_so_until_it_is_back),
             test(a_late_word_that_it_can_start_nothing_does_not_stay),
             test(a_late_word_that_it_can_start_again_does_not_stay),
             test(a_late_word_that_it_is_blind_does_not_stay),

@@ -193,6 +193,77 @@ static void a_list_that_lags_behind_takes_no_epoch_back(void **state)
         assert_string_equal(fixture_field(RECORD_HOST, "3", "epoch"), "9");
 }
 
+/* As a host that came back: was its neighbour here all along? Its record says so, and is asked once for each epoch. */
+static void comes_back(const char *returning)
+{
+        fixture.ring.home = (struct homecoming){.returning = true, .joined_ms = BEGIN};
+        fixture_set(RECORD_HOST, "3", "returning", returning);
+        watch();
+}
+
+static void a_neighbour_that_was_here_all_along_is_met(void **state)
+{
+        comes_back("false");
+        assert_true(fixture.ring.home.met);
+}
+
+static void one_that_has_not_joined_is_not_met(void **state)
+{
+        fixture_set(RECORD_HOST, "3", "state", "\"stopped\"");
+        comes_back("false");
+        assert_false(fixture.ring.home.met);
+}
+
+static void one_that_stands_still_is_not_met(void **state)
+{
+        world.dead_at[3] = BEGIN + 1;
+        fixture_set(RECORD_HOST, "3", "maintenance", "true");
+        comes_back("false");
+        assert_false(fixture.ring.home.met);
+}
+
+static void its_return_is_over(struct fixture *f, int ms)
+{
+        each_look(f, ms);
+        if (f->now_ms >= BEGIN + 4000)
+                fixture_set(RECORD_HOST, "3", "returning", "false");
+}
+
+/* It was through the same loss of power, however long ago it has said so. */
+static void one_that_returns_itself_is_not_met_at_this_epoch(void **state)
+{
+        fixture.on_poll = its_return_is_over;
+        comes_back("true");
+        assert_false(fixture.ring.home.met);
+}
+
+static void it_joins_anew(struct fixture *f, int ms)
+{
+        its_return_is_over(f, ms);
+        if (f->now_ms >= BEGIN + 4000)
+                f->ring.neighbours->host.ring.epoch = 8;
+}
+
+static void at_its_next_epoch_it_is_asked_anew(void **state)
+{
+        fixture.on_poll = it_joins_anew;
+        comes_back("true");
+        assert_true(fixture.ring.home.met);
+}
+
+/* After a loss of all power a silent one gets its time, which is told once for each of its epochs. */
+static void one_that_has_not_come_back_yet_is_awaited(void **state)
+{
+        const struct ring_host third = {.number = 3, .epoch = 7};
+
+        world.dead_at[3] = BEGIN + 1;
+        fixture.ring.home =
+            (struct homecoming){.returning = true, .joined_ms = BEGIN, .first = &third, .n_first = 1};
+        watch();
+        assert_int_equal(world.taken_at, 0);
+        assert_string_equal(fixture.events, "host-awaited ");
+}
+
 int main(void)
 {
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -206,6 +277,12 @@ int main(void)
             test(one_in_maintenance_is_told_of_and_not_taken),
             test(maintenance_counts_at_once),
             test(a_list_that_lags_behind_takes_no_epoch_back),
+            test(a_neighbour_that_was_here_all_along_is_met),
+            test(one_that_has_not_joined_is_not_met),
+            test(one_that_stands_still_is_not_met),
+            test(one_that_returns_itself_is_not_met_at_this_epoch),
+            test(at_its_next_epoch_it_is_asked_anew),
+            test(one_that_has_not_come_back_yet_is_awaited),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
