@@ -183,6 +183,33 @@ static bool answers(const struct qemu *q)
                (!q->shut || W.broken == BREAK_PLUG);
 }
 
+static bool writes_steadily(const struct host *h)
+{
+        const struct self *self = h->context->self;
+        int64_t now = (sched_now() + h->offset_ns) / SIM_MS;
+
+        return now - self->own_write_ms <= ISOLATION_GAP_MS &&
+               self->own_write_ms - self->steady_ms >= ISOLATION_STEADY_MS;
+}
+
+/* Those that answer this host have themselves written with gaps: for all it can know, the storage is away for everybody. */
+static bool peers_unsure(const struct host *h)
+{
+        bool unsure = false;
+
+        for (unsigned i = 0; i < W.n_machines && !h->network_cut; i++) {
+                const struct host *peer = &W.hosts[i];
+
+                if (peer == h || !peer->context || !peer->http || peer->network_cut || paused(peer->hostd) ||
+                    !knows(h, peer))
+                        continue;
+                if (writes_steadily(peer))
+                        return false;
+                unsure = true;
+        }
+        return unsure;
+}
+
 /* Does it answer on the network beside the guest that runs on this disk now? */
 static bool beside(const struct qemu *q)
 {
@@ -198,7 +225,7 @@ static void check_qemu(struct qemu *q)
 
         /* Time counts only in which its hostd could have done something. */
         if (!beside(q) || !h->context || paused(h->hostd) || cut != q->beside_cut ||
-            !(cut || storage_reachable(h))) {
+            !(cut ? !peers_unsure(h) : storage_reachable(h))) {
                 q->beside_cut = cut;
                 q->beside_since_ns = 0;
                 return;
