@@ -333,8 +333,10 @@ static void a_commit_is_made_of_its_three_steps(void **state)
         engine.fails = "claim-again ";
         check_answer(lease_commit(store, "vm", &c, &disk, 1, &got, &err), -ESTALE, "claim-again ", &err);
         c.again = false;
+        engine.at = (struct lease){};
         engine.fails = "fence ";
         check_answer(lease_commit(store, "vm", &c, &disk, 1, &got, &err), -ESTALE, "claim fence ", &err);
+        assert_true(engine.at.epoch == 4 && engine.at.host == 5);
         engine.fails = "gate ";
         check_answer(lease_commit(store, "vm", &c, &disk, 1, &got, &err), -ESTALE, "claim fence gate ",
                      &err);
