@@ -318,7 +318,9 @@ static void a_removal_ends_with_no_name(void **state)
         /* what a creation that was given up left beside mine goes, and another's stays */
         assert_int_equal(lease_create(probe.store, "vm", disks, 2, &err), 0);
         assert_int_equal(lease_claim(probe.store, "vm", &nobody, 4, false, &l, &err), 0);
-        assert_int_equal(probe_shell("mkdir instances/vm/vm.e0.h0"), 0);
+        assert_int_equal(
+            probe_shell("mkdir instances/vm/vm.e0.h0 tmp/removed-vm.e1.h4 && touch tmp/removed-vm.e1.h4/x"),
+            0);
         assert_int_equal(lease_remove(probe.store, "vm", &one, disks, 2, &err), 0);
         assert_int_equal(probe_names("instances/vm"), 0);
         assert_int_equal(probe_shell("mkdir instances/vm/vm.e1.h4 instances/vm/vm.e2.h5"), 0);
