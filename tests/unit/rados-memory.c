@@ -1093,8 +1093,10 @@ int rbd_snap_remove(rbd_image_t image, const char *snap)
 
 int rbd_snap_get_id(rbd_image_t image, const char *snap, uint64_t *ret)
 {
-        *ret = 7 + (uint64_t)MAX_OF(enter("snap_id", snap), 0);
-        return 0;
+        int r = enter("snap_id", snap);
+
+        *ret = 7 + (r > 0);
+        return MIN_OF(r, 0);
 }
 
 int rbd_get_id(rbd_image_t image, char *id, size_t len)
