@@ -482,8 +482,11 @@ int rados_read(rados_ioctx_t io, const char *oid, char *buf, size_t len, uint64_
         o = object(p, false);
         if (!o)
                 return -ENOENT;
-        memcpy(buf, o->data, MIN_OF(len, o->len));
-        return leave(r, (int)MIN_OF(len, o->len));
+        len = MIN_OF(len, o->len);
+        if (memory.read_max)
+                len = MIN_OF(len, memory.read_max);
+        memcpy(buf, o->data, len);
+        return leave(r, (int)len);
 }
 
 int rados_stat(rados_ioctx_t io, const char *oid, uint64_t *size, time_t *when)
@@ -880,6 +883,15 @@ static struct memory_image *by_name(rados_ioctx_t io, const char *name)
         return by_id(id);
 }
 
+/* The name's own object is there, of an image or not: a creation begins with it. */
+static bool is_named(rados_ioctx_t io, const char *name)
+{
+        char p[256];
+
+        snprintf(p, sizeof(p), "%s/rbd_id.%s", ((struct ioctx *)io)->ns, name);
+        return memory_exists(p);
+}
+
 struct options {
         uint64_t val[32];
 };
@@ -921,7 +933,7 @@ int rbd_create4(rados_ioctx_t io, const char *name, uint64_t size, rbd_image_opt
 
         if (r < 0)
                 return r;
-        if (by_name(io, name) || memory_find(name))
+        if (is_named(io, name) || memory_find(name))
                 return leave(r, -EEXIST);
         make(name, size, opts);
         return leave(r, 0);
@@ -938,7 +950,7 @@ int rbd_clone3(rados_ioctx_t p_io, const char *p_name, const char *snap, rados_i
                 return r;
         if (!parent || !parent->sealed || !streq(snap, POOL_SNAP))
                 return leave(r, -ENOENT);
-        if (by_name(io, name) || memory_find(name))
+        if (is_named(io, name) || memory_find(name))
                 return leave(r, -EEXIST);
         i = make(name, parent->size, opts);
         strcpy(i->parent, parent->id);
@@ -996,7 +1008,7 @@ int rbd_close(rbd_image_t image)
 
         for (size_t k = 0; h->own[0] && k < i->n_watchers; k++)
                 if (streq(i->watcher[k], h->own)) {
-                        strcpy(i->watcher[k], i->watcher[--i->n_watchers]);
+                        memmove(i->watcher[k], i->watcher[--i->n_watchers], sizeof(*i->watcher));
                         break;
                 }
         free(h);

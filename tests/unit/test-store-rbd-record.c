@@ -283,7 +283,7 @@ static void a_heartbeat_is_eight_bytes(void **state)
         assert_int_equal(beat_read(*state, 4, &n, &err), -ENOENT);
         memory_fail("write", "beat.3", -ETIMEDOUT, 0);
         assert_int_equal(beat_write(*state, 3, 1, &err), -ETIMEDOUT);
-        memory_fail("read", "beat.3", 7, 0); /* cut short, in a way */
+        memory.read_max = 7; /* cut short */
         assert_int_equal(beat_read(*state, 3, &n, &err), -EIO);
 }
 
