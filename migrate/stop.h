@@ -46,5 +46,5 @@ struct stop_view {
 enum stop_step stop_step(const struct stop_view *v);
 /* Is it ended without being asked? */
 bool stop_forced(const struct stop_view *v);
-/* What was decided on, and what was read since: nobody wants its end any more. */
+/* Says whether the user who wanted the end when it was decided wants it no more, and its host does not go down. */
 bool stop_withdrawn(const struct stop_view *decided, const struct stop_view *now);

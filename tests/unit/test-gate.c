@@ -169,7 +169,7 @@ static void malformed_questions_are_a_no_without_asking(void **state)
         assert_int_equal(f->asked, 0);
 }
 
-/* Who may command libvirtd anyway may ask, and nobody else: a yes lets a guest run. */
+/* A yes lets a guest run, so only root and hostd's own user, who may command libvirtd anyway, may ask for one. */
 static void only_root_and_hostds_own_user_may_ask(void **state)
 {
         struct fixture *f = *state;

@@ -18,7 +18,7 @@
 #include "hostd/events.h"
 #include "hostd/record.h"
 
-/* What happened here, as the storage has it: in order, the newest, and nothing lost while the storage is away. */
+/* hostd writes its events in order and keeps the newest. It loses none while the storage is away. */
 static struct context ctx;
 static struct config config;
 static atomic_bool away;      /* the storage */

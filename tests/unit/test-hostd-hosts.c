@@ -223,8 +223,8 @@ static void the_list_fails(void)
         world.list_fails = true;
 }
 
-/* What it knew stays, and what tells that it is blind hears of no listing. Not asked again at once: a storage that is
- * slow has enough to do. */
+/* After a listing that failed the host keeps the list that it has, and counts as one that has not listed. It does not
+ * ask again at once: a slow storage has enough to do. */
 static void a_listing_that_fails_is_none(void **state)
 {
         world.meanwhile = the_list_fails;
@@ -257,7 +257,7 @@ static void one_joins_anew(void)
         fixture_set(RECORD_HOST, "3", "epoch", "9");
 }
 
-/* Who has a newer epoch later has joined since: so the first list stays what it was. */
+/* A host whose epoch is newer than in the first list has joined since, so that list is never replaced. */
 static void the_first_list_is_kept(void **state)
 {
         const struct ring_host *third = NULL;

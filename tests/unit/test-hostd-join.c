@@ -196,7 +196,7 @@ static int none(struct fixture *f, unsigned host, uint64_t *ret)
         return -ENOENT;
 }
 
-/* What cannot be read says nothing: neither that it lives nor that it is dead. */
+/* A heartbeat that cannot be read shows neither that the host lives nor that it is dead. */
 static void a_heartbeat_that_cannot_be_read_is_no_death(void **state)
 {
         int64_t begun = fixture.now_ms;

@@ -373,7 +373,7 @@ static void a_turn_that_is_given_back_keeps_its_place(void **state)
         turn(g, 0);
 }
 
-/* Who came while it had the turn comes after it still. */
+/* A guest that came while this one had its turn still comes after it. */
 static void one_that_gave_its_turn_back_is_before_who_came_since(void **state)
 {
         struct guest *b = fixture_guest('b');

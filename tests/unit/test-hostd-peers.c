@@ -19,7 +19,7 @@
 #include "hostd/peers.h"
 #include "tests/unit/hostd-fixture.h"
 
-/* What this host asks of another, and what it leaves for dnsmasq. */
+/* hostd asks other hosts (peers.c), and leaves addresses for dnsmasq (dhcp.c). */
 #define ID fixture_id('a')
 
 static struct {

@@ -319,7 +319,7 @@ static void once_shut_it_tells_an_older_time(struct fixture *f, int ms)
         each_round(f, ms);
 }
 
-/* What a peer has written it has written: a later answer with an older time takes nothing back. */
+/* A later answer that names an older write does not replace the newer one. */
 static void a_peer_that_has_written_stays_one(void **state)
 {
         peers("up");

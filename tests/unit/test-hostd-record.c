@@ -94,7 +94,7 @@ static int commit(void)
         return guest_record_commit(&fixture.ctx, ID, 2500000, NULL);
 }
 
-/* What the commit took belongs to the move that it was for, once that is told done. */
+/* The time of a commit is written to the move that it was for, and only once that move is told done. */
 static void what_a_commit_took_goes_to_its_own_move(void **state)
 {
         set("status", "{\"move\":{\"serial\":2,\"state\":\"done\"}}"); /* the one before */
